@@ -1,0 +1,269 @@
+//! What clients ask and what they are answered. Every request gets exactly one reply by its deadline.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::ids::{AccountId, Ballot, MoveId, ReplicaId, RequestId, ShardId, Slot, TransferId};
+use crate::ledger::{Account, ResultRow, Transfer};
+use crate::time::Timestamp;
+use crate::txn::record::Attempt;
+use crate::words::Rows;
+
+/// A request of a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Unique on its connection while it is open.
+    pub id: RequestId,
+    /// Time to answer from arrival; 0 asks for the default, more than the maximum is cut to it.
+    pub deadline_ms: u32,
+    /// The highest timestamp that the client has seen.
+    pub seen: Timestamp,
+    pub body: RequestBody,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestBody {
+    /// At most `BATCH_MAX`; answered by `Results` in the same order. Sent to the accounts' home.
+    CreateAccounts(Rows<Account>),
+    /// At most `BATCH_MAX`; answered by `Results` in the same order. Sent to the debit accounts'
+    /// shard. The transfers of one request are independent of each other.
+    CreateTransfers(Rows<Transfer>),
+    /// Linearizable read of each account by itself; answered by `Accounts`.
+    LookupAccounts(Rows<AccountId>),
+    /// What this shard's log recorded for these ids, on either side; answered by `Transfers`.
+    LookupTransfers(Rows<TransferId>),
+    /// Owned accounts with ids above `after`, ascending, from applied state without a read barrier;
+    /// answered by `AccountList`.
+    ListAccounts { after: AccountId, limit: u32 },
+    /// Any replica answers, with `Status`.
+    Status,
+    /// What is prepared here and undecided; any replica answers, with `InDoubt`.
+    InDoubt,
+    /// Moves accounts that this shard owns to `target`; answered by `Move`. The same `id` continues
+    /// or reports the same move.
+    MoveAccounts {
+        id: MoveId,
+        target: ShardId,
+        accounts: Rows<AccountId>,
+    },
+    /// Announces a consistent cut; answered by `Cut` with `Registered` or `Refused`.
+    CutRegister { at: Timestamp },
+    /// Passes the cut and waits until nothing prepared at or before it is in doubt; answered by `Cut`
+    /// with `Sums`.
+    CutSums { at: Timestamp },
+    /// The digest this replica recorded when it applied the passing of the cut; any replica answers.
+    CutDigest { at: Timestamp },
+    /// Telemetry of committed pairs: up to `limit` rows from position `from`; answered by `Pairs`.
+    Observe { from: u32, limit: u32 },
+    /// Forgets the telemetry so far.
+    ObserveReset,
+    /// Asks the leader to hand over.
+    TransferLeadership { to: ReplicaId },
+}
+
+/// A reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    pub id: RequestId,
+    /// The highest timestamp that the replica has seen.
+    pub clock: Timestamp,
+    pub body: ReplyBody,
+}
+
+/// What a client is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplyBody {
+    Results(Rows<ResultRow>),
+    Accounts(Vec<AccountAnswer>),
+    Transfers(Vec<TransferAnswer>),
+    AccountList(Rows<AccountId>),
+    Status(Status),
+    InDoubt(Vec<InDoubtRow>),
+    Move(MoveAnswer),
+    Cut(CutAnswer),
+    Pairs {
+        rows: Rows<PairRow>,
+        total: u32,
+        dropped: u64,
+        local: u64,
+        cross: u64,
+    },
+    /// Nothing else to say (`ObserveReset`, `TransferLeadership`).
+    Done,
+    /// Nothing was done; ask the leader.
+    NotLeader {
+        ballot: Ballot,
+        leader: Option<ReplicaId>,
+    },
+    /// Nothing was done; a bound is reached.
+    Busy,
+    /// The deadline passed, or leadership was lost, while the outcome was open.
+    Unknown,
+    /// The request is not well-formed; nothing was done.
+    BadRequest(String),
+}
+
+/// Answer to one account look-up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccountAnswer {
+    Found(Account),
+    NotFound,
+    Moved(ShardId),
+    /// Open transactions did not resolve by the deadline.
+    Contended,
+}
+
+/// Answer to one transfer look-up: what this shard knows of the id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransferAnswer {
+    pub id: TransferId,
+    /// Recorded as debit side (this shard decided it), with its final result code.
+    pub debit: Option<RecordedTransfer>,
+    /// Posted here as credit side.
+    pub credit: Option<RecordedTransfer>,
+}
+
+/// A recorded use of a transfer id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecordedTransfer {
+    pub transfer: Transfer,
+    pub code: u16,
+    pub slot: Slot,
+    pub commit_ts: Timestamp,
+    /// The winning attempt of a cross-shard transfer; zero for a local one.
+    pub attempt: Attempt,
+}
+
+/// A replica's view of itself and its shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    pub shard: ShardId,
+    pub replica: ReplicaId,
+    pub role: Role,
+    pub ballot: Ballot,
+    pub leader: Option<ReplicaId>,
+    /// The leader has applied its own first entry and serves.
+    pub serving: bool,
+    pub chosen_upto: Slot,
+    pub applied_upto: Slot,
+    pub epoch: u32,
+    pub accounts: u64,
+    pub transfers: u64,
+    pub in_doubt: u64,
+    /// Committed since this replica started leading.
+    pub committed_local: u64,
+    pub committed_cross: u64,
+    /// Why it is stopped, else empty.
+    pub reason: String,
+}
+
+/// Role of a replica as users see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Follower,
+    Candidate,
+    Recovering,
+    Stopped,
+}
+
+impl Role {
+    /// The name that users see.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Recovering => "recovering",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One transaction that is prepared here and undecided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InDoubtRow {
+    /// A transfer's or a move's id.
+    pub id: u128,
+    pub is_move: bool,
+    pub coordinator: ShardId,
+    pub attempt: Attempt,
+    pub prepare_ts: Timestamp,
+    pub slot: Slot,
+}
+
+/// How a move ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveAnswer {
+    /// The accounts are at the target, now or since an earlier use of the id.
+    Moved {
+        accounts: u32,
+        commit_ts: Timestamp,
+        freeze_ns: u64,
+    },
+    /// Nothing moved; try again. An account was busy, or the target did not answer in time.
+    Contended,
+    /// Nothing moved: this account is not here.
+    NotOwned { account: AccountId, shard: ShardId },
+    /// Nothing moved: the request makes no sense (target is here, empty, too many, system account).
+    Refused,
+}
+
+/// Answers about consistent cuts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CutAnswer {
+    Registered,
+    /// The shard's clock is past the cut already, or too many cuts are open.
+    Refused,
+    Sums(CutSums),
+    Digest {
+        slot: Slot,
+        digest: u128,
+    },
+    /// This replica does not know the cut (yet).
+    NotKnown,
+}
+
+/// One shard's sums as of a cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CutSums {
+    pub at: Timestamp,
+    pub ledgers: Vec<LedgerSums>,
+    /// Accounts owned, and the wrapping sum of a 128-bit hash of their ids.
+    pub owned: u64,
+    pub owned_hash: u128,
+    /// Accounts whose creation this shard decided, and the same sum over them. Over all shards both
+    /// pairs agree if and only if every account has exactly one owner (up to hash collision).
+    pub created: u64,
+    pub created_hash: u128,
+    /// Transfers committed with this shard as the debit side.
+    pub transfers: u64,
+    pub in_doubt: u64,
+}
+
+/// Sums over the account records of one ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerSums {
+    pub ledger: u32,
+    pub debits_posted: u128,
+    pub credits_posted: u128,
+    /// Sum of the amounts of transfers committed with this shard as the debit side.
+    pub transferred: u128,
+}
+
+/// A weighted pair of accounts that paid each other; the smaller id first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PairRow {
+    pub a: AccountId,
+    pub b: AccountId,
+    /// Committed transfers, decayed.
+    pub weight: u64,
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<PairRow>() == 48);

@@ -1,0 +1,72 @@
+//! What a replica is told when it is made, beside its log.
+
+use alloc::vec::Vec;
+
+use crate::ids::{Ballot, ClusterId, ReplicaAddress, ReplicaId, Slot};
+use crate::limits::Timing;
+use crate::paxos::message::LoggedEntry;
+use crate::shard::map::Placement;
+
+/// Identity and settings of one replica.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    pub cluster: ClusterId,
+    pub address: ReplicaAddress,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Replicas of every shard; 1, 3 or 5.
+    pub replicas: u8,
+    pub placement: Placement,
+    pub reads: Reads,
+    pub ids: IdRule,
+    /// Takes over gracefully where it can.
+    pub preferred_leader: ReplicaId,
+    pub timing: Timing,
+    /// Seed of the only generator (election timeouts); logged by the shell.
+    pub seed: u64,
+}
+
+impl ReplicaConfig {
+    /// Votes that decide.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        usize::from(self.replicas) / 2 + 1
+    }
+
+    /// The other members of the group.
+    pub fn peers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
+        let own = self.address.replica;
+        (1..=self.replicas)
+            .map(ReplicaId)
+            .filter(move |&replica| replica != own)
+    }
+}
+
+/// How linearizable reads are confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// By the leader's lease.
+    Lease,
+    /// By one heartbeat round per batch of reads.
+    Quorum,
+}
+
+/// Which transfer ids are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdRule {
+    /// ULIDs: the upper 48 bits are milliseconds since 1970.
+    Ulid,
+    /// Any id but 0 and the maximum.
+    Any,
+}
+
+/// What recovery of the write-ahead log found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The highest ballot in any promise or accepted record.
+    pub promised: Ballot,
+    /// The durable watermark: all slots up to here are chosen and in the log.
+    pub chosen_upto: Slot,
+    /// The newest accepted entry of every slot above `chosen_upto`, ascending, gaps allowed.
+    pub tail: Vec<LoggedEntry>,
+}

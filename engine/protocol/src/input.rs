@@ -1,0 +1,35 @@
+//! Everything that can happen to a replica.
+
+use alloc::vec::Vec;
+
+use crate::client::Request;
+use crate::ids::{ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::message::PeerMessage;
+use crate::paxos::message::LoggedEntry;
+
+/// One thing that happened. One step takes one input; the caller then drains all outputs.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The deadline that the replica asked for has come (or any other moment: it is harmless).
+    Tick,
+    /// Every record up to and including this one is on stable storage.
+    Durable { upto: PersistSeq },
+    /// A message from a replica. The shell has checked frame, cluster and sender.
+    Peer {
+        from: ReplicaAddress,
+        message: PeerMessage,
+    },
+    /// A request of a client.
+    Client {
+        connection: ConnectionId,
+        request: Request,
+    },
+    /// The connection is gone: nobody waits for its replies any more.
+    Disconnected { connection: ConnectionId },
+    /// The answer to `Output::ReadLog`: accepted entries from slot `from` on, in slot order without
+    /// gaps; empty if the log does not hold `from`.
+    LogRead {
+        from: Slot,
+        entries: Vec<LoggedEntry>,
+    },
+}

@@ -1,0 +1,113 @@
+//! Every bound of the engine, its reason, and the relations between them.
+
+use crate::entry::{ENTRY_HEADER_BYTES, SECTION_HEADER_BYTES};
+use crate::time::{MS, SECOND};
+
+/// Payload of one frame, and of one log entry: 1 MiB.
+pub const FRAME_PAYLOAD_MAX: usize = 1 << 20;
+/// Room that a frame needs beside one whole entry (message fields, archive root, padding).
+pub const FRAME_OVERHEAD_MAX: usize = 4096;
+/// Bytes of one log entry, header included.
+pub const ENTRY_BYTES_MAX: usize = FRAME_PAYLOAD_MAX;
+/// Transfers (or accounts) per request: a full request fits one entry with its two headers.
+pub const BATCH_MAX: usize = 8190;
+const _: () =
+    assert!(BATCH_MAX * 128 + ENTRY_HEADER_BYTES + SECTION_HEADER_BYTES <= ENTRY_BYTES_MAX);
+
+/// Slots that a leader keeps in flight.
+pub const PIPELINE_MAX: u64 = 8;
+/// Slots above its own `chosen_upto` that an acceptor accepts; bounds a promise. A follower whose
+/// knowledge of `chosen_upto` is a few pipelines old must not have to refuse.
+pub const WINDOW_MAX: u64 = 64;
+const _: () = assert!(WINDOW_MAX >= 4 * PIPELINE_MAX);
+/// Bytes of chosen entries kept in memory for catch-up; older ones are read from the log.
+pub const LOG_TAIL_BYTES_MAX: usize = 64 << 20;
+
+/// Requests in flight per client connection.
+pub const REQUESTS_PER_CONNECTION_MAX: usize = 64;
+/// Bytes in flight per client connection.
+pub const BYTES_PER_CONNECTION_MAX: usize = 16 << 20;
+/// Client and peer connections per replica, by default.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Requests that one replica keeps open over all connections.
+pub const REQUESTS_MAX: usize = 65_536;
+/// Bytes of admitted commands that wait for a slot; above it requests are answered `busy`.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// Cross-shard attempts that one coordinator keeps open.
+pub const ATTEMPTS_MAX: usize = 131_072;
+/// Transactions that one participant keeps in doubt before it votes `contended`.
+pub const IN_DOUBT_MAX: usize = 262_144;
+/// Commands that wait for an account (frozen, staged, read barrier, deferred).
+pub const WAITING_MAX: usize = 131_072;
+/// Accounts in one move.
+pub const MOVE_ACCOUNTS_MAX: usize = 1024;
+/// Moves that one source runs at once.
+pub const MOVES_MAX: usize = 16;
+/// Distinct pairs in a leader's telemetry table.
+pub const TELEMETRY_PAIRS_MAX: usize = 1 << 20;
+/// Accounts per look-up request; a reply of that many records fits one frame.
+pub const LOOKUP_MAX: usize = 4096;
+const _: () = assert!(LOOKUP_MAX * 144 <= FRAME_PAYLOAD_MAX);
+/// Consistent cuts that a shard follows at once.
+pub const CUTS_MAX: usize = 8;
+
+/// Redirects that a client follows for one request.
+pub const REDIRECTS_MAX: u32 = 4;
+/// Attempts for one cross-shard transfer.
+pub const TXN_ATTEMPTS_MAX: u32 = 4;
+/// Rounds that a deferred debit waits before new prepares on its account are voted `contended`.
+pub const WAIT_ROUNDS_MAX: u32 = 8;
+
+/// Default deadline of a request.
+pub const REQUEST_DEADLINE_NS: u64 = 5 * SECOND;
+/// Longest deadline that a client may ask for.
+pub const REQUEST_DEADLINE_NS_MAX: u64 = 60 * SECOND;
+/// A message's clock may lie this far ahead of ours.
+pub const CLOCK_AHEAD_NS_MAX: u64 = 10 * SECOND;
+/// With `ids = "ulid"`: an id's own time may lie this far ahead of the entry's timestamp.
+pub const ID_AHEAD_MS_MAX: u64 = 10_000;
+/// A freeze that has not become quiet by then gives up.
+pub const FREEZE_NS_MAX: u64 = SECOND;
+/// How long a coordinator waits for a vote before it sends `PrepareTxn` again.
+pub const PREPARE_RESEND_NS: u64 = 250 * MS;
+/// How long a leader waits for `Accepted` before it sends `Accept` again.
+pub const ACCEPT_RESEND_NS: u64 = 250 * MS;
+
+/// Time bounds that the configuration may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    pub heartbeat_ns: u64,
+    /// Randomised between these two, redrawn at every attempt.
+    pub election_min_ns: u64,
+    pub election_max_ns: u64,
+    pub lease_ns: u64,
+    /// How far two monotonic clocks may drift apart during one lease.
+    pub drift_ns: u64,
+    pub in_doubt_query_after_ns: u64,
+}
+
+/// Defaults.
+pub const TIMING: Timing = Timing {
+    heartbeat_ns: 50 * MS,
+    election_min_ns: 500 * MS,
+    election_max_ns: 1_000 * MS,
+    lease_ns: 400 * MS,
+    drift_ns: 20 * MS,
+    in_doubt_query_after_ns: 500 * MS,
+};
+
+impl Timing {
+    /// Whether the relations hold on which liveness and lease reads rest: a lease outlives several
+    /// heartbeats, and nobody elects before the lease that it promised has ended.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.heartbeat_ns > 0
+            && self.drift_ns < self.lease_ns
+            && self.heartbeat_ns * 3 <= self.lease_ns - self.drift_ns
+            && self.lease_ns <= self.election_min_ns
+            && self.election_min_ns < self.election_max_ns
+            && self.in_doubt_query_after_ns > 0
+    }
+}
+
+const _: () = assert!(TIMING.is_sound());

@@ -1,0 +1,19 @@
+//! What replicas say to each other.
+
+use crate::time::Timestamp;
+use crate::{paxos, txn};
+
+/// A message between two replicas, of one group or of two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerMessage {
+    /// The sender's hybrid clock, merged by the receiver.
+    pub clock: Timestamp,
+    pub body: PeerBody,
+}
+
+/// Inside the group or between groups.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerBody {
+    Paxos(paxos::message::Message),
+    Txn(txn::message::Message),
+}

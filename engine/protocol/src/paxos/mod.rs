@@ -1,0 +1,3 @@
+//! Multi-Paxos for one shard's group.
+
+pub mod message;

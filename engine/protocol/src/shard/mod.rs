@@ -1,0 +1,3 @@
+//! Which shard owns which account.
+
+pub mod map;

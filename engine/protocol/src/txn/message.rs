@@ -1,0 +1,66 @@
+//! Messages between the leaders of different shards. All are idempotent by [`super::record::TxnId`].
+//!
+//! | message | sender -> receiver | when | what ends it |
+//! | --- | --- | --- | --- |
+//! | `PrepareTxn` | coordinator -> participant | a cross-shard transfer was admitted | `Votes`, or the attempt gives up |
+//! | `PrepareMove` | source -> target | the batch is frozen and quiet | `Votes`, or the attempt gives up |
+//! | `Votes` | participant -> coordinator | `Prepared` was applied | - |
+//! | `Decides` | coordinator -> participant | `Commit` was applied | `Resolved` is applied |
+//! | `QueryDecisions` | participant -> coordinator | in doubt for `in_doubt_query_after` | `Decides` |
+//! | `LookUps` | new owner -> previous owner | a transfer on a moved account may be a retry | `LookedUp` |
+//! | `NotLeading` | anyone -> sender | the receiver does not lead | the sender asks the hint |
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::ids::{AccountId, Ballot, ReplicaId, ShardId, TransferId};
+use crate::ledger::Transfer;
+use crate::time::Timestamp;
+use crate::txn::record::{PrepareRow, TxnRow};
+use crate::words::{Rows, Words};
+
+/// A message of two-phase commit, of a move or of an idempotency look-up.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    PrepareTxn(Rows<PrepareRow>),
+    /// The bytes of [`crate::entry::MoveSection`].
+    PrepareMove(Words),
+    Votes(Rows<TxnRow>),
+    /// Decisions, pushed or as answers to queries (then `Pending` is possible).
+    Decides(Rows<TxnRow>),
+    QueryDecisions(Rows<TxnRow>),
+    LookUps(Rows<LookUpRow>),
+    LookedUp(Rows<LookedUpRow>),
+    NotLeading {
+        shard: ShardId,
+        ballot: Ballot,
+        leader: Option<ReplicaId>,
+    },
+}
+
+/// "Did this id run on that account while you owned it under that epoch?"
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LookUpRow {
+    pub transfer_id: TransferId,
+    pub account: AccountId,
+    pub ownership_epoch: u32,
+    pub reserved: [u8; 12],
+}
+
+const _: () = assert!(size_of::<LookUpRow>() == 48);
+
+/// The answer to a [`LookUpRow`]; only a replica that has applied the move away gives one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LookedUpRow {
+    /// The recorded transfer if `found` is 1; else only its `id` is set.
+    pub transfer: Transfer,
+    pub account: AccountId,
+    pub timestamp: Timestamp,
+    pub ownership_epoch: u32,
+    /// The recorded result code.
+    pub code: u16,
+    pub found: u16,
+}
+
+const _: () = assert!(size_of::<LookedUpRow>() == 160);

@@ -1,0 +1,4 @@
+//! Atomic commitment across shards: two-phase commit over the Paxos groups.
+
+pub mod message;
+pub mod record;
