@@ -1,1 +1,270 @@
-//! Placeholder.
+//! The topology file of a cluster, `cluster.toml`: parsed once into values that cannot be wrong.
+//!
+//! [`ClusterConfig`] is what the server, the command line, the client and the load generator agree
+//! on: which replica of which shard lives on which node, port, core and directory, and the settings
+//! that every replica of the cluster must share. Errors name file, line and field. This crate opens
+//! only the file that it is told to load, resolves no names and draws no random numbers.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod generate;
+mod layout;
+mod raw;
+mod render;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quorate_protocol::config::{IdRule, Reads, ReplicaConfig};
+use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress, ReplicaId, ShardId};
+use quorate_protocol::limits::Timing;
+use quorate_protocol::shard::map::Placement;
+
+pub use crate::error::ConfigError;
+pub use crate::generate::GenerateOptions;
+pub use crate::layout::Layout;
+
+/// Offset of a node's HTTP and administration port from its base port; replicas listen below it.
+pub const ADMINISTRATION_PORT_OFFSET: u16 = 90;
+/// Most shards of a cluster: a node has this many ports for replicas.
+pub const SHARDS_MAX: u32 = ADMINISTRATION_PORT_OFFSET as u32;
+/// Base ports of nodes on one host are this far apart in generated configurations.
+pub const NODE_PORT_DISTANCE: u16 = 100;
+
+/// How long archived log segments are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// For ever.
+    All,
+    /// At least this long.
+    For(Duration),
+}
+
+/// Bounds on connections that the configuration may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Client and peer connections per replica.
+    pub connections_limit: usize,
+    /// A connection that has not said hello by then is closed.
+    pub handshake_timeout: Duration,
+    /// A client connection without traffic for this long is closed.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections_limit: quorate_protocol::limits::CONNECTIONS_MAX,
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One process of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub id: NodeId,
+    pub address: IpAddr,
+    /// The replica of shard s listens on `base_port + s - 1`.
+    pub base_port: u16,
+    /// CPUs of its replicas, in shard order; used round and round if `share_cores` is set.
+    pub cores: Vec<usize>,
+    /// Every replica has its own directory below.
+    pub data_dir: PathBuf,
+}
+
+/// A cluster's topology and settings. Every value was checked when it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    pub cluster_id: ClusterId,
+    pub shards: u32,
+    /// Replicas of every shard: 1, 3 or 5.
+    pub replicas: u8,
+    pub placement: Placement,
+    pub share_cores: bool,
+    pub reads: Reads,
+    pub keep: Keep,
+    pub ids: IdRule,
+    pub segment_bytes: u64,
+    pub timing: Timing,
+    pub limits: ConnectionLimits,
+    nodes: BTreeMap<NodeId, NodeConfig>,
+    layout: Layout,
+}
+
+impl ClusterConfig {
+    /// Reads and checks a file. A relative `data_dir` is taken from the directory of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::unreadable(&name, &error))?;
+        let mut config = Self::parse(&text, &name)?;
+        let below = path.parent().unwrap_or(Path::new(""));
+        for node in config.nodes.values_mut() {
+            node.data_dir = below.join(&node.data_dir);
+        }
+        Ok(config)
+    }
+
+    /// Checks a text; `name` stands for the file in errors.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        validate::parse(text, name)
+    }
+
+    /// The configuration that `cluster init` prints.
+    pub fn generate(options: &GenerateOptions) -> Result<Self, ConfigError> {
+        generate::generate(options)
+    }
+
+    /// The file that parses to this value.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        render::render(self)
+    }
+
+    /// The nodes in the order of their ids.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeConfig> {
+        self.nodes.values()
+    }
+
+    /// The node with this id, if there is one.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeConfig> {
+        self.nodes.get(&id)
+    }
+
+    /// All shards, ascending.
+    pub fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (1..=self.shards).map(ShardId)
+    }
+
+    /// The members of one shard's group, ascending.
+    pub fn members_of(&self, shard: ShardId) -> impl Iterator<Item = ReplicaAddress> + use<> {
+        (1..=self.replicas).map(move |replica| ReplicaAddress {
+            shard,
+            replica: ReplicaId(replica),
+        })
+    }
+
+    /// All replicas, by shard and number.
+    pub fn all_replicas(&self) -> impl Iterator<Item = ReplicaAddress> + use<'_> {
+        self.shard_ids().flat_map(|shard| self.members_of(shard))
+    }
+
+    /// Whether the cluster has this replica. The other methods take only replicas that it has.
+    #[must_use]
+    pub fn contains(&self, replica: ReplicaAddress) -> bool {
+        (1..=self.shards).contains(&replica.shard.0)
+            && (1..=self.replicas).contains(&replica.replica.0)
+    }
+
+    /// The node that hosts a replica.
+    ///
+    /// # Panics
+    /// If the cluster does not have the replica.
+    #[must_use]
+    pub fn node_of(&self, replica: ReplicaAddress) -> &NodeConfig {
+        assert!(
+            self.contains(replica),
+            "no replica {replica} in the cluster"
+        );
+        let id = self.layout.node_of(replica);
+        &self.nodes[&id]
+    }
+
+    /// The replicas that a node hosts, by shard; empty for an unknown node.
+    #[must_use]
+    pub fn replicas_of(&self, node: NodeId) -> Vec<ReplicaAddress> {
+        self.all_replicas()
+            .filter(|&replica| self.layout.node_of(replica) == node)
+            .collect()
+    }
+
+    /// Where a replica listens for clients and peers.
+    ///
+    /// # Panics
+    /// If the cluster does not have the replica.
+    #[must_use]
+    pub fn address_of(&self, replica: ReplicaAddress) -> SocketAddr {
+        let node = self.node_of(replica);
+        SocketAddr::new(node.address, replica_port(node.base_port, replica.shard))
+    }
+
+    /// Where a node answers HTTP and administration; `None` for an unknown node.
+    #[must_use]
+    pub fn administration_address_of(&self, node: NodeId) -> Option<SocketAddr> {
+        let node = self.node(node)?;
+        let port = node.base_port + ADMINISTRATION_PORT_OFFSET;
+        Some(SocketAddr::new(node.address, port))
+    }
+
+    /// The directory of one replica's files.
+    ///
+    /// # Panics
+    /// If the cluster does not have the replica.
+    #[must_use]
+    pub fn data_dir_of(&self, replica: ReplicaAddress) -> PathBuf {
+        self.node_of(replica).data_dir.join(replica.to_string())
+    }
+
+    /// The CPU of one replica's executor.
+    ///
+    /// # Panics
+    /// If the cluster does not have the replica.
+    #[must_use]
+    pub fn core_of(&self, replica: ReplicaAddress) -> usize {
+        let node = self.node_of(replica);
+        let position = self
+            .replicas_of(node.id)
+            .iter()
+            .position(|&hosted| hosted == replica)
+            .expect("node_of names the node that hosts it");
+        node.cores[position % node.cores.len()]
+    }
+
+    /// The replica that should lead the shard when all are well; spread over the nodes.
+    ///
+    /// # Panics
+    /// If the cluster does not have the shard.
+    #[must_use]
+    pub fn preferred_leader(&self, shard: ShardId) -> ReplicaId {
+        self.layout.preferred_leader(shard)
+    }
+
+    /// What the core of one replica is told.
+    ///
+    /// # Panics
+    /// If the cluster does not have the replica.
+    #[must_use]
+    pub fn replica_config(&self, replica: ReplicaAddress, seed: u64) -> ReplicaConfig {
+        assert!(
+            self.contains(replica),
+            "no replica {replica} in the cluster"
+        );
+        ReplicaConfig {
+            cluster: self.cluster_id,
+            address: replica,
+            shards: self.shards,
+            replicas: self.replicas,
+            placement: self.placement,
+            reads: self.reads,
+            ids: self.ids,
+            preferred_leader: self.preferred_leader(replica.shard),
+            timing: self.timing,
+            seed,
+        }
+    }
+}
+
+/// The port of a node's replica of `shard`.
+fn replica_port(base_port: u16, shard: ShardId) -> u16 {
+    let offset = u16::try_from(shard.0 - 1).expect("shards are at most SHARDS_MAX");
+    base_port
+        .checked_add(offset)
+        .expect("the ports of every node were checked")
+}

@@ -1,0 +1,199 @@
+//! The configuration that `cluster init` writes: all nodes on this host, one below the other.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use quorate_protocol::config::{IdRule, Reads};
+use quorate_protocol::ids::{ClusterId, NodeId};
+use quorate_protocol::limits::TIMING;
+use quorate_protocol::shard::map::Placement;
+
+use crate::validate::SEGMENT_BYTES;
+use crate::{
+    ClusterConfig, ConfigError, ConnectionLimits, Keep, Layout, NODE_PORT_DISTANCE, NodeConfig,
+};
+
+/// What `cluster init` was asked for.
+#[derive(Clone, Debug)]
+pub struct GenerateOptions {
+    /// Drawn by the caller; at most `i64::MAX`, the largest number of a TOML file.
+    pub cluster_id: ClusterId,
+    pub shards: u32,
+    pub replicas: u8,
+    pub nodes: u32,
+    /// Node n keeps its files in `n<id>` below. Made absolute by the caller.
+    pub directory: PathBuf,
+    /// Port of the first node; further ones lie `NODE_PORT_DISTANCE` apart.
+    pub base_port: u16,
+    pub placement: Placement,
+    /// CPUs of this host. With fewer than replicas `share_cores` is set.
+    pub host_cores: usize,
+}
+
+/// Errors name the option in place of a field.
+pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, ConfigError> {
+    let refuse = |field: &str, problem: String| ConfigError {
+        file: "cluster init".to_owned(),
+        line: None,
+        field: field.to_owned(),
+        problem,
+    };
+    if ![1, 3, 5].contains(&options.replicas) {
+        let problem = format!("{} is not 1, 3 or 5", options.replicas);
+        return Err(refuse("--replicas", problem));
+    }
+    if !(1..=crate::SHARDS_MAX).contains(&options.shards) {
+        let problem = format!(
+            "{} is not between 1 and {}",
+            options.shards,
+            crate::SHARDS_MAX
+        );
+        return Err(refuse("--shards", problem));
+    }
+    let replicas_total = options.shards * u32::from(options.replicas);
+    if options.nodes > replicas_total {
+        let problem = format!("{} is more than {replicas_total} replicas", options.nodes);
+        return Err(refuse("--nodes", problem));
+    }
+    let ids: Vec<NodeId> = (1..=options.nodes).map(NodeId).collect();
+    let layout = Layout::spread(options.shards, options.replicas, &ids)
+        .map_err(|problem| refuse("--nodes", problem))?;
+    let nodes = place_nodes(options, &ids).ok_or_else(|| {
+        refuse(
+            "--base-port",
+            format!("{} leaves too few ports", options.base_port),
+        )
+    })?;
+    let host_cores = options.host_cores.max(1);
+    let mut config = ClusterConfig {
+        cluster_id: options.cluster_id,
+        shards: options.shards,
+        replicas: options.replicas,
+        placement: options.placement,
+        share_cores: usize::try_from(replicas_total).is_ok_and(|total| total > host_cores),
+        reads: Reads::Lease,
+        keep: Keep::All,
+        ids: IdRule::Ulid,
+        segment_bytes: SEGMENT_BYTES,
+        timing: TIMING,
+        limits: ConnectionLimits::default(),
+        nodes,
+        layout,
+    };
+    deal_cores(&mut config, host_cores);
+    // The parser holds every rule; a generated file has to pass it like any other.
+    ClusterConfig::parse(&config.to_toml(), "cluster init")
+}
+
+/// `None` if the ports do not suffice.
+fn place_nodes(options: &GenerateOptions, ids: &[NodeId]) -> Option<BTreeMap<NodeId, NodeConfig>> {
+    let mut nodes = BTreeMap::new();
+    for &id in ids {
+        let number = u16::try_from(id.0 - 1).ok()?;
+        let offset = number.checked_mul(NODE_PORT_DISTANCE)?;
+        let base_port = options.base_port.checked_add(offset)?;
+        base_port.checked_add(crate::ADMINISTRATION_PORT_OFFSET)?;
+        let node = NodeConfig {
+            id,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            base_port,
+            cores: Vec::new(),
+            data_dir: options.directory.join(format!("n{id}")),
+        };
+        nodes.insert(id, node);
+    }
+    Some(nodes)
+}
+
+/// Deals the host's CPUs out in turn. A node with at least as many replicas as CPUs lists them all,
+/// in the same order on every node: leaders sit at different positions, so they spread over CPUs.
+fn deal_cores(config: &mut ClusterConfig, host_cores: usize) {
+    let ids: Vec<NodeId> = config.nodes.keys().copied().collect();
+    let mut next = 0;
+    for id in ids {
+        let hosted = config.replicas_of(id).len();
+        let cores = if hosted >= host_cores && config.share_cores {
+            (0..host_cores).collect()
+        } else {
+            (0..hosted).map(|core| (next + core) % host_cores).collect()
+        };
+        next += hosted;
+        if let Some(node) = config.nodes.get_mut(&id) {
+            node.cores = cores;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ids::ShardId;
+
+    use super::*;
+
+    fn options(shards: u32, replicas: u8, nodes: u32, host_cores: usize) -> GenerateOptions {
+        GenerateOptions {
+            cluster_id: ClusterId(77),
+            shards,
+            replicas,
+            nodes,
+            directory: PathBuf::from("/var/lib/quo\"rate"),
+            base_port: 4000,
+            placement: Placement::Range {
+                accounts_per_shard: 3000,
+            },
+            host_cores,
+        }
+    }
+
+    #[test]
+    fn what_is_generated_parses_to_the_same_value() {
+        for (shards, replicas, nodes, cores) in [
+            (1, 1, 1, 2),
+            (3, 3, 3, 2),
+            (3, 3, 9, 2),
+            (5, 3, 5, 16),
+            (1, 5, 5, 4),
+        ] {
+            let config = ClusterConfig::generate(&options(shards, replicas, nodes, cores)).unwrap();
+            let again = ClusterConfig::parse(&config.to_toml(), "again").unwrap();
+            assert_eq!(config, again);
+            let total = usize::try_from(shards).unwrap() * usize::from(replicas);
+            assert_eq!(config.share_cores, total > cores);
+        }
+    }
+
+    #[test]
+    fn leaders_of_a_small_host_spread_over_its_cores() {
+        for nodes in [3, 9] {
+            let config = ClusterConfig::generate(&options(3, 3, nodes, 2)).unwrap();
+            let led_on_0 = (1..=3)
+                .map(ShardId)
+                .filter(|&shard| {
+                    let leader = config.preferred_leader(shard);
+                    let member = config.members_of(shard).nth(usize::from(leader.0) - 1);
+                    config.core_of(member.unwrap()) == 0
+                })
+                .count();
+            assert!(
+                (1..=2).contains(&led_on_0),
+                "{nodes} nodes: {led_on_0} leaders on core 0"
+            );
+        }
+    }
+
+    #[test]
+    fn impossible_wishes_name_their_option() {
+        let error = |options| ClusterConfig::generate(&options).unwrap_err().to_string();
+        assert!(error(options(3, 2, 3, 2)).contains("--replicas: 2 is not 1, 3 or 5"));
+        assert!(error(options(0, 3, 3, 2)).contains("--shards: 0"));
+        assert!(error(options(91, 3, 3, 2)).contains("--shards: 91"));
+        assert!(error(options(3, 3, 2, 2)).contains("--nodes: 2 nodes cannot host"));
+        assert!(error(options(3, 3, 10, 2)).contains("--nodes: 10"));
+        let high = GenerateOptions {
+            base_port: 65_300,
+            ..options(3, 3, 3, 2)
+        };
+        assert!(error(high).contains("--base-port: 65300"));
+    }
+}
