@@ -1,0 +1,5 @@
+//! Load generator for Quorate: workloads, measurement, reports.
+
+#![forbid(unsafe_code)]
+
+pub mod workload;
