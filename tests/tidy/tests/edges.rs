@@ -1,0 +1,184 @@
+//! Which crate may depend on which: the table of ARCHITECTURE.md, read from `cargo metadata`.
+//!
+//! A crate or an edge that is not in the tables below fails; so does a table row without a crate.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+use quorate_tidy::{code_only, has_word, root, rust_files};
+
+/// Crate -> what it may name of ours, outside its own tests.
+const EDGES: &[(&str, &[&str])] = &[
+    ("quorate-protocol", &[]),
+    ("quorate-storage", &[]),
+    ("quorate-wire", &["protocol"]),
+    ("quorate-config", &["protocol"]),
+    ("quorate-planner", &["protocol"]),
+    ("quorate-client", &["protocol", "wire", "config"]),
+    (
+        "quorate-runtime",
+        &["protocol", "wire", "storage", "config"],
+    ),
+    (
+        "quorate-cli",
+        &[
+            "protocol", "runtime", "client", "planner", "storage", "wire", "config",
+        ],
+    ),
+    (
+        "quorate-bench",
+        &["protocol", "client", "planner", "wire", "config"],
+    ),
+    ("quorate-simulator", &["protocol", "wire", "storage"]),
+    (
+        "quorate-cluster-tests",
+        &["protocol", "client", "wire", "config"],
+    ),
+    ("quorate-tidy", &[]),
+];
+
+/// Outside crates that only some of ours may name.
+const FENCED: &[(&str, &[&str])] = &[
+    (
+        "glommio",
+        &["quorate-runtime", "quorate-client", "quorate-bench"],
+    ),
+    ("metis", &["quorate-planner"]),
+    ("pathfinding", &["quorate-planner"]),
+    ("memmap2", &["quorate-storage"]),
+    ("rkyv", &["quorate-wire"]),
+];
+
+/// All that the pure core may use.
+const PROTOCOL_EXTERNAL: &[&str] = &["zerocopy", "hashbrown", "foldhash"];
+
+fn packages() -> Vec<Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata reads the workspace");
+    metadata.packages
+}
+
+/// Names of the normal and build dependencies, and of the development ones.
+fn dependencies(package: &Package) -> (Vec<&str>, Vec<&str>) {
+    let names = |development: bool| {
+        package
+            .dependencies
+            .iter()
+            .filter(|edge| (edge.kind == DependencyKind::Development) == development)
+            .map(|edge| edge.name.as_str())
+            .collect()
+    };
+    (names(false), names(true))
+}
+
+#[test]
+fn crates_depend_only_along_the_allowed_edges() {
+    let allowed: BTreeMap<&str, &[&str]> = EDGES.iter().copied().collect();
+    let packages = packages();
+    for package in &packages {
+        let name = package.name.as_str();
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} has no row in the table of edges"));
+        let (normal, _) = dependencies(package);
+        for edge in normal {
+            if let Some(ours) = edge.strip_prefix("quorate-") {
+                assert!(may.contains(&ours), "{name} may not depend on {edge}");
+            }
+        }
+    }
+    for (name, _) in EDGES {
+        assert!(
+            packages
+                .iter()
+                .any(|package| package.name.as_str() == *name),
+            "{name} is gone"
+        );
+    }
+}
+
+#[test]
+fn tests_of_the_pure_crates_reach_no_shell() {
+    let pure = [
+        "quorate-protocol",
+        "quorate-storage",
+        "quorate-simulator",
+        "quorate-planner",
+    ];
+    let shells = [
+        "quorate-runtime",
+        "quorate-client",
+        "quorate-cli",
+        "quorate-bench",
+        "glommio",
+    ];
+    for package in packages() {
+        let name = package.name.as_str();
+        let (_, development) = dependencies(&package);
+        for edge in development {
+            let reaches = pure.contains(&name) && shells.contains(&edge);
+            assert!(
+                !reaches,
+                "{name} may not depend on {edge}, not even in tests"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_core_uses_three_outside_crates() {
+    let packages = packages();
+    let protocol = packages
+        .iter()
+        .find(|package| package.name.as_str() == "quorate-protocol")
+        .expect("the protocol crate");
+    for edge in dependencies(protocol).0 {
+        assert!(
+            PROTOCOL_EXTERNAL.contains(&edge),
+            "protocol may not depend on {edge}"
+        );
+    }
+}
+
+#[test]
+fn fenced_crates_stay_behind_their_fence() {
+    for package in packages() {
+        let name = package.name.as_str();
+        for edge in dependencies(&package).0 {
+            if let Some((_, users)) = FENCED.iter().find(|(fenced, _)| *fenced == edge) {
+                assert!(users.contains(&name), "{name} may not depend on {edge}");
+            }
+        }
+    }
+}
+
+#[test]
+fn glommio_is_named_only_behind_its_fence() {
+    let behind = ["engine/runtime/", "engine/client/", "bench/"];
+    for file in rust_files() {
+        let outside = !behind.iter().any(|prefix| file.path.starts_with(prefix));
+        let named = has_word(&code_only(&file.text), "glommio");
+        assert!(!(outside && named), "{} names glommio", file.path);
+    }
+}
+
+#[test]
+fn glommio_is_optional_in_the_client() {
+    for package in packages() {
+        if package.name.as_str() == "quorate-client" {
+            let runtime = package
+                .dependencies
+                .iter()
+                .find(|edge| edge.name == "glommio");
+            assert!(
+                runtime.is_none_or(|edge| edge.optional),
+                "applications need no glommio"
+            );
+        }
+    }
+}
