@@ -1,0 +1,277 @@
+//! A cluster of real processes in a temporary directory.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::binaries::binaries;
+use crate::ports::free_base_port;
+use crate::scratch::scratch;
+use crate::wait::until;
+
+/// One cluster at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What a cluster consists of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub shards: u16,
+    pub replicas: u16,
+    pub nodes: u16,
+}
+
+impl Shape {
+    /// Three shards, three replicas, three processes.
+    pub const USUAL: Self = Self {
+        shards: 3,
+        replicas: 3,
+        nodes: 3,
+    };
+    /// One shard of one replica: the least that answers.
+    pub const SINGLE: Self = Self {
+        shards: 1,
+        replicas: 1,
+        nodes: 1,
+    };
+}
+
+/// A cluster. Dropping it kills its processes and removes its files.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: TempDir,
+    file: PathBuf,
+    shape: Shape,
+    base_port: u16,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    fn from(output: &Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The document on stdout.
+    ///
+    /// # Panics
+    /// If it is not one.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("no document on stdout ({error}): {self:?}"))
+    }
+}
+
+impl Cluster {
+    /// Writes the topology file and starts nothing. `edit` may change the file's text.
+    ///
+    /// # Panics
+    /// If `cluster init` fails.
+    #[must_use]
+    pub fn init_with(name: &str, shape: Shape, edit: impl FnOnce(String) -> String) -> Self {
+        // A test that failed while it held its turn has already said so.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = scratch(name);
+        let base_port = free_base_port(shape.nodes, shape.shards);
+        let done = run(
+            &binaries().quorate,
+            [
+                "cluster",
+                "init",
+                "--shards",
+                &shape.shards.to_string(),
+                "--replicas",
+                &shape.replicas.to_string(),
+                "--nodes",
+                &shape.nodes.to_string(),
+                "--base-port",
+                &base_port.to_string(),
+                "--dir",
+                &directory.path().join("nodes").to_string_lossy(),
+            ],
+        );
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let file = directory.path().join("cluster.toml");
+        fs::write(&file, edit(done.stdout)).expect("write the topology file");
+        Self {
+            directory,
+            file,
+            shape,
+            base_port,
+            _turn: turn,
+        }
+    }
+
+    /// Writes the topology file, starts every node and waits until every shard serves.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[must_use]
+    pub fn start(name: &str, shape: Shape) -> Self {
+        let cluster = Self::init_with(name, shape, |text| text);
+        cluster.start_nodes();
+        cluster
+    }
+
+    /// `cluster start`, for all nodes that do not run.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn start_nodes(&self) {
+        let done = self.quorate(["cluster", "start", "--wait", "60s"]);
+        assert_eq!(done.code, Some(0), "{done:?}\n{}", self.logs());
+    }
+
+    /// Runs `quorate ... -f cluster.toml`.
+    pub fn quorate<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
+        let args: Vec<&str> = args.into_iter().collect();
+        run(&binaries().quorate, self.with_file(&args))
+    }
+
+    /// Runs `quorate-bench ... -f cluster.toml`.
+    pub fn bench<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
+        let args: Vec<&str> = args.into_iter().collect();
+        run(&binaries().bench, self.with_file(&args))
+    }
+
+    /// Runs `quorate ... -f cluster.toml --json`, which must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn json<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Value {
+        let args: Vec<&str> = args.into_iter().chain(["--json"]).collect();
+        let done = self.quorate(args.iter().copied());
+        assert_eq!(done.code, Some(0), "{args:?}: {done:?}");
+        done.json()
+    }
+
+    /// `cluster ACTION --node NODE`, which must succeed.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn act(&self, action: &str, node: u64) {
+        let done = self.quorate(["cluster", action, "--node", &node.to_string()]);
+        assert_eq!(done.code, Some(0), "{action} {node}: {done:?}");
+    }
+
+    /// Kills every process with SIGKILL.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn kill_all(&self) {
+        let done = self.quorate(["cluster", "kill"]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+
+    /// The node whose replica leads and serves the shard, if there is one now.
+    #[must_use]
+    pub fn leader_node(&self, shard: u64) -> Option<u64> {
+        let status = self.json(["status"]);
+        let replicas = status["replicas"].as_array()?;
+        replicas
+            .iter()
+            .find(|row| row["shard"] == shard && row["role"] == "leader" && row["serving"] == true)
+            .and_then(|row| row["node"].as_u64())
+    }
+
+    /// Checks money, digests and ownership, and that nothing is in doubt, within `deadline`.
+    ///
+    /// # Panics
+    /// If a check fails.
+    pub fn assert_sound(&self, deadline: Duration) -> Value {
+        let mut last = Value::Null;
+        until(deadline, "sound cluster with nothing in doubt", || {
+            let done = self.quorate(["verify", "--json"]);
+            assert_ne!(done.code, Some(4), "{}", done.stdout);
+            if done.code != Some(0) {
+                return None;
+            }
+            last = done.json();
+            (last["ok"] == true && last["in_doubt"] == 0).then_some(())
+        });
+        last
+    }
+
+    /// Number of shards.
+    #[must_use]
+    pub fn shards(&self) -> u64 {
+        self.shape.shards.into()
+    }
+
+    /// Number of nodes.
+    #[must_use]
+    pub fn nodes(&self) -> u64 {
+        self.shape.nodes.into()
+    }
+
+    /// Port of the first node's replica of shard 1.
+    #[must_use]
+    pub fn base_port(&self) -> u16 {
+        self.base_port
+    }
+
+    /// The topology file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The end of every node's log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.quorate(["cluster", "logs", "-n", "20"]).stdout
+    }
+
+    fn with_file(&self, args: &[&str]) -> Vec<String> {
+        let mut all: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        all.push("-f".to_owned());
+        all.push(self.file.to_string_lossy().into_owned());
+        all
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let killed = self.quorate(["cluster", "kill"]);
+        if killed.code != Some(0) {
+            eprintln!("processes may be left: {killed:?}");
+        }
+    }
+}
+
+/// Runs a program to its end.
+fn run(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+    let output = Command::new(program)
+        .args(args)
+        .env_remove("QUORATE_CLUSTER")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    Finished::from(&output)
+}
