@@ -1,1 +1,27 @@
-//! Placeholder.
+//! Frames and rkyv messages: bytes of a connection to and from the types of `quorate-protocol`.
+//!
+//! This crate knows bytes, not sockets. [`encode_peer`] and its siblings append whole frames to an
+//! outgoing buffer, so that one write carries many messages; a [`FrameReader`] is fed by whoever
+//! reads the socket and hands out checked messages. Everything that a peer or a client can get wrong
+//! is a [`FrameError`], never a panic, and nothing larger than one frame is ever allocated for it.
+//!
+//! The layout, byte by byte, is in `docs/reference/wire-format.md`; `tests/golden.rs` pins it.
+
+#![forbid(unsafe_code)]
+
+mod encode;
+mod error;
+mod frame;
+mod header;
+mod mirror;
+mod reader;
+mod run;
+
+pub use encode::{
+    encode_frame, encode_hello, encode_hello_ack, encode_peer, encode_refused, encode_reply,
+    encode_request,
+};
+pub use error::{EncodeError, FrameError};
+pub use frame::{Frame, FrameKind, Hello, HelloAck, Origin, Refusal, Refused};
+pub use header::{HEADER_BYTES, PAYLOAD_BYTES_MAX, WIRE_VERSION};
+pub use reader::FrameReader;

@@ -1,0 +1,94 @@
+//! Mirrors of `Hello`, `HelloAck` and `Refused`.
+
+use rkyv::{Archive, Serialize};
+
+use super::{AddressMirror, number};
+use crate::error::FrameError;
+use crate::frame::{Hello, HelloAck, Origin, Refusal, Refused};
+
+/// Longest text of a refusal that is sent; longer ones are cut.
+const REASON_BYTES_MAX: usize = 512;
+
+#[derive(Archive, Serialize)]
+pub(crate) struct HelloMirror {
+    origin: OriginMirror,
+    target: AddressMirror,
+}
+
+#[derive(Archive, Serialize)]
+enum OriginMirror {
+    Peer(AddressMirror),
+    Client { id: u128 },
+}
+
+impl HelloMirror {
+    pub fn of(hello: &Hello) -> Self {
+        Self {
+            origin: match hello.origin {
+                Origin::Peer(address) => OriginMirror::Peer(AddressMirror::of(address)),
+                Origin::Client { id } => OriginMirror::Client { id },
+            },
+            target: AddressMirror::of(hello.target),
+        }
+    }
+}
+
+impl ArchivedHelloMirror {
+    pub fn read(&self) -> Hello {
+        Hello {
+            origin: match &self.origin {
+                ArchivedOriginMirror::Peer(address) => Origin::Peer(address.read()),
+                ArchivedOriginMirror::Client { id } => Origin::Client { id: id.to_native() },
+            },
+            target: self.target.read(),
+        }
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct HelloAckMirror {
+    replica: AddressMirror,
+}
+
+impl HelloAckMirror {
+    pub fn of(ack: &HelloAck) -> Self {
+        Self {
+            replica: AddressMirror::of(ack.replica),
+        }
+    }
+}
+
+impl ArchivedHelloAckMirror {
+    pub fn read(&self) -> HelloAck {
+        HelloAck {
+            replica: self.replica.read(),
+        }
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct RefusedMirror {
+    refusal: u16,
+    reason: String,
+}
+
+impl RefusedMirror {
+    pub fn of(refused: &Refused) -> Self {
+        let mut reason = refused.reason.clone();
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        Self {
+            refusal: refused.refusal as u16,
+            reason,
+        }
+    }
+}
+
+impl ArchivedRefusedMirror {
+    pub fn read(&self) -> Result<Refused, FrameError> {
+        let refusal = self.refusal.to_native();
+        Ok(Refused {
+            refusal: Refusal::from_u16(refusal).ok_or_else(|| number("refusal", refusal))?,
+            reason: self.reason.as_str().to_owned(),
+        })
+    }
+}

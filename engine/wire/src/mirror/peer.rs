@@ -1,0 +1,45 @@
+//! Mirror of `PeerMessage`.
+
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::time::Timestamp;
+use rkyv::{Archive, Serialize};
+
+use super::paxos::PaxosMirror;
+use super::txn::TxnMirror;
+use crate::error::FrameError;
+
+#[derive(Archive, Serialize)]
+pub(crate) struct PeerMirror {
+    clock: u64,
+    body: BodyMirror,
+}
+
+#[derive(Archive, Serialize)]
+enum BodyMirror {
+    Paxos(PaxosMirror),
+    Txn(TxnMirror),
+}
+
+impl PeerMirror {
+    pub fn of(message: &PeerMessage) -> Self {
+        Self {
+            clock: message.clock.0,
+            body: match &message.body {
+                PeerBody::Paxos(body) => BodyMirror::Paxos(PaxosMirror::of(body)),
+                PeerBody::Txn(body) => BodyMirror::Txn(TxnMirror::of(body)),
+            },
+        }
+    }
+}
+
+impl ArchivedPeerMirror {
+    pub fn read(&self) -> Result<PeerMessage, FrameError> {
+        Ok(PeerMessage {
+            clock: Timestamp(self.clock.to_native()),
+            body: match &self.body {
+                ArchivedBodyMirror::Paxos(body) => PeerBody::Paxos(body.read()?),
+                ArchivedBodyMirror::Txn(body) => PeerBody::Txn(body.read()?),
+            },
+        })
+    }
+}
