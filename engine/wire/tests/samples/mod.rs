@@ -1,0 +1,578 @@
+//! At least one example of every message variant, always the same ones.
+
+use quorate_protocol::client::{
+    AccountAnswer, CutAnswer, CutSums, InDoubtRow, LedgerSums, MoveAnswer, PairRow,
+    RecordedTransfer, Reply, ReplyBody, Request, RequestBody, Role, Status, TransferAnswer,
+};
+use quorate_protocol::entry::{Entry, EntryBuilder, MoveSection};
+use quorate_protocol::ids::{
+    AccountId, Ballot, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot, TransferId,
+};
+use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos};
+use quorate_protocol::time::Timestamp;
+use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
+use quorate_protocol::txn::record::{
+    Attempt, MoveHead, MovedAccountRow, PrepareRow, PreviousOwnerRow, Subject, TxnId, TxnRow,
+    Verdict,
+};
+use quorate_protocol::words::{Rows, Words};
+use quorate_wire::{Frame, Hello, HelloAck, Origin, Refusal, Refused};
+
+/// Name and frame of every example.
+pub fn all() -> Vec<(String, Frame)> {
+    let mut samples = handshake();
+    let clock = Timestamp(1_760_000_000_000_000_007);
+    samples.extend(paxos().into_iter().map(|(name, message)| {
+        let body = PeerBody::Paxos(message);
+        (
+            format!("paxos_{name}"),
+            Frame::Peer(PeerMessage { clock, body }),
+        )
+    }));
+    samples.extend(txn().into_iter().map(|(name, message)| {
+        let body = PeerBody::Txn(message);
+        (
+            format!("txn_{name}"),
+            Frame::Peer(PeerMessage { clock, body }),
+        )
+    }));
+    samples.extend(requests().into_iter().map(|(name, body)| {
+        let request = Request {
+            id: RequestId(0x0102_0304_0506_0708),
+            deadline_ms: 5000,
+            seen: Timestamp(17),
+            body,
+        };
+        (format!("request_{name}"), Frame::Request(request))
+    }));
+    samples.extend(replies().into_iter().map(|(name, body)| {
+        let reply = Reply {
+            id: RequestId(0x0102_0304_0506_0708),
+            clock,
+            body,
+        };
+        (format!("reply_{name}"), Frame::Reply(reply))
+    }));
+    samples
+}
+
+pub fn address(shard: u32, replica: u8) -> ReplicaAddress {
+    ReplicaAddress {
+        shard: ShardId(shard),
+        replica: ReplicaId(replica),
+    }
+}
+
+fn handshake() -> Vec<(String, Frame)> {
+    let hello = |origin| {
+        Frame::Hello(Hello {
+            origin,
+            target: address(2, 3),
+        })
+    };
+    let mut samples = vec![
+        ("hello_peer".to_owned(), hello(Origin::Peer(address(1, 2)))),
+        (
+            "hello_client".to_owned(),
+            hello(Origin::Client { id: 77 << 64 }),
+        ),
+        (
+            "hello_ack".to_owned(),
+            Frame::HelloAck(HelloAck {
+                replica: address(2, 3),
+            }),
+        ),
+    ];
+    for &refusal in Refusal::ALL {
+        let refused = Refused {
+            refusal,
+            reason: "s2r3 listens here, s1r3 was asked for".to_owned(),
+        };
+        samples.push((
+            format!("refused_{}", refusal.name()),
+            Frame::Refused(refused),
+        ));
+    }
+    samples
+}
+
+pub fn transfer(id: u128) -> Transfer {
+    let mut transfer = Transfer::new(
+        TransferId(id),
+        AccountId(id + 1),
+        AccountId(id + 2),
+        1_000_000_007,
+        1,
+        10,
+    );
+    transfer.user_data = 99;
+    transfer
+}
+
+pub fn account(id: u128) -> Account {
+    let flags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    let mut account = Account::new(AccountId(id), 1, 10, flags);
+    account.credits_posted = 1 << 100;
+    account
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        ballot: Ballot::new(9, ReplicaId(2)),
+        counter: 41,
+    }
+}
+
+pub fn entry(transfers: u128) -> Entry {
+    let rows: Vec<Transfer> = (1..=transfers).map(transfer).collect();
+    let mut builder = EntryBuilder::new();
+    if !rows.is_empty() {
+        builder.transfers(&rows);
+    }
+    builder.finish(Ballot::new(3, ReplicaId(1)), Timestamp(1234), 5)
+}
+
+fn logged(slot: u64, transfers: u128) -> LoggedEntry {
+    LoggedEntry {
+        slot: Slot(slot),
+        accepted: Ballot::new(4, ReplicaId(3)),
+        entry: entry(transfers),
+    }
+}
+
+fn paxos() -> Vec<(&'static str, Paxos)> {
+    let ballot = Ballot::new(7, ReplicaId(1));
+    let other = Ballot::new(6, ReplicaId(3));
+    let promise = |part, accepted| Paxos::Promise {
+        ballot,
+        chosen_upto: Slot(20),
+        log_start: Slot(1),
+        part,
+        parts: 3,
+        accepted,
+    };
+    let entries = |entries| Paxos::Entries {
+        entries,
+        chosen_upto: Slot(22),
+        log_start: Slot(2),
+    };
+    vec![
+        (
+            "pre_vote",
+            Paxos::PreVote {
+                ballot,
+                chosen_upto: Slot(20),
+                transfer_of: Ballot::ZERO,
+            },
+        ),
+        (
+            "pre_vote_reply",
+            Paxos::PreVoteReply {
+                ballot,
+                granted: true,
+                promised: other,
+            },
+        ),
+        (
+            "prepare",
+            Paxos::Prepare {
+                ballot,
+                from: Slot(21),
+                transfer_of: other,
+            },
+        ),
+        ("promise_empty", promise(0, None)),
+        ("promise", promise(1, Some(logged(21, 2)))),
+        (
+            "reject",
+            Paxos::Reject {
+                ballot,
+                promised: other,
+            },
+        ),
+        (
+            "accept",
+            Paxos::Accept {
+                ballot,
+                slot: Slot(21),
+                chosen_upto: Slot(20),
+                entry: entry(3),
+            },
+        ),
+        (
+            "accepted",
+            Paxos::Accepted {
+                ballot,
+                slot: Slot(21),
+            },
+        ),
+        (
+            "heartbeat",
+            Paxos::Heartbeat {
+                ballot,
+                round: 12,
+                chosen_upto: Slot(21),
+            },
+        ),
+        (
+            "heartbeat_reply",
+            Paxos::HeartbeatReply {
+                ballot,
+                round: 12,
+                chosen_upto: Slot(19),
+            },
+        ),
+        (
+            "catch_up",
+            Paxos::CatchUp {
+                from: Slot(3),
+                upto: Slot(9),
+            },
+        ),
+        ("entries_none", entries(Vec::new())),
+        (
+            "entries",
+            entries(vec![logged(3, 0), logged(4, 1), logged(5, 2)]),
+        ),
+        ("lead_now", Paxos::LeadNow { ballot }),
+    ]
+}
+
+fn statement(verdict: Verdict) -> TxnRow {
+    let txn = TxnId {
+        coordinator: ShardId(1),
+        subject: Subject::Transfer,
+        id: 0xabcd << 80,
+        attempt: attempt(),
+    };
+    TxnRow {
+        timestamp: Timestamp(55),
+        shard: ShardId(3),
+        code: ResultCode::CreditAccountNotFound as u16,
+        ..TxnRow::new(txn, verdict)
+    }
+}
+
+pub fn move_words() -> Words {
+    let head = MoveHead {
+        id: MoveId(5 << 90),
+        attempt: attempt(),
+        source: ShardId(1),
+        target: ShardId(2),
+        accounts: 1,
+        owners: 1,
+    };
+    let accounts = [MovedAccountRow {
+        account: account(8),
+        id_max: 7 << 100,
+        version: 3,
+        reserved: 0,
+    }];
+    let owners = [PreviousOwnerRow {
+        account: AccountId(8),
+        id_max: 6 << 100,
+        commit_ts: Timestamp(44),
+        shard: ShardId(3),
+        ownership_epoch: 0,
+    }];
+    MoveSection {
+        head: &head,
+        accounts: &accounts,
+        owners: &owners,
+    }
+    .to_words()
+}
+
+fn txn() -> Vec<(&'static str, Txn)> {
+    let prepare = PrepareRow {
+        transfer: transfer(900),
+        attempt: attempt(),
+        coordinator: ShardId(1),
+        reserved: [0; 12],
+    };
+    let votes = [
+        Verdict::Yes,
+        Verdict::No,
+        Verdict::Contended,
+        Verdict::Moved,
+    ]
+    .map(statement);
+    let decides = [Verdict::Commit, Verdict::Abort, Verdict::Pending].map(statement);
+    let look_up = LookUpRow {
+        transfer_id: TransferId(900),
+        account: AccountId(901),
+        ownership_epoch: 2,
+        reserved: [0; 12],
+    };
+    let looked_up = LookedUpRow {
+        transfer: transfer(900),
+        account: AccountId(901),
+        timestamp: Timestamp(66),
+        ownership_epoch: 2,
+        code: ResultCode::ExceedsCredits as u16,
+        found: 1,
+    };
+    vec![
+        (
+            "prepare_txn",
+            Txn::PrepareTxn(Rows::from_slice(&[prepare; 2])),
+        ),
+        ("prepare_move", Txn::PrepareMove(move_words())),
+        ("votes", Txn::Votes(Rows::from_slice(&votes))),
+        ("decides", Txn::Decides(Rows::from_slice(&decides))),
+        (
+            "query_decisions",
+            Txn::QueryDecisions(Rows::from_slice(&[statement(Verdict::None)])),
+        ),
+        ("look_ups", Txn::LookUps(Rows::from_slice(&[look_up; 3]))),
+        ("looked_up", Txn::LookedUp(Rows::from_slice(&[looked_up]))),
+        (
+            "not_leading",
+            Txn::NotLeading {
+                shard: ShardId(2),
+                ballot: Ballot::new(8, ReplicaId(2)),
+                leader: Some(ReplicaId(2)),
+            },
+        ),
+        (
+            "not_leading_unknown",
+            Txn::NotLeading {
+                shard: ShardId(2),
+                ballot: Ballot::ZERO,
+                leader: None,
+            },
+        ),
+    ]
+}
+
+fn requests() -> Vec<(&'static str, RequestBody)> {
+    let ids = [AccountId(1), AccountId(u128::MAX)];
+    let at = Timestamp(1_760_000_000_500_000_000);
+    vec![
+        (
+            "create_accounts",
+            RequestBody::CreateAccounts(Rows::from_slice(&[account(1), account(2)])),
+        ),
+        (
+            "create_transfers",
+            RequestBody::CreateTransfers(Rows::from_slice(&[transfer(1), transfer(5)])),
+        ),
+        (
+            "create_transfers_none",
+            RequestBody::CreateTransfers(Rows::empty()),
+        ),
+        (
+            "lookup_accounts",
+            RequestBody::LookupAccounts(Rows::from_slice(&ids)),
+        ),
+        (
+            "lookup_transfers",
+            RequestBody::LookupTransfers(Rows::from_slice(&[TransferId(3)])),
+        ),
+        (
+            "list_accounts",
+            RequestBody::ListAccounts {
+                after: AccountId(1 << 127),
+                limit: 1000,
+            },
+        ),
+        ("status", RequestBody::Status),
+        ("in_doubt", RequestBody::InDoubt),
+        (
+            "move_accounts",
+            RequestBody::MoveAccounts {
+                id: MoveId(1 << 99),
+                target: ShardId(3),
+                accounts: Rows::from_slice(&ids),
+            },
+        ),
+        ("cut_register", RequestBody::CutRegister { at }),
+        ("cut_sums", RequestBody::CutSums { at }),
+        ("cut_digest", RequestBody::CutDigest { at }),
+        (
+            "observe",
+            RequestBody::Observe {
+                from: 4096,
+                limit: 64,
+            },
+        ),
+        ("observe_reset", RequestBody::ObserveReset),
+        (
+            "transfer_leadership",
+            RequestBody::TransferLeadership { to: ReplicaId(2) },
+        ),
+    ]
+}
+
+pub fn status(role: Role) -> Status {
+    Status {
+        shard: ShardId(2),
+        replica: ReplicaId(3),
+        role,
+        ballot: Ballot::new(8, ReplicaId(2)),
+        leader: Some(ReplicaId(2)),
+        serving: role == Role::Leader,
+        chosen_upto: Slot(100),
+        applied_upto: Slot(99),
+        epoch: 1,
+        accounts: 3000,
+        transfers: 1 << 40,
+        in_doubt: 2,
+        committed_local: 30,
+        committed_cross: 4,
+        reason: "segment 3: header is corrupt".to_owned(),
+    }
+}
+
+fn sums() -> CutSums {
+    let ledger = |ledger| LedgerSums {
+        ledger,
+        debits_posted: 1 << 90,
+        credits_posted: 1 << 91,
+        transferred: 1 << 89,
+    };
+    CutSums {
+        at: Timestamp(1_760_000_000_500_000_000),
+        ledgers: vec![ledger(1), ledger(7)],
+        owned: 3001,
+        owned_hash: u128::MAX / 3,
+        created: 3000,
+        created_hash: u128::MAX / 5,
+        transfers: 12_345,
+        in_doubt: 6,
+    }
+}
+
+fn replies() -> Vec<(&'static str, ReplyBody)> {
+    let recorded = RecordedTransfer {
+        transfer: transfer(4),
+        code: ResultCode::Ok as u16,
+        slot: Slot(17),
+        commit_ts: Timestamp(18),
+        attempt: attempt(),
+    };
+    let answer = |debit, credit| TransferAnswer {
+        id: TransferId(4),
+        debit,
+        credit,
+    };
+    let results = [
+        ResultRow {
+            flags: ResultRow::CROSS_SHARD,
+            ..ResultRow::logged(ResultCode::Ok, Timestamp(77))
+        },
+        ResultRow::moved(ShardId(3)),
+    ];
+    let pair = PairRow {
+        a: AccountId(1),
+        b: AccountId(2),
+        weight: 33,
+        reserved: 0,
+    };
+    let in_doubt = InDoubtRow {
+        id: 1 << 110,
+        is_move: true,
+        coordinator: ShardId(3),
+        attempt: attempt(),
+        prepare_ts: Timestamp(5),
+        slot: Slot(6),
+    };
+    let mut replies = vec![
+        ("results", ReplyBody::Results(Rows::from_slice(&results))),
+        (
+            "accounts",
+            ReplyBody::Accounts(vec![
+                AccountAnswer::Found(account(3)),
+                AccountAnswer::NotFound,
+                AccountAnswer::Moved(ShardId(2)),
+                AccountAnswer::Contended,
+            ]),
+        ),
+        (
+            "transfers",
+            ReplyBody::Transfers(vec![
+                answer(Some(recorded), None),
+                answer(None, Some(recorded)),
+                answer(None, None),
+            ]),
+        ),
+        (
+            "account_list",
+            ReplyBody::AccountList(Rows::from_slice(&[AccountId(4)])),
+        ),
+        ("in_doubt", ReplyBody::InDoubt(vec![in_doubt; 2])),
+        (
+            "pairs",
+            ReplyBody::Pairs {
+                rows: Rows::from_slice(&[pair; 2]),
+                total: 2,
+                dropped: 1,
+                local: 50,
+                cross: 9,
+            },
+        ),
+        ("done", ReplyBody::Done),
+        (
+            "not_leader",
+            ReplyBody::NotLeader {
+                ballot: Ballot::new(8, ReplicaId(2)),
+                leader: Some(ReplicaId(2)),
+            },
+        ),
+        ("busy", ReplyBody::Busy),
+        ("unknown", ReplyBody::Unknown),
+        (
+            "bad_request",
+            ReplyBody::BadRequest("9000 rows, 8190 at most".to_owned()),
+        ),
+    ];
+    let roles = [
+        ("status_leader", Role::Leader),
+        ("status_follower", Role::Follower),
+        ("status_candidate", Role::Candidate),
+        ("status_recovering", Role::Recovering),
+        ("status_stopped", Role::Stopped),
+    ];
+    replies.extend(roles.map(|(name, role)| (name, ReplyBody::Status(status(role)))));
+    replies.extend(
+        [
+            (
+                "move_moved",
+                MoveAnswer::Moved {
+                    accounts: 12,
+                    commit_ts: Timestamp(3),
+                    freeze_ns: 450_000,
+                },
+            ),
+            ("move_contended", MoveAnswer::Contended),
+            (
+                "move_not_owned",
+                MoveAnswer::NotOwned {
+                    account: AccountId(9),
+                    shard: ShardId(1),
+                },
+            ),
+            ("move_refused", MoveAnswer::Refused),
+        ]
+        .map(|(name, answer)| (name, ReplyBody::Move(answer))),
+    );
+    replies.extend(
+        [
+            ("cut_registered", CutAnswer::Registered),
+            ("cut_refused", CutAnswer::Refused),
+            ("cut_sums", CutAnswer::Sums(sums())),
+            (
+                "cut_digest",
+                CutAnswer::Digest {
+                    slot: Slot(5),
+                    digest: u128::MAX / 7,
+                },
+            ),
+            ("cut_not_known", CutAnswer::NotKnown),
+        ]
+        .map(|(name, answer)| (name, ReplyBody::Cut(answer))),
+    );
+    replies
+}
