@@ -21,6 +21,7 @@ pub mod output;
 pub mod paxos;
 pub mod replica;
 pub mod shard;
+pub mod table;
 pub mod time;
 pub mod txn;
 pub mod words;

@@ -1,7 +1,12 @@
 //! Double-entry accounts and transfers.
 
 pub mod account;
+pub mod apply;
+pub mod cut;
+pub mod history;
 pub mod result;
+pub mod rules;
+pub mod state;
 pub mod transfer;
 
 pub use account::{Account, AccountFlags};
