@@ -12,3 +12,6 @@ pub mod transfer;
 pub use account::{Account, AccountFlags};
 pub use result::{CodeKind, ResultCode, ResultRow};
 pub use transfer::Transfer;
+
+#[cfg(test)]
+mod tests;

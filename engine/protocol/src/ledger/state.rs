@@ -249,7 +249,15 @@ impl Ledger {
         let mut add = |part: u128| sum = sum.wrapping_add(part);
         for owned in self.records.iter() {
             let record = hash128(owned.account.as_bytes());
-            add(hash_parts(6, &[record, owned.version.into(), owned.id_max, owned.open.into()]));
+            add(hash_parts(
+                6,
+                &[
+                    record,
+                    owned.version.into(),
+                    owned.id_max,
+                    owned.open.into(),
+                ],
+            ));
         }
         for (id, stub) in &self.stubs {
             add(hash_parts(
