@@ -243,7 +243,7 @@ impl Replica {
             Item::Prepare(_) if self.is_blocked(account) => self.now.mono_ns + BLOCKED_NS_MAX,
             Item::Prepare(_) => self.now.mono_ns + REQUEST_DEADLINE_NS,
         };
-        if let Err(item) = self.waiting.push(account, deadline_ns, item) {
+        if !self.waiting.push(account, deadline_ns, item) {
             self.give_up_item(item, ResultCode::Busy);
         }
     }

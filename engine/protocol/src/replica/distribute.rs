@@ -3,7 +3,7 @@
 use crate::entry::{Entry, Section};
 use crate::ids::Slot;
 use crate::ledger::apply::{Applied, TransferOutcome};
-use crate::ledger::{AccountFlags, ResultCode, Transfer};
+use crate::ledger::{AccountFlags, ResultCode, ResultRow, Transfer};
 use crate::replica::Replica;
 use crate::replica::proposals::Proposed;
 use crate::replica::waiting::Item;
@@ -26,6 +26,9 @@ impl Replica {
         let Some(proposed) = self.in_flight.pop_front() else {
             return;
         };
+        if Some(entry.origin()) != self.leading {
+            return self.lose_slot(&proposed);
+        }
         assert!(
             !applied.fenced,
             "a leader's own entry is not fenced while it leads"
@@ -46,6 +49,15 @@ impl Replica {
             self.on_move_committed(*id, *attempt, *commit_ts);
         }
         self.on_cuts_applied(&applied.cuts);
+    }
+
+    /// A later leader's entry was chosen for a slot of ours before we heard of that leader. What we
+    /// proposed for the slot is gone from here; only the new leader knows whether it surfaces.
+    fn lose_slot(&mut self, proposed: &Proposed) {
+        let spans = proposed.accounts.iter().chain(&proposed.transfers);
+        for waiter in spans.flat_map(|span| span.waiters()) {
+            self.settle(waiter, ResultRow::unlogged(ResultCode::Unknown));
+        }
     }
 
     fn distribute_transfers(&mut self, proposed: &Proposed, entry: &Entry, applied: &Applied) {

@@ -87,11 +87,11 @@ impl Replica {
     /// Goes round at a shard that has not been heard for `silence_ns`.
     pub(crate) fn suspect(&mut self, shard: ShardId, silence_ns: u64) {
         let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);
-        if let Some(route) = self.route(shard) {
-            if now_ns.saturating_sub(route.heard_ns) >= silence_ns {
-                route.heard_ns = now_ns;
-                route.leader = next_replica(route.leader, replicas);
-            }
+        if let Some(route) = self.route(shard)
+            && now_ns.saturating_sub(route.heard_ns) >= silence_ns
+        {
+            route.heard_ns = now_ns;
+            route.leader = next_replica(route.leader, replicas);
         }
     }
 

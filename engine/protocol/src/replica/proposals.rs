@@ -51,11 +51,12 @@ impl<T> Default for Queue<T> {
 impl<T: Row> Queue<T> {
     fn push(&mut self, row: T, waiter: Waiter) {
         self.rows.push_back(row);
-        if let Some(last) = self.spans.back_mut() {
-            if last.request == waiter.request && last.first + last.rows == waiter.row {
-                last.rows += 1;
-                return;
-            }
+        if let Some(last) = self.spans.back_mut()
+            && last.request == waiter.request
+            && last.first + last.rows == waiter.row
+        {
+            last.rows += 1;
+            return;
         }
         self.spans.push_back(Span {
             request: waiter.request,

@@ -33,10 +33,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Queues an item; gives it back if there is no room.
-    pub fn push(&mut self, account: AccountId, deadline_ns: u64, item: Item) -> Result<(), Item> {
+    /// Queues an item; false if there is no room.
+    pub fn push(&mut self, account: AccountId, deadline_ns: u64, item: Item) -> bool {
         if self.count >= WAITING_MAX {
-            return Err(item);
+            return false;
         }
         self.count += 1;
         self.queues
@@ -44,7 +44,7 @@ impl Waiting {
             .or_default()
             .items
             .push_back((deadline_ns, item));
-        Ok(())
+        true
     }
 
     pub fn is_waited_for(&self, account: AccountId) -> bool {
@@ -91,10 +91,6 @@ impl Waiting {
         });
         self.count -= out.len();
         out
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
     }
 
     pub fn clear(&mut self) {

@@ -143,11 +143,11 @@ impl Replica {
             return;
         }
         open.asked.remove(&from.shard);
-        if open.asked.is_empty() {
-            if let Some(open) = self.look_ups.open.remove(&key) {
-                for (transfer, waiter) in open.waiters {
-                    self.admit(&transfer, waiter, Some(open.transfer.debit_epoch));
-                }
+        if open.asked.is_empty()
+            && let Some(open) = self.look_ups.open.remove(&key)
+        {
+            for (transfer, waiter) in open.waiters {
+                self.admit(&transfer, waiter, Some(open.transfer.debit_epoch));
             }
         }
     }
