@@ -239,6 +239,7 @@ impl Replica {
     /// Lets everything that the input made possible happen.
     fn advance(&mut self) {
         self.follow_leadership();
+        self.open_leadership();
         self.apply_chosen();
         self.follow_leadership();
         if self.leading.is_some() {
@@ -278,14 +279,24 @@ impl Replica {
         }
         self.leading = leading;
         let Some(ballot) = leading else { return };
-        // The opening no-op must be stamped above all that is re-proposed below it.
-        self.clock.observe(self.consensus.timestamp_max());
-        let timestamp = self.clock.stamp(self.now);
-        self.consensus
-            .propose(self.now, Entry::noop(ballot, timestamp));
         self.coordinator.begin(ballot);
         self.housekeeping_ns = self.now.mono_ns;
         self.in_doubt_scan_ns = self.now.mono_ns;
+    }
+
+    /// Proposes a new leader's first own entry as soon as the inherited ones leave room. It must be
+    /// stamped above all of them.
+    fn open_leadership(&mut self) {
+        let Some(ballot) = self.leading else { return };
+        if !self.consensus.needs_opening() {
+            return;
+        }
+        for entry in self.consensus.inherited() {
+            self.clock.observe(entry.timestamp());
+        }
+        let timestamp = self.clock.stamp(self.now);
+        self.consensus
+            .propose(self.now, Entry::noop(ballot, timestamp));
     }
 
     /// Answers everyone who waits: what was proposed may still take effect.
@@ -387,6 +398,8 @@ impl Replica {
                     bytes_max,
                 },
                 Effect::Stop { reason } => Output::Stop { reason },
+                // Followed by comparing ballots, at the beginning and the end of the apply.
+                Effect::BecameLeader { .. } | Effect::Deposed { .. } => continue,
                 Effect::Send { to, message } => {
                     let to = ReplicaAddress {
                         replica: to,
