@@ -148,7 +148,8 @@ impl Entry {
             return Err(EntryError::Length { bytes });
         }
         let header = header(words.as_slice());
-        if header.zero != 0 {
+        // Only a hole-filling no-op has no origin: a command without one would pass every fence.
+        if header.zero != 0 || (header.origin == Ballot::ZERO && header.sections != 0) {
             return Err(EntryError::Reserved { section: 0 });
         }
         let mut rest = &words.as_slice()[HEADER_WORDS..];

@@ -1,9 +1,17 @@
 //! Double-entry accounts and transfers.
 
 pub mod account;
+pub mod apply;
+pub mod cut;
+pub mod history;
 pub mod result;
+pub mod rules;
+pub mod state;
 pub mod transfer;
 
 pub use account::{Account, AccountFlags};
 pub use result::{CodeKind, ResultCode, ResultRow};
 pub use transfer::Transfer;
+
+#[cfg(test)]
+mod tests;

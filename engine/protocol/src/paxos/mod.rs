@@ -1,3 +1,38 @@
 //! Multi-Paxos for one shard's group.
+//!
+//! [`Consensus`] is the whole of it: a state machine that knows nothing of ledger or clients. What
+//! happens goes in through `on_*`, [`Consensus::propose`] and the read functions; what it wants done
+//! comes out of [`Consensus::poll_effect`]; what the group decided comes out of
+//! [`Consensus::next_chosen`].
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `consensus` | the state, the public functions, the order of its pointers |
+//! | `log` | accepted entries in memory, and how far they are chosen and applied |
+//! | `journal` | nothing that promises durability leaves before it is durable |
+//! | `acceptor` | both phases from the acceptor's side, stickiness |
+//! | `follower` | hearing a leader, and what its `chosen_upto` proves |
+//! | `election` | pre-vote, phase 1, choice of values |
+//! | `leader` | phase 2, heartbeats, check-quorum |
+//! | `lease` | heartbeat rounds: lease and quorum reads |
+//! | `transfer` | handing leadership over |
+//! | `catch_up` | holes, serving the log, replay after a restart |
 
+mod acceptor;
+mod catch_up;
+mod consensus;
+mod election;
+mod follower;
+mod journal;
+mod leader;
+mod lease;
+mod log;
 pub mod message;
+mod quorum;
+mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::consensus::Consensus;
+pub use self::journal::Effect;

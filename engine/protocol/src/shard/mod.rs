@@ -1,3 +1,5 @@
 //! Which shard owns which account.
 
 pub mod map;
+pub(crate) mod migration;
+pub(crate) mod telemetry;

@@ -1,0 +1,325 @@
+//! What an entry does to the state: the only place where money moves.
+//!
+//! The results come in the order of the commands; a leader hands them to whoever waits, a follower
+//! drops them. Nothing here knows who leads.
+
+use alloc::vec::Vec;
+
+use crate::entry::{Entry, Section};
+use crate::ids::{AccountId, Ballot, MoveId, Slot};
+use crate::ledger::history::Record;
+use crate::ledger::rules::{self, Leg};
+use crate::ledger::state::{Ledger, OwnedAccount};
+use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
+use crate::limits::ID_AHEAD_MS_MAX;
+use crate::time::{MS, Timestamp};
+use crate::txn::record::{Attempt, TxnId, TxnRow};
+
+/// How a transfer command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferOutcome {
+    /// The answer to give.
+    Final(ResultRow),
+    /// No effect: open reservations of this account decide; propose again when they have resolved.
+    Deferred(AccountId),
+    /// No effect: an account is not here any more, or not under the same ownership; admit again.
+    Reroute,
+}
+
+/// How a `Commit` record ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// Posted; the participant posts too.
+    Committed(Timestamp),
+    /// Decided with this answer and recorded (now, or under another attempt); the participant drops
+    /// its reservation.
+    Final(ResultRow),
+    /// `Evaluate` only: the debit leg is allowed, so the participant has to be asked.
+    NeedsPrepare,
+    /// No effect: open reservations of the debit account decide.
+    Contended,
+    /// No effect: the debit account is not here any more, or not under the same ownership.
+    Reroute,
+    /// No effect: the attempt is of another leader's ballot.
+    Fenced,
+}
+
+/// What an entry did, for whoever waits for it. Reused from entry to entry.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The fence held the whole entry back.
+    pub fenced: bool,
+    pub accounts: Vec<ResultRow>,
+    pub transfers: Vec<TransferOutcome>,
+    /// Votes on what was prepared, moves included.
+    pub votes: Vec<TxnRow>,
+    pub commits: Vec<(Transfer, Attempt, CommitOutcome)>,
+    /// Transactions whose reservation or staging ended here.
+    pub resolved: Vec<TxnId>,
+    /// Accounts on which something ended that others may wait for.
+    pub touched: Vec<AccountId>,
+    /// Moves away from here: whether they took effect, and when.
+    pub moves: Vec<(MoveId, Attempt, Option<Timestamp>)>,
+    pub cuts: Vec<Timestamp>,
+}
+
+impl Applied {
+    /// Forgets the last entry's results.
+    pub fn clear(&mut self) {
+        self.fenced = false;
+        self.accounts.clear();
+        self.transfers.clear();
+        self.votes.clear();
+        self.commits.clear();
+        self.resolved.clear();
+        self.touched.clear();
+        self.moves.clear();
+        self.cuts.clear();
+    }
+}
+
+/// Where an entry stands: what its effects are stamped with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub slot: Slot,
+    pub timestamp: Timestamp,
+    pub origin: Ballot,
+}
+
+impl Ledger {
+    /// Applies the entry of the next slot.
+    ///
+    /// # Panics
+    /// If slots are skipped.
+    pub fn apply(&mut self, slot: Slot, entry: &Entry, applied: &mut Applied) {
+        assert_eq!(slot, self.applied.next(), "slots are applied in order");
+        self.applied = slot;
+        applied.clear();
+        // An entry's own timestamp is above everything its leader knew of. A later leader can still
+        // find an older, higher one in a slot below (it was never shown to this entry's leader), so
+        // the effect's timestamp is what rises from slot to slot, equally on every replica.
+        let timestamp = entry.timestamp().max(Timestamp(self.last_timestamp.0 + 1));
+        let at = At {
+            slot,
+            timestamp,
+            origin: entry.origin(),
+        };
+        // The ballot fence: no replica can have applied this entry before the later leader's first
+        // one, so it must have no effect on any. Hole-filling no-ops have origin zero and raise
+        // nothing.
+        if at.origin < self.highest_origin {
+            applied.fenced = true;
+            return;
+        }
+        if at.origin == Ballot::ZERO {
+            assert!(entry.is_noop(), "only no-ops have no origin");
+            return;
+        }
+        self.highest_origin = at.origin;
+        self.last_timestamp = at.timestamp;
+        for section in entry.sections() {
+            self.apply_section(at, section, applied);
+        }
+    }
+
+    fn apply_section(&mut self, at: At, section: Section<'_>, applied: &mut Applied) {
+        match section {
+            Section::CreateAccounts(rows) => {
+                for account in rows {
+                    let row = self.create_account(at, account);
+                    applied.accounts.push(row);
+                }
+            }
+            Section::Transfers(rows) => {
+                for transfer in rows {
+                    let outcome = self.transfer(at, transfer);
+                    applied.transfers.push(outcome);
+                }
+            }
+            Section::Prepare(rows) => {
+                for row in rows {
+                    let vote = self.prepare(at, row);
+                    applied.votes.push(vote);
+                }
+            }
+            Section::Commit(rows) => {
+                for row in rows {
+                    let outcome = self.commit(at, row);
+                    applied.commits.push((row.transfer, row.attempt, outcome));
+                    applied.touched.push(row.transfer.debit_account_id);
+                }
+            }
+            Section::Resolve(rows) => {
+                for row in rows {
+                    self.resolve(at, row, applied);
+                }
+            }
+            Section::PrepareMove(parts) => {
+                let vote = self.prepare_move(at, parts);
+                applied.votes.push(vote);
+            }
+            Section::CommitMove { head, accounts } => {
+                let outcome = self.commit_move(at, head, accounts);
+                applied.moves.push((head.id, head.attempt, outcome));
+            }
+            Section::CutRegister { at: cut } => {
+                if at.timestamp < cut {
+                    self.cuts.register(cut);
+                }
+                applied.cuts.push(cut);
+            }
+            Section::CutPass { at: cut } => {
+                if at.timestamp > cut {
+                    let digest = self.digest();
+                    self.cuts.pass(cut, at.slot, || digest);
+                }
+                applied.cuts.push(cut);
+            }
+        }
+    }
+
+    /// The log of an account's default home alone decides its creation.
+    fn create_account(&mut self, at: At, account: &Account) -> ResultRow {
+        if let Some(owned) = self.account(account.id) {
+            let code = rules::compare_account(&owned.account, account);
+            return ResultRow::logged(code, owned.account.timestamp);
+        }
+        if let Some(shard) = self.elsewhere(account.id) {
+            return ResultRow::moved(shard);
+        }
+        let created = Account {
+            timestamp: at.timestamp,
+            ..*account
+        };
+        let mut owned = OwnedAccount::new(created);
+        owned.id_max = self.missing_id_max;
+        self.add_account(owned);
+        self.cuts.on_create(at.timestamp, account.id);
+        ResultRow::logged(ResultCode::Ok, at.timestamp)
+    }
+
+    fn transfer(&mut self, at: At, transfer: &Transfer) -> TransferOutcome {
+        use TransferOutcome::{Deferred, Final, Reroute};
+        if self.is_from_the_future(at, transfer) {
+            return Final(ResultRow::unlogged(ResultCode::IdFromTheFuture));
+        }
+        if let Some(row) = self.used(transfer) {
+            return Final(row);
+        }
+        let credit = self.place_of(transfer.credit_account_id);
+        if credit.is_none() && self.elsewhere(transfer.credit_account_id).is_some() {
+            return Reroute;
+        }
+        let debit = match self.debit_leg(transfer) {
+            DebitLeg::Allowed(place) => place,
+            DebitLeg::Refused(place, code) => {
+                return Final(self.record_refusal(at, transfer, place, code, Attempt::default()));
+            }
+            DebitLeg::Undecided => return Deferred(transfer.debit_account_id),
+            DebitLeg::NotHere => return Reroute,
+        };
+        let Some(credit) = credit else {
+            let code = ResultCode::CreditAccountNotFound;
+            return Final(self.record_refusal(at, transfer, Some(debit), code, Attempt::default()));
+        };
+        let owned = self.records.at(credit);
+        match rules::check_credit(&owned.account, owned.reserved, transfer) {
+            Leg::Allowed => {}
+            Leg::Refused(code) => {
+                let debit = Some(debit);
+                return Final(self.record_refusal(at, transfer, debit, code, Attempt::default()));
+            }
+            Leg::Undecided => return Deferred(transfer.credit_account_id),
+        }
+        self.post_debit(at, debit, transfer, Attempt::default());
+        self.post_credit(credit, transfer, at.timestamp);
+        Final(ResultRow::logged(ResultCode::Ok, at.timestamp))
+    }
+
+    /// The answer to an id that was used before.
+    pub(crate) fn used(&self, transfer: &Transfer) -> Option<ResultRow> {
+        let record = self.history.debit(transfer.id)?;
+        let code = rules::compare_transfer(&record.transfer(), record.result, transfer);
+        let mut row = ResultRow::logged(code, record.commit_ts);
+        if record.attempt != Attempt::default() {
+            row.flags |= ResultRow::CROSS_SHARD;
+        }
+        Some(row)
+    }
+
+    pub(crate) fn is_from_the_future(&self, at: At, transfer: &Transfer) -> bool {
+        self.ids == crate::config::IdRule::Ulid
+            && rules::ulid_ms(transfer.id) > at.timestamp.0 / MS + ID_AHEAD_MS_MAX
+    }
+
+    pub(crate) fn debit_leg(&self, transfer: &Transfer) -> DebitLeg {
+        let id = transfer.debit_account_id;
+        let Some(place) = self.place_of(id) else {
+            let gone = self.elsewhere(id).is_some();
+            let code = ResultCode::DebitAccountNotFound;
+            return if gone {
+                DebitLeg::NotHere
+            } else {
+                DebitLeg::Refused(None, code)
+            };
+        };
+        let owned = self.records.at(place);
+        if owned.account.ownership_epoch != transfer.debit_epoch {
+            return DebitLeg::NotHere;
+        }
+        match rules::check_debit(&owned.account, owned.reserved, transfer) {
+            Leg::Allowed => DebitLeg::Allowed(place),
+            Leg::Refused(code) => DebitLeg::Refused(Some(place), code),
+            Leg::Undecided => DebitLeg::Undecided,
+        }
+    }
+
+    pub(crate) fn record_refusal(
+        &mut self,
+        at: At,
+        transfer: &Transfer,
+        debit: Option<u32>,
+        code: ResultCode,
+        attempt: Attempt,
+    ) -> ResultRow {
+        self.history
+            .record_debit(Record::new(transfer, code, at.slot, at.timestamp, attempt));
+        self.note_recorded(debit, transfer.id);
+        ResultRow::logged(code, at.timestamp)
+    }
+
+    pub(crate) fn post_debit(&mut self, at: At, place: u32, transfer: &Transfer, attempt: Attempt) {
+        let account = &mut self.records.at_mut(place).account;
+        account.debits_posted = account
+            .debits_posted
+            .checked_add(transfer.amount)
+            .expect("the debit leg was checked");
+        let record = Record::new(transfer, ResultCode::Ok, at.slot, at.timestamp, attempt);
+        self.history.record_debit(record);
+        self.note_recorded(Some(place), transfer.id);
+        self.cuts
+            .on_debit(at.timestamp, transfer.ledger, transfer.amount);
+    }
+
+    pub(crate) fn post_credit(&mut self, place: u32, transfer: &Transfer, commit_ts: Timestamp) {
+        let owned = self.records.at_mut(place);
+        let account = &mut owned.account;
+        account.credits_posted = account
+            .credits_posted
+            .checked_add(transfer.amount)
+            .expect("the credit leg was checked, or its headroom reserved");
+        owned.version += 1;
+        self.cuts
+            .on_credit(commit_ts, transfer.ledger, transfer.amount);
+    }
+}
+
+/// What the debit leg says; the places are those of the debit account.
+pub(crate) enum DebitLeg {
+    Allowed(u32),
+    /// `None`: there is no such account, and its home is here.
+    Refused(Option<u32>, ResultCode),
+    Undecided,
+    /// At another shard, or under another ownership than the leader saw.
+    NotHere,
+}

@@ -1,0 +1,230 @@
+//! Consistent cuts: what the account records were at a timestamp, while serving goes on.
+//!
+//! A cut at S is *registered* by an entry with a timestamp below S and *passed* by one above S. From
+//! registration on, every effect with a commit timestamp above S is also noted here. When the cut is
+//! passed and nothing prepared at or before S is in doubt, every effect at or before S has been
+//! applied, so `records now - noted effects` are the records as of S. The records themselves are
+//! summed, not running counters: a counter would agree with a wrong record for ever.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use zerocopy::IntoBytes;
+
+use crate::client::{CutSums, LedgerSums};
+use crate::ids::{AccountId, Slot};
+use crate::ledger::Account;
+use crate::ledger::state::Ledger;
+use crate::limits::CUTS_MAX;
+use crate::table::hash128;
+use crate::time::Timestamp;
+
+/// Sums with wrapping arithmetic: a difference may be "negative" on one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    debits_posted: u128,
+    credits_posted: u128,
+    transferred: u128,
+}
+
+/// Counts over accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    owned: u64,
+    owned_hash: u128,
+    created: u64,
+    created_hash: u128,
+    transfers: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    ledgers: BTreeMap<u32, Sums>,
+    counts: Counts,
+}
+
+/// One followed cut.
+#[derive(Clone, Debug)]
+struct Cut {
+    at: Timestamp,
+    /// Slot and digest of the passing.
+    passed: Option<(Slot, u128)>,
+    /// Effects above the cut since it was registered.
+    after: Tally,
+}
+
+/// The cuts that a shard follows, and its totals over all time.
+#[derive(Clone, Debug, Default)]
+pub struct Cuts {
+    open: Vec<Cut>,
+    /// Transfers committed as debit side, and accounts created, since ever.
+    totals: Tally,
+}
+
+impl Cuts {
+    /// Slot and digest that this replica recorded when it applied the passing of the cut.
+    #[must_use]
+    pub fn digest(&self, at: Timestamp) -> Option<(Slot, u128)> {
+        self.open.iter().find(|cut| cut.at == at)?.passed
+    }
+
+    /// Transfers that this shard has committed as debit side.
+    #[must_use]
+    pub fn transfers(&self) -> u64 {
+        self.totals.counts.transfers
+    }
+
+    /// Whether the cut is registered.
+    #[must_use]
+    pub fn is_registered(&self, at: Timestamp) -> bool {
+        self.open.iter().any(|cut| cut.at == at)
+    }
+
+    /// Follows a new cut, forgetting the oldest beyond the bound.
+    pub(crate) fn register(&mut self, at: Timestamp) {
+        if self.is_registered(at) {
+            return;
+        }
+        if self.open.len() == CUTS_MAX {
+            self.open.remove(0);
+        }
+        self.open.push(Cut {
+            at,
+            passed: None,
+            after: Tally::default(),
+        });
+    }
+
+    pub(crate) fn pass(&mut self, at: Timestamp, slot: Slot, digest: impl FnOnce() -> u128) {
+        if let Some(cut) = self
+            .open
+            .iter_mut()
+            .find(|cut| cut.at == at && cut.passed.is_none())
+        {
+            cut.passed = Some((slot, digest()));
+        }
+    }
+
+    /// A transfer's debit leg was posted here.
+    pub(crate) fn on_debit(&mut self, commit_ts: Timestamp, ledger: u32, amount: u128) {
+        self.note(commit_ts, true, |tally| {
+            let sums = tally.ledgers.entry(ledger).or_default();
+            sums.debits_posted = sums.debits_posted.wrapping_add(amount);
+            sums.transferred = sums.transferred.wrapping_add(amount);
+            tally.counts.transfers = tally.counts.transfers.wrapping_add(1);
+        });
+    }
+
+    /// A transfer's credit leg was posted here.
+    pub(crate) fn on_credit(&mut self, commit_ts: Timestamp, ledger: u32, amount: u128) {
+        self.note(commit_ts, false, |tally| {
+            let sums = tally.ledgers.entry(ledger).or_default();
+            sums.credits_posted = sums.credits_posted.wrapping_add(amount);
+        });
+    }
+
+    /// An account was created here.
+    pub(crate) fn on_create(&mut self, commit_ts: Timestamp, id: AccountId) {
+        let hash = hash128(id.as_bytes());
+        self.note(commit_ts, true, |tally| {
+            let counts = &mut tally.counts;
+            counts.created = counts.created.wrapping_add(1);
+            counts.created_hash = counts.created_hash.wrapping_add(hash);
+            counts.owned = counts.owned.wrapping_add(1);
+            counts.owned_hash = counts.owned_hash.wrapping_add(hash);
+        });
+    }
+
+    /// An account arrived by a move.
+    pub(crate) fn on_arrival(&mut self, commit_ts: Timestamp, account: &Account) {
+        let hash = hash128(account.id.as_bytes());
+        self.note(commit_ts, false, |tally| {
+            let sums = tally.ledgers.entry(account.ledger).or_default();
+            sums.debits_posted = sums.debits_posted.wrapping_add(account.debits_posted);
+            sums.credits_posted = sums.credits_posted.wrapping_add(account.credits_posted);
+            tally.counts.owned = tally.counts.owned.wrapping_add(1);
+            tally.counts.owned_hash = tally.counts.owned_hash.wrapping_add(hash);
+        });
+    }
+
+    /// An account left by a move.
+    pub(crate) fn on_departure(&mut self, commit_ts: Timestamp, account: &Account) {
+        let hash = hash128(account.id.as_bytes());
+        self.note(commit_ts, false, |tally| {
+            let sums = tally.ledgers.entry(account.ledger).or_default();
+            sums.debits_posted = sums.debits_posted.wrapping_sub(account.debits_posted);
+            sums.credits_posted = sums.credits_posted.wrapping_sub(account.credits_posted);
+            tally.counts.owned = tally.counts.owned.wrapping_sub(1);
+            tally.counts.owned_hash = tally.counts.owned_hash.wrapping_sub(hash);
+        });
+    }
+
+    fn note(&mut self, commit_ts: Timestamp, total: bool, change: impl Fn(&mut Tally)) {
+        if total {
+            change(&mut self.totals);
+        }
+        for cut in self.open.iter_mut().filter(|cut| commit_ts > cut.at) {
+            change(&mut cut.after);
+        }
+    }
+}
+
+impl Ledger {
+    /// The sums as of a cut; `None` until it is passed and nothing prepared at or before it is in
+    /// doubt. A scan over the account records.
+    #[must_use]
+    pub fn cut_sums(&self, at: Timestamp) -> Option<CutSums> {
+        let cut = self.cuts.open.iter().find(|cut| cut.at == at)?;
+        cut.passed?;
+        let undecided = self.in_doubt.values().map(|prepared| prepared.prepare_ts);
+        let arriving = self.staged.values().map(|staged| staged.prepare_ts);
+        if undecided.chain(arriving).any(|prepare_ts| prepare_ts <= at) {
+            return None;
+        }
+        let mut now = Tally::default();
+        for owned in self.records.iter() {
+            let account = &owned.account;
+            let sums = now.ledgers.entry(account.ledger).or_default();
+            sums.debits_posted = sums.debits_posted.wrapping_add(account.debits_posted);
+            sums.credits_posted = sums.credits_posted.wrapping_add(account.credits_posted);
+            let hash = hash128(account.id.as_bytes());
+            now.counts.owned_hash = now.counts.owned_hash.wrapping_add(hash);
+            now.counts.owned += 1;
+        }
+        Some(self.as_of(cut, &now))
+    }
+
+    fn as_of(&self, cut: &Cut, now: &Tally) -> CutSums {
+        let totals = &self.cuts.totals;
+        let mut names: Vec<u32> = now
+            .ledgers
+            .keys()
+            .chain(totals.ledgers.keys())
+            .copied()
+            .collect();
+        names.extend(cut.after.ledgers.keys());
+        names.sort_unstable();
+        names.dedup();
+        let of = |tally: &Tally, ledger| tally.ledgers.get(&ledger).copied().unwrap_or_default();
+        let ledgers = names.into_iter().map(|ledger| {
+            let (now, total, after) = (of(now, ledger), of(totals, ledger), of(&cut.after, ledger));
+            LedgerSums {
+                ledger,
+                debits_posted: now.debits_posted.wrapping_sub(after.debits_posted),
+                credits_posted: now.credits_posted.wrapping_sub(after.credits_posted),
+                transferred: total.transferred.wrapping_sub(after.transferred),
+            }
+        });
+        let after = cut.after.counts;
+        CutSums {
+            at: cut.at,
+            ledgers: ledgers.collect(),
+            owned: now.counts.owned.wrapping_sub(after.owned),
+            owned_hash: now.counts.owned_hash.wrapping_sub(after.owned_hash),
+            created: totals.counts.created.wrapping_sub(after.created),
+            created_hash: totals.counts.created_hash.wrapping_sub(after.created_hash),
+            transfers: totals.counts.transfers.wrapping_sub(after.transfers),
+            in_doubt: 0,
+        }
+    }
+}

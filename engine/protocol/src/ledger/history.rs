@@ -1,0 +1,171 @@
+//! The transfer index: which ids were used here and how they ended.
+//!
+//! Two sides: ids that this shard decided (it owned the debit account), recorded once whatever the
+//! result; and ids that it posted as the credit side, keyed with the coordinator that decided them,
+//! because the same id may be in use at two debit accounts on two shards.
+
+use crate::client::RecordedTransfer;
+use crate::ids::{AccountId, ShardId, Slot, TransferId};
+use crate::ledger::{ResultCode, Transfer};
+use crate::table::{Arena, Lookup, hash128};
+use crate::time::Timestamp;
+use crate::txn::record::Attempt;
+
+/// A used id. Fields that are always zero today are not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: TransferId,
+    pub debit_account_id: AccountId,
+    pub credit_account_id: AccountId,
+    pub amount: u128,
+    pub user_data: u64,
+    pub commit_ts: Timestamp,
+    pub slot: Slot,
+    /// The attempt that decided it; zero for a local transfer.
+    pub attempt: Attempt,
+    pub ledger: u32,
+    pub code: u16,
+    pub result: ResultCode,
+}
+
+impl Record {
+    /// The record of `transfer` as decided in `slot`.
+    #[must_use]
+    pub fn new(
+        transfer: &Transfer,
+        result: ResultCode,
+        slot: Slot,
+        commit_ts: Timestamp,
+        attempt: Attempt,
+    ) -> Self {
+        Self {
+            id: transfer.id,
+            debit_account_id: transfer.debit_account_id,
+            credit_account_id: transfer.credit_account_id,
+            amount: transfer.amount,
+            user_data: transfer.user_data,
+            commit_ts,
+            slot,
+            attempt,
+            ledger: transfer.ledger,
+            code: transfer.code,
+            result,
+        }
+    }
+
+    /// The transfer as the client sent it.
+    #[must_use]
+    pub fn transfer(&self) -> Transfer {
+        Transfer {
+            user_data: self.user_data,
+            ..Transfer::new(
+                self.id,
+                self.debit_account_id,
+                self.credit_account_id,
+                self.amount,
+                self.ledger,
+                self.code,
+            )
+        }
+    }
+
+    /// As users are shown it.
+    #[must_use]
+    pub fn answer(&self) -> RecordedTransfer {
+        RecordedTransfer {
+            transfer: Transfer {
+                timestamp: self.commit_ts,
+                ..self.transfer()
+            },
+            code: self.result as u16,
+            slot: self.slot,
+            commit_ts: self.commit_ts,
+            attempt: self.attempt,
+        }
+    }
+
+    fn digest(&self) -> u128 {
+        let mut bytes = [0_u8; 96];
+        bytes[..16].copy_from_slice(&self.id.0.to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.debit_account_id.0.to_le_bytes());
+        bytes[32..48].copy_from_slice(&self.credit_account_id.0.to_le_bytes());
+        bytes[48..64].copy_from_slice(&self.amount.to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.commit_ts.0.to_le_bytes());
+        bytes[72..80].copy_from_slice(&self.slot.0.to_le_bytes());
+        bytes[80..88].copy_from_slice(&self.attempt.ballot.0.to_le_bytes());
+        bytes[88..90].copy_from_slice(&(self.result as u16).to_le_bytes());
+        bytes[90..94].copy_from_slice(&self.ledger.to_le_bytes());
+        bytes[94..96].copy_from_slice(&self.code.to_le_bytes());
+        hash128(&bytes)
+    }
+}
+
+/// Both sides of the index.
+#[derive(Debug, Default)]
+pub struct History {
+    records: Arena<Record>,
+    debits: Lookup<TransferId, u32>,
+    credits: Lookup<(ShardId, TransferId), u32>,
+    /// Order-independent sum over all records.
+    digest: u128,
+}
+
+impl History {
+    /// The use of an id that this shard decided.
+    #[must_use]
+    pub fn debit(&self, id: TransferId) -> Option<&Record> {
+        self.debits.get(&id).map(|&index| self.records.at(index))
+    }
+
+    /// The transfer posted here as credit side under this id by `coordinator`.
+    #[must_use]
+    pub fn credit(&self, coordinator: ShardId, id: TransferId) -> Option<&Record> {
+        self.credits
+            .get(&(coordinator, id))
+            .map(|&index| self.records.at(index))
+    }
+
+    /// Records a decision of this shard.
+    ///
+    /// # Panics
+    /// If the id was used: the caller has checked, and using it twice would be money from nothing.
+    pub fn record_debit(&mut self, record: Record) {
+        self.digest = self.digest.wrapping_add(record.digest());
+        let index = self.records.insert(record);
+        let old = self.debits.insert(record.id, index);
+        assert!(old.is_none(), "transfer {} decided twice", record.id);
+    }
+
+    /// Records a posting as credit side.
+    ///
+    /// # Panics
+    /// If the coordinator's id was posted before.
+    pub fn record_credit(&mut self, coordinator: ShardId, record: Record) {
+        self.digest = self.digest.wrapping_add(record.digest().rotate_left(1));
+        let index = self.records.insert(record);
+        let old = self.credits.insert((coordinator, record.id), index);
+        assert!(
+            old.is_none(),
+            "transfer {} of shard {coordinator} posted twice",
+            record.id
+        );
+    }
+
+    /// Number of records of both sides.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether nothing was recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Order-independent digest of all records.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+}

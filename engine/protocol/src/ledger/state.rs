@@ -1,0 +1,329 @@
+//! The replicated state of one shard: everything that the log's entries have made of it.
+//!
+//! Changed only by [`Ledger::apply`], so it is equal on all replicas at the same slot; the exceptions
+//! are the fields called `volatile`, which a leader uses for admission and which no apply reads.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use zerocopy::IntoBytes;
+
+use crate::config::{IdRule, ReplicaConfig};
+use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
+use crate::ledger::cut::Cuts;
+use crate::ledger::history::History;
+use crate::ledger::rules::Reserved;
+use crate::ledger::{Account, Transfer};
+use crate::shard::map::Placement;
+use crate::table::{Arena, Lookup, hash128};
+use crate::time::Timestamp;
+use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, TxnId};
+
+/// An account that this shard owns.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnedAccount {
+    pub account: Account,
+    /// Rises with every change, a reservation or a recorded id included. A move is refused unless
+    /// it still is what was sent.
+    pub version: u64,
+    /// The highest transfer id recorded here with this account as debit account.
+    pub id_max: u128,
+    pub reserved: Reserved,
+    /// Prepared, undecided transactions on it.
+    pub open: u32,
+    /// Volatile: cross-shard debits that this leader has in progress, and their sum.
+    pub attempts: u32,
+    pub held: u128,
+}
+
+impl OwnedAccount {
+    /// An account as it is created or arrives.
+    #[must_use]
+    pub fn new(account: Account) -> Self {
+        Self {
+            account,
+            version: 1,
+            id_max: 0,
+            reserved: Reserved::default(),
+            open: 0,
+            attempts: 0,
+            held: 0,
+        }
+    }
+}
+
+/// Where an account went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stub {
+    pub shard: ShardId,
+    /// The account's ownership epoch over there.
+    pub ownership_epoch: u32,
+}
+
+/// A credit that is prepared here and undecided.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    pub transfer: Transfer,
+    pub prepare_ts: Timestamp,
+    pub slot: Slot,
+}
+
+/// A batch of accounts that has arrived and is invisible until its move is decided.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    pub head: MoveHead,
+    pub accounts: Vec<MovedAccountRow>,
+    pub owners: Vec<PreviousOwnerRow>,
+    pub prepare_ts: Timestamp,
+    pub slot: Slot,
+}
+
+/// A move that took effect, at its source or at its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MoveRecord {
+    pub attempt: Attempt,
+    pub source: ShardId,
+    pub target: ShardId,
+    pub accounts: u32,
+    pub commit_ts: Timestamp,
+}
+
+/// The state.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) shard: ShardId,
+    pub(crate) shards: u32,
+    pub(crate) placement: Placement,
+    pub(crate) ids: IdRule,
+    pub(crate) records: Arena<OwnedAccount>,
+    pub(crate) index: Lookup<AccountId, u32>,
+    pub(crate) stubs: BTreeMap<AccountId, Stub>,
+    pub(crate) owners: BTreeMap<AccountId, Vec<PreviousOwnerRow>>,
+    pub(crate) history: History,
+    pub(crate) in_doubt: BTreeMap<TxnId, Prepared>,
+    pub(crate) staged: BTreeMap<TxnId, Staged>,
+    pub(crate) staged_accounts: BTreeMap<AccountId, TxnId>,
+    pub(crate) moves: BTreeMap<MoveId, MoveRecord>,
+    /// The highest transfer id recorded as failed because its debit account did not exist. An
+    /// account created later starts with it as `id_max`.
+    pub(crate) missing_id_max: u128,
+    pub(crate) highest_origin: Ballot,
+    pub(crate) last_timestamp: Timestamp,
+    pub(crate) applied: Slot,
+    pub(crate) cuts: Cuts,
+}
+
+impl Ledger {
+    /// The empty state of a shard.
+    #[must_use]
+    pub fn new(config: &ReplicaConfig) -> Self {
+        Self {
+            shard: config.address.shard,
+            shards: config.shards,
+            placement: config.placement,
+            ids: config.ids,
+            records: Arena::default(),
+            index: Lookup::new(),
+            stubs: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            history: History::default(),
+            in_doubt: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            staged_accounts: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            missing_id_max: 0,
+            highest_origin: Ballot::ZERO,
+            last_timestamp: Timestamp::ZERO,
+            applied: Slot::ZERO,
+            cuts: Cuts::default(),
+        }
+    }
+
+    /// The account, if this shard owns it.
+    #[must_use]
+    pub fn account(&self, id: AccountId) -> Option<&OwnedAccount> {
+        self.index.get(&id).map(|&index| self.records.at(index))
+    }
+
+    /// For the volatile fields only.
+    pub(crate) fn account_volatile(&mut self, id: AccountId) -> Option<&mut OwnedAccount> {
+        let index = *self.index.get(&id)?;
+        Some(self.records.at_mut(index))
+    }
+
+    /// Where an account that is not here should be looked for: its stub, else its default home if
+    /// that is another shard. `None`: its existence is decided here, and it does not exist.
+    #[must_use]
+    pub fn elsewhere(&self, id: AccountId) -> Option<ShardId> {
+        if let Some(stub) = self.stubs.get(&id) {
+            return Some(stub.shard);
+        }
+        let home = self.placement.home(id, self.shards);
+        (home != self.shard).then_some(home)
+    }
+
+    /// The stub of an account that has left.
+    #[must_use]
+    pub fn stub(&self, id: AccountId) -> Option<Stub> {
+        self.stubs.get(&id).copied()
+    }
+
+    /// Whether the account has arrived here by a move that is not decided.
+    #[must_use]
+    pub fn is_staged(&self, id: AccountId) -> bool {
+        self.staged_accounts.contains_key(&id)
+    }
+
+    /// The shards that owned an account of this shard before.
+    #[must_use]
+    pub fn previous_owners(&self, id: AccountId) -> &[PreviousOwnerRow] {
+        self.owners.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Used transfer ids.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Credits that are prepared and undecided.
+    #[must_use]
+    pub fn in_doubt(&self) -> &BTreeMap<TxnId, Prepared> {
+        &self.in_doubt
+    }
+
+    /// Arrived batches that are undecided.
+    #[must_use]
+    pub fn staged(&self) -> &BTreeMap<TxnId, Staged> {
+        &self.staged
+    }
+
+    /// The move with this id, if it took effect here.
+    #[must_use]
+    pub fn move_record(&self, id: MoveId) -> Option<&MoveRecord> {
+        self.moves.get(&id)
+    }
+
+    /// Number of owned accounts.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Owned account ids above `after`, ascending, at most `limit`. A scan.
+    #[must_use]
+    pub fn list(&self, after: AccountId, limit: usize) -> Vec<AccountId> {
+        let mut ids: Vec<AccountId> = self
+            .records
+            .iter()
+            .map(|owned| owned.account.id)
+            .filter(|id| *id > after)
+            .collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids
+    }
+
+    /// The last applied slot.
+    #[must_use]
+    pub fn applied(&self) -> Slot {
+        self.applied
+    }
+
+    /// The timestamp of the last entry that had effect.
+    #[must_use]
+    pub fn last_timestamp(&self) -> Timestamp {
+        self.last_timestamp
+    }
+
+    /// The consistent cuts that are followed.
+    #[must_use]
+    pub fn cuts(&self) -> &Cuts {
+        &self.cuts
+    }
+
+    /// Order-independent digest of the whole replicated state. A scan.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        let mut sum = self.history.digest();
+        let mut add = |part: u128| sum = sum.wrapping_add(part);
+        for owned in self.records.iter() {
+            let record = hash128(owned.account.as_bytes());
+            add(hash_parts(
+                6,
+                &[
+                    record,
+                    owned.version.into(),
+                    owned.id_max,
+                    owned.open.into(),
+                ],
+            ));
+        }
+        for (id, stub) in &self.stubs {
+            add(hash_parts(
+                1,
+                &[id.0, stub.shard.0.into(), stub.ownership_epoch.into()],
+            ));
+        }
+        for owner in self.owners.values().flatten() {
+            add(hash128(owner.as_bytes()).rotate_left(5));
+        }
+        for (txn, prepared) in &self.in_doubt {
+            let ballot = txn.attempt.ballot.0.into();
+            let counter = txn.attempt.counter.into();
+            add(hash_parts(
+                2,
+                &[txn.id, txn.coordinator.0.into(), ballot, counter],
+            ));
+            add(hash128(prepared.transfer.as_bytes()).rotate_left(7));
+        }
+        for (txn, staged) in &self.staged {
+            add(hash_parts(3, &[txn.id, txn.attempt.ballot.0.into()]));
+            add(hash128(staged.accounts.as_bytes()).rotate_left(9));
+        }
+        for (id, record) in &self.moves {
+            add(hash_parts(
+                4,
+                &[id.0, record.commit_ts.0.into(), record.accounts.into()],
+            ));
+        }
+        let last = [
+            self.missing_id_max,
+            self.highest_origin.0.into(),
+            self.last_timestamp.0.into(),
+        ];
+        sum.wrapping_add(hash_parts(5, &last))
+    }
+
+    pub(crate) fn add_account(&mut self, owned: OwnedAccount) {
+        let id = owned.account.id;
+        let index = self.records.insert(owned);
+        let old = self.index.insert(id, index);
+        assert!(old.is_none(), "account {id} owned twice");
+    }
+
+    pub(crate) fn remove_account(&mut self, id: AccountId) -> Option<OwnedAccount> {
+        let index = self.index.remove(&id)?;
+        Some(self.records.remove(index))
+    }
+
+    pub(crate) fn place_of(&self, id: AccountId) -> Option<u32> {
+        self.index.get(&id).copied()
+    }
+
+    /// Remembers that a transfer id was recorded for a debit account, or for a missing one.
+    pub(crate) fn note_recorded(&mut self, debit_account: Option<u32>, id: TransferId) {
+        match debit_account {
+            Some(place) => {
+                let owned = self.records.at_mut(place);
+                owned.id_max = owned.id_max.max(id.0);
+                owned.version += 1;
+            }
+            None => self.missing_id_max = self.missing_id_max.max(id.0),
+        }
+    }
+}
+
+fn hash_parts(kind: u128, parts: &[u128]) -> u128 {
+    hash128(parts.as_bytes()).rotate_left(u32::try_from(kind).expect("a small number") * 11)
+}

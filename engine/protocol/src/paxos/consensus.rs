@@ -1,0 +1,466 @@
+//! The consensus core of one group: its state, its public functions, the order of its pointers.
+//!
+//! Guarantees: a slot is never decided twice differently, whatever is lost, doubled, reordered or
+//! crashes; messages are idempotent; one leader per ballot. Left to others: what entries mean, the
+//! ballot fence at apply, time stamps, answering clients.
+//!
+//! One call, then drain [`Consensus::poll_effect`]; then apply what [`Consensus::next_chosen`] gives
+//! (and drain again, it may ask for a read of the log).
+
+use alloc::vec::Vec;
+
+use super::catch_up::{Fetch, LogReads};
+use super::election::{Campaign, PreVotes};
+use super::follower::Following;
+use super::journal::{Effect, Journal};
+use super::leader::Leader;
+use super::log::Log;
+use super::message::{LoggedEntry, Message};
+use crate::client;
+use crate::config::{Recovered, ReplicaConfig};
+use crate::entry::Entry;
+use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
+use crate::limits::Timing;
+use crate::output::StopReason;
+use crate::prng::Prng;
+use crate::time::Now;
+
+/// No group gets near this round by electing; a message that names one is not from a peer of ours.
+const ROUND_MAX: u64 = 1 << 48;
+/// No group gets near this slot.
+const SLOT_MAX: Slot = Slot(1 << 56);
+
+/// What a replica is in its group, with what only that role needs.
+#[derive(Debug)]
+pub(super) enum Role {
+    Follower,
+    /// Asks whether an election would succeed; binds nobody.
+    PreCandidate(PreVotes),
+    Candidate(Campaign),
+    Leader(Leader),
+}
+
+/// The fixed part of the configuration.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) own: ReplicaId,
+    pub(super) peers: Vec<ReplicaId>,
+    pub(super) quorum: usize,
+    pub(super) timing: Timing,
+    pub(super) preferred: ReplicaId,
+}
+
+impl Settings {
+    /// A group of one decides alone: nobody else can have been promised a lease.
+    pub(super) fn is_alone(&self) -> bool {
+        self.peers.is_empty()
+    }
+}
+
+/// The consensus core of one replica of one group.
+#[derive(Debug)]
+pub struct Consensus {
+    pub(super) settings: Settings,
+    pub(super) random: Prng,
+    pub(super) role: Role,
+    /// Nothing below is promised or accepted any more. Never falls. May be ahead of the disk; a
+    /// promise given to others is not.
+    pub(super) promised: Ballot,
+    /// The highest ballot heard of: the next own ballot lies above.
+    pub(super) ballot_floor: Ballot,
+    pub(super) log: Log,
+    pub(super) journal: Journal,
+    /// The leader heard last under `promised`, and when.
+    pub(super) following: Option<Following>,
+    /// When to campaign, unless leading.
+    pub(super) election_at_ns: u64,
+    /// No vote and no campaign before: a promise of a lease may have died with the last process.
+    pub(super) votes_from_ns: u64,
+    /// When to write the chosen watermark although nothing else is written.
+    pub(super) watermark_at_ns: Option<u64>,
+    /// The last heartbeat round sent in any leadership.
+    pub(super) round_last: u64,
+    pub(super) fetch: Fetch,
+    pub(super) reads: LogReads,
+    stopped: Option<StopReason>,
+}
+
+impl Consensus {
+    /// Starts from what the log holds, as a follower that first replays its chosen entries.
+    #[must_use]
+    pub fn new(config: &ReplicaConfig, recovered: Recovered, now: Now) -> Self {
+        assert!(config.timing.is_sound());
+        let own = config.address.replica;
+        let settings = Settings {
+            own,
+            peers: config.peers().collect(),
+            quorum: config.quorum(),
+            timing: config.timing,
+            preferred: config.preferred_leader,
+        };
+        let seed = config.seed ^ u64::from(own.0) << 32 ^ u64::from(config.address.shard.0);
+        // An accepted ballot is a promise, whatever the promise records say.
+        let promised = recovered
+            .tail
+            .iter()
+            .fold(recovered.promised, |highest, logged| {
+                highest.max(logged.accepted)
+            });
+        let mut consensus = Self {
+            journal: Journal::new(promised, recovered.chosen_upto),
+            log: Log::new(recovered),
+            settings,
+            random: Prng::new(seed),
+            role: Role::Follower,
+            promised,
+            ballot_floor: promised,
+            following: None,
+            election_at_ns: now.mono_ns,
+            votes_from_ns: now.mono_ns,
+            watermark_at_ns: None,
+            round_last: 0,
+            fetch: Fetch::default(),
+            reads: LogReads::default(),
+            stopped: None,
+        };
+        if !consensus.settings.is_alone() {
+            consensus.votes_from_ns += consensus.settings.timing.lease_ns;
+            consensus.election_at_ns = consensus.votes_from_ns + consensus.first_timeout_ns();
+        }
+        consensus.pump_log_reads();
+        consensus.check();
+        consensus
+    }
+
+    /// Takes a message of a member of the group. One that no member can have sent is ignored.
+    pub fn on_message(&mut self, now: Now, from: ReplicaId, message: Message) {
+        if self.stopped.is_some() || !self.is_plausible(from, &message) {
+            return;
+        }
+        let now_ns = now.mono_ns;
+        match message {
+            Message::PreVote {
+                ballot,
+                chosen_upto,
+                transfer_of,
+            } => self.on_pre_vote(now_ns, from, ballot, chosen_upto, transfer_of),
+            Message::PreVoteReply {
+                ballot,
+                granted,
+                promised,
+            } => self.on_pre_vote_reply(now_ns, from, ballot, granted, promised),
+            Message::Prepare {
+                ballot,
+                from: slot,
+                transfer_of,
+            } => self.on_prepare(now_ns, from, ballot, slot, transfer_of),
+            Message::Promise {
+                ballot,
+                chosen_upto,
+                log_start: _,
+                part,
+                parts,
+                accepted,
+            } => self.on_promise(now_ns, from, ballot, chosen_upto, (part, parts), accepted),
+            Message::Reject { ballot, promised } => self.on_reject(now_ns, ballot, promised),
+            Message::Accept {
+                ballot,
+                slot,
+                chosen_upto,
+                entry,
+            } => self.on_accept(now_ns, from, ballot, slot, chosen_upto, entry),
+            Message::Accepted { ballot, slot } => self.on_accepted(now_ns, from, ballot, slot),
+            Message::Heartbeat {
+                ballot,
+                round,
+                chosen_upto,
+            } => self.on_heartbeat(now_ns, from, ballot, round, chosen_upto),
+            Message::HeartbeatReply {
+                ballot,
+                round,
+                chosen_upto,
+            } => self.on_heartbeat_reply(now_ns, from, ballot, round, chosen_upto),
+            Message::CatchUp { from: first, upto } => self.on_catch_up(from, first, upto),
+            Message::Entries {
+                entries,
+                chosen_upto,
+                log_start: _,
+            } => self.on_entries(now_ns, from, entries, chosen_upto),
+            Message::LeadNow { ballot } => self.on_lead_now(now_ns, from, ballot),
+        }
+        self.settle(now_ns);
+    }
+
+    /// Everything issued up to `upto` is on stable storage.
+    pub fn on_durable(&mut self, now: Now, upto: PersistSeq) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.journal.on_durable(upto);
+        self.log.trim(self.journal.durable());
+        self.count_votes();
+        self.advance_transfer(now.mono_ns);
+        self.lead_if_elected(now.mono_ns);
+        self.settle(now.mono_ns);
+    }
+
+    /// Time has passed. Harmless at any moment.
+    pub fn on_tick(&mut self, now: Now) {
+        if self.stopped.is_some() {
+            return;
+        }
+        let now_ns = now.mono_ns;
+        self.tick_leader(now_ns);
+        self.tick_election(now_ns);
+        self.tick_fetch(now_ns);
+        if self.watermark_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            self.journal.log_chosen(self.log.chosen_upto(), 0);
+        }
+        self.settle(now_ns);
+    }
+
+    /// The answer to [`Effect::ReadLog`].
+    pub fn on_log_read(&mut self, now: Now, from: Slot, entries: Vec<LoggedEntry>) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.take_log_read(from, entries);
+        self.settle(now.mono_ns);
+    }
+
+    /// The next entry to apply, in slot order, the replay after a start included. `None` if it is
+    /// not known to be chosen, or is being read from the log.
+    pub fn next_chosen(&mut self) -> Option<(Slot, Entry)> {
+        let slot = self.log.applied_upto().next();
+        if self.stopped.is_some() || slot > self.log.chosen_upto() {
+            return None;
+        }
+        let entry = if self.log.is_replaying() {
+            let entry = self.reads.next_replayed(slot)?;
+            self.log.apply_next();
+            self.pump_log_reads();
+            if !self.log.is_replaying() && self.settings.is_alone() {
+                self.election_at_ns = 0;
+            }
+            entry
+        } else {
+            self.log
+                .apply_next()
+                .expect("chosen slots above the start are held")
+        };
+        if let Role::Leader(leader) = &mut self.role {
+            leader.note_applied(slot, &entry);
+        }
+        self.log.trim(self.journal.durable());
+        self.check();
+        Some((slot, entry))
+    }
+
+    /// The next effect, in the order in which they were decided.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.journal.poll()
+    }
+
+    /// When to call [`Self::on_tick`]; a time in the past means now.
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        if self.stopped.is_some() {
+            return u64::MAX;
+        }
+        let role_ns = match &self.role {
+            Role::Leader(leader) => leader.deadline_ns(&self.settings.timing),
+            Role::Candidate(campaign) => self.election_at_ns.min(campaign.resend_at_ns()),
+            // Only the end of the replay can make this replica campaign.
+            Role::Follower if self.log.is_replaying() && self.settings.is_alone() => u64::MAX,
+            Role::Follower | Role::PreCandidate(_) => self.election_at_ns,
+        };
+        role_ns
+            .min(self.watermark_at_ns.unwrap_or(u64::MAX))
+            .min(self.fetch.retry_at_ns().unwrap_or(u64::MAX))
+    }
+
+    /// The role as users see it.
+    #[must_use]
+    pub fn role(&self) -> client::Role {
+        if self.stopped.is_some() {
+            return client::Role::Stopped;
+        }
+        match &self.role {
+            Role::Leader(_) => client::Role::Leader,
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_)
+                if self.log.is_replaying() =>
+            {
+                client::Role::Recovering
+            }
+            Role::Candidate(_) | Role::PreCandidate(_) => client::Role::Candidate,
+            Role::Follower => client::Role::Follower,
+        }
+    }
+
+    /// The highest ballot promised.
+    #[must_use]
+    pub fn ballot(&self) -> Ballot {
+        self.promised
+    }
+
+    /// Who leads, as far as known here.
+    #[must_use]
+    pub fn leader(&self) -> Option<ReplicaId> {
+        match &self.role {
+            Role::Leader(_) => Some(self.settings.own),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => {
+                self.following.map(|following| following.ballot.replica())
+            }
+        }
+    }
+
+    /// All slots up to here are chosen, and held or in the log here.
+    #[must_use]
+    pub fn chosen_upto(&self) -> Slot {
+        self.log.chosen_upto()
+    }
+
+    /// All slots up to here were given out by [`Self::next_chosen`].
+    #[must_use]
+    pub fn applied_upto(&self) -> Slot {
+        self.log.applied_upto()
+    }
+
+    /// The highest slot with an accepted entry here, chosen or not.
+    #[must_use]
+    pub fn accepted_upto(&self) -> Slot {
+        self.log.accepted_upto()
+    }
+
+    /// An accepted entry, if it is in memory; chosen only up to [`Self::chosen_upto`].
+    #[must_use]
+    pub fn log_entry(&self, slot: Slot) -> Option<&Entry> {
+        self.log.get(slot).map(|held| &held.entry)
+    }
+
+    /// Why this replica stopped.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&StopReason> {
+        self.stopped.as_ref()
+    }
+
+    pub(super) fn stop(&mut self, reason: StopReason) {
+        if self.stopped.is_none() {
+            self.depose();
+            self.journal.push(Effect::Stop {
+                reason: reason.clone(),
+            });
+            self.stopped = Some(reason);
+        }
+    }
+
+    /// Whether a member of this group, following the protocol, can have sent this: ballots are led
+    /// by who made them up, and nobody answers a question that was not asked of it.
+    fn is_plausible(&self, from: ReplicaId, message: &Message) -> bool {
+        let known = |ballot: Ballot| {
+            let member = ballot.replica();
+            ballot == Ballot::ZERO
+                || (ballot.round() > 0
+                    && ballot.round() < ROUND_MAX
+                    && (member == self.settings.own || self.settings.peers.contains(&member)))
+        };
+        let of = |owner: ReplicaId, ballot: Ballot| {
+            ballot != Ballot::ZERO && ballot.replica() == owner && known(ballot)
+        };
+        let own = self.settings.own;
+        let slot_known = |slot: Slot| slot < SLOT_MAX;
+        self.settings.peers.contains(&from)
+            && match message {
+                Message::PreVote {
+                    ballot,
+                    chosen_upto: slot,
+                    transfer_of,
+                }
+                | Message::Prepare {
+                    ballot,
+                    from: slot,
+                    transfer_of,
+                } => of(from, *ballot) && slot_known(*slot) && known(*transfer_of),
+                Message::PreVoteReply {
+                    ballot, promised, ..
+                }
+                | Message::Reject { ballot, promised } => of(own, *ballot) && known(*promised),
+                Message::Promise {
+                    ballot,
+                    chosen_upto,
+                    accepted,
+                    ..
+                } => {
+                    of(own, *ballot)
+                        && slot_known(*chosen_upto)
+                        && accepted
+                            .as_ref()
+                            .is_none_or(|logged| known(logged.accepted) && slot_known(logged.slot))
+                }
+                Message::Accept {
+                    ballot,
+                    slot,
+                    chosen_upto,
+                    ..
+                } => {
+                    of(from, *ballot)
+                        && *slot != Slot::ZERO
+                        && slot_known(*slot)
+                        && slot_known(*chosen_upto)
+                }
+                Message::Accepted { ballot, slot } => of(own, *ballot) && slot_known(*slot),
+                Message::Heartbeat {
+                    ballot,
+                    chosen_upto,
+                    ..
+                } => of(from, *ballot) && slot_known(*chosen_upto),
+                Message::HeartbeatReply {
+                    ballot,
+                    chosen_upto,
+                    ..
+                } => of(own, *ballot) && slot_known(*chosen_upto),
+                Message::CatchUp { from: first, upto } => {
+                    *first != Slot::ZERO && slot_known(*first) && slot_known(*upto)
+                }
+                Message::Entries { chosen_upto, .. } => slot_known(*chosen_upto),
+                Message::LeadNow { ballot } => of(from, *ballot),
+            }
+    }
+
+    /// The end of every step: the lazy watermark gets its deadline, the invariants are checked.
+    fn settle(&mut self, now_ns: u64) {
+        if self.journal.chosen_logged() == self.log.chosen_upto() {
+            self.watermark_at_ns = None;
+        } else if self.watermark_at_ns.is_none() {
+            self.watermark_at_ns = Some(now_ns + self.settings.timing.heartbeat_ns);
+        }
+        self.check();
+    }
+
+    /// States the order of the pointers and of the ballots.
+    pub(super) fn check(&self) {
+        // applied <= chosen <= accepted; whatever is chosen here is held here or in the WAL.
+        self.log.check();
+        assert!(self.journal.chosen_logged() <= self.log.chosen_upto());
+        assert!(self.journal.durable() <= self.journal.issued());
+        assert!(self.promised <= self.ballot_floor);
+        if let Some(following) = self.following {
+            assert!(following.ballot == self.promised);
+            assert!(following.ballot.replica() != self.settings.own);
+        }
+        match &self.role {
+            Role::Follower => {}
+            Role::PreCandidate(votes) => assert!(votes.ballot() > self.promised),
+            Role::Candidate(campaign) => {
+                assert!(campaign.ballot() == self.promised);
+                assert!(self.following.is_none());
+            }
+            Role::Leader(leader) => {
+                assert!(leader.ballot() == self.promised);
+                assert!(self.following.is_none());
+                assert!(leader.next_slot() == self.log.accepted_upto().next());
+                assert!(!self.log.is_replaying());
+            }
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Leading: phase 2 for up to a pipeline of slots, heartbeats, check-quorum.
+//!
+//! The leader's own vote counts when its record is durable, like everybody's. It announces a slot
+//! as chosen under its ballot only if the entry is the one that it proposed there (followers take
+//! that as proof); a leader that learns otherwise has been deposed and stops at once.
+
+use alloc::collections::BTreeMap;
+
+use super::consensus::{Consensus, Role};
+use super::journal::Effect;
+use super::lease::Rounds;
+use super::message::Message;
+use super::quorum::{ReplicaSet, reached_by};
+use super::transfer::Transfer;
+use crate::entry::Entry;
+use crate::ids::{Ballot, ReplicaId, Slot};
+use crate::limits::{ACCEPT_RESEND_NS, PIPELINE_MAX, Timing};
+use crate::time::Now;
+
+/// A slot that is proposed and not known to be chosen.
+#[derive(Debug)]
+struct Flight {
+    /// Followers that voted; the own vote is a question to the journal.
+    votes: ReplicaSet,
+    sent_ns: u64,
+}
+
+/// What the leader knows of a follower, from its heartbeat answers under this ballot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// The last heartbeat round answered.
+    pub(super) round: u64,
+    pub(super) chosen_upto: Slot,
+    pub(super) heard_ns: Option<u64>,
+    /// Since when every answer came in time and was nearly up to date.
+    pub(super) caught_up_since_ns: Option<u64>,
+}
+
+/// The state of one leadership.
+#[derive(Debug)]
+pub(super) struct Leader {
+    ballot: Ballot,
+    next_slot: Slot,
+    flights: BTreeMap<Slot, Flight>,
+    /// The slot of the own no-op.
+    opening: Option<Slot>,
+    /// The entry of the opening slot is applied, and it is our own.
+    serving: bool,
+    pub(super) progress: BTreeMap<ReplicaId, Progress>,
+    pub(super) rounds: Rounds,
+    pub(super) heartbeat_at_ns: u64,
+    pub(super) transfer: Option<Transfer>,
+    /// A transfer was sent under this ballot: no lease read under it again.
+    pub(super) lease_given_up: bool,
+    pub(super) next_preferred_transfer_ns: u64,
+}
+
+impl Leader {
+    pub(super) fn new(ballot: Ballot, first: Slot, round_last: u64, now_ns: u64) -> Self {
+        Self {
+            ballot,
+            next_slot: first,
+            flights: BTreeMap::new(),
+            opening: None,
+            serving: false,
+            progress: BTreeMap::new(),
+            rounds: Rounds::new(round_last, now_ns),
+            heartbeat_at_ns: now_ns,
+            transfer: None,
+            lease_given_up: false,
+            next_preferred_transfer_ns: 0,
+        }
+    }
+
+    pub(super) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    pub(super) fn next_slot(&self) -> Slot {
+        self.next_slot
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Whether nobody else can lead now, and no transfer has put that in doubt.
+    pub(super) fn lease_holds(&self, now_ns: u64, timing: &Timing) -> bool {
+        !self.lease_given_up && self.rounds.lease_holds(now_ns, timing)
+    }
+
+    /// An entry was applied: serving starts with the own opening.
+    pub(super) fn note_applied(&mut self, slot: Slot, entry: &Entry) {
+        if self.opening == Some(slot) {
+            self.serving = entry.origin() == self.ballot;
+        }
+    }
+
+    pub(super) fn deadline_ns(&self, timing: &Timing) -> u64 {
+        let resend_ns = self
+            .flights
+            .values()
+            .map(|flight| flight.sent_ns + ACCEPT_RESEND_NS)
+            .min();
+        self.heartbeat_at_ns
+            .min(self.rounds.quorum_lost_ns(timing))
+            .min(resend_ns.unwrap_or(u64::MAX))
+            .min(self.transfer.as_ref().map_or(u64::MAX, Transfer::until_ns))
+    }
+
+    fn has_room(&self) -> bool {
+        u64::try_from(self.flights.len()).is_ok_and(|flights| flights < PIPELINE_MAX)
+    }
+}
+
+impl Consensus {
+    /// Whether [`Self::propose`] takes a command entry now: leads, has opened, the pipeline has
+    /// room, no handing over is under way, apply does not lag.
+    #[must_use]
+    pub fn can_propose(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => {
+                leader.opening.is_some()
+                    && leader.transfer.is_none()
+                    && leader.has_room()
+                    && !self.log.is_full()
+            }
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Whether the leader's first own entry is due: the caller proposes a no-op of the own ballot,
+    /// stamped by its clock after it has observed the stamps of the entries proposed again (see
+    /// [`Self::inherited`]).
+    #[must_use]
+    pub fn needs_opening(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.opening.is_none() && leader.has_room(),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Accepted entries that are not applied yet: a new leader's clock must not stamp below them.
+    pub fn inherited(&self) -> impl Iterator<Item = &Entry> {
+        self.log
+            .above(self.log.applied_upto())
+            .map(|(_, held)| &held.entry)
+    }
+
+    /// Leader: whether the last proposal is not durable here yet.
+    #[must_use]
+    pub fn own_flush_open(&self) -> bool {
+        match &self.role {
+            Role::Leader(_) => self
+                .log
+                .get(self.log.accepted_upto())
+                .is_some_and(|held| held.seq > self.journal.durable()),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// Proposes an entry of the own ballot for the next slot. Only if [`Self::can_propose`], or as
+    /// the opening if [`Self::needs_opening`].
+    pub fn propose(&mut self, now: Now, entry: Entry) -> Slot {
+        let opens = self.needs_opening();
+        assert!(
+            opens || self.can_propose(),
+            "the leader has no room to propose"
+        );
+        let Role::Leader(leader) = &mut self.role else {
+            unreachable!("only a leader can propose")
+        };
+        assert!(
+            entry.origin() == leader.ballot,
+            "a proposal of another ballot"
+        );
+        if opens {
+            leader.opening = Some(leader.next_slot);
+        }
+        let slot = self.propose_next(now.mono_ns, entry);
+        self.check();
+        slot
+    }
+
+    /// The own ballot once phase 1 is complete.
+    #[must_use]
+    pub fn leading(&self) -> Option<Ballot> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.ballot),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The own ballot once the entry of the own no-op is applied and was not replaced: everything
+    /// chosen before is applied, and this leader may answer clients and other shards.
+    #[must_use]
+    pub fn serving(&self) -> Option<Ballot> {
+        match &self.role {
+            Role::Leader(leader) => leader.serving.then_some(leader.ballot),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// Whether a read of applied state is linearizable now by the lease. Ask at the moment the
+    /// value is read. `false` for ever after a transfer was sent under the ballot: use
+    /// [`Self::start_read_round`] then.
+    #[must_use]
+    pub fn lease_valid(&self, now: Now) -> bool {
+        match &self.role {
+            Role::Leader(leader) => {
+                leader.serving
+                    && (self.settings.is_alone()
+                        || leader.lease_holds(now.mono_ns, &self.settings.timing))
+            }
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// The number of a heartbeat round that covers reads arrived up to now: once
+    /// [`Self::confirmed_round`] has reached it (and this replica serves, under the same ballot),
+    /// they may be answered from applied state. `u64::MAX`, never confirmed, unless leading.
+    /// Bounded: while several rounds are open, reads share the next one.
+    pub fn start_read_round(&mut self, now: Now) -> u64 {
+        let Role::Leader(leader) = &mut self.role else {
+            return u64::MAX;
+        };
+        let (round, send_now) = leader.rounds.cover_reads();
+        if send_now {
+            let sent = self.send_round(now.mono_ns);
+            assert!(sent == round);
+        }
+        round
+    }
+
+    /// The highest heartbeat round that a quorum of voters answered under the own ballot; 0 unless
+    /// leading.
+    #[must_use]
+    pub fn confirmed_round(&self) -> u64 {
+        match &self.role {
+            Role::Leader(leader) => leader.rounds.confirmed(),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => 0,
+        }
+    }
+
+    /// Puts an entry, own or inherited, into the next slot.
+    pub(super) fn propose_next(&mut self, now_ns: u64, entry: Entry) -> Slot {
+        let Role::Leader(leader) = &mut self.role else {
+            unreachable!("only a leader proposes")
+        };
+        let (ballot, slot) = (leader.ballot, leader.next_slot);
+        leader.next_slot = slot.next();
+        leader.flights.insert(
+            slot,
+            Flight {
+                votes: ReplicaSet::default(),
+                sent_ns: now_ns,
+            },
+        );
+        for &peer in &self.settings.peers {
+            self.journal.send(
+                peer,
+                Message::Accept {
+                    ballot,
+                    slot,
+                    chosen_upto: self.log.chosen_upto(),
+                    entry: entry.clone(),
+                },
+            );
+        }
+        self.record_accepted(ballot, slot, entry, 0);
+        slot
+    }
+
+    pub(super) fn on_accepted(&mut self, now_ns: u64, from: ReplicaId, ballot: Ballot, slot: Slot) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if leader.ballot != ballot {
+            return;
+        }
+        if let Some(flight) = leader.flights.get_mut(&slot) {
+            flight.votes.insert(from);
+            self.count_votes();
+            self.advance_transfer(now_ns);
+        }
+    }
+
+    /// Moves `chosen_upto` over slots with a quorum of votes.
+    pub(super) fn count_votes(&mut self) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        while let Some(flight) = leader.flights.first_entry() {
+            let slot = *flight.key();
+            assert!(slot == self.log.chosen_upto().next());
+            let held = self.log.get(slot).expect("a proposer holds its proposals");
+            assert!(held.accepted == leader.ballot);
+            let own = usize::from(held.seq <= self.journal.durable());
+            if flight.get().votes.len() + own < self.settings.quorum {
+                return;
+            }
+            flight.remove();
+            self.log.choose_next();
+        }
+    }
+
+    /// The next slot became known as chosen by other means: it is no longer in flight.
+    pub(super) fn land_flight(&mut self, slot: Slot) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.flights.remove(&slot);
+        }
+    }
+
+    pub(super) fn on_heartbeat_reply(
+        &mut self,
+        now_ns: u64,
+        from: ReplicaId,
+        ballot: Ballot,
+        round: u64,
+        chosen_upto: Slot,
+    ) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        if leader.ballot != ballot {
+            return;
+        }
+        let progress = leader.progress.entry(from).or_default();
+        progress.note_reply(
+            now_ns,
+            round,
+            chosen_upto,
+            self.log.chosen_upto(),
+            &self.settings.timing,
+        );
+        let confirmed = leader.confirmed_by(self.settings.quorum - 1);
+        if leader.rounds.confirm(confirmed) {
+            self.send_round(now_ns);
+        }
+        self.fetch.claim(from, chosen_upto);
+        self.pursue(now_ns);
+        self.advance_transfer(now_ns);
+    }
+
+    /// Sends a heartbeat round to everybody; its number.
+    pub(super) fn send_round(&mut self, now_ns: u64) -> u64 {
+        let Role::Leader(leader) = &mut self.role else {
+            unreachable!("only a leader sends heartbeats")
+        };
+        let round = leader.rounds.send(now_ns);
+        self.round_last = round;
+        leader.heartbeat_at_ns = now_ns + self.settings.timing.heartbeat_ns;
+        for &peer in &self.settings.peers {
+            self.journal.send(
+                peer,
+                Message::Heartbeat {
+                    ballot: leader.ballot,
+                    round,
+                    chosen_upto: self.log.chosen_upto(),
+                },
+            );
+        }
+        if self.settings.is_alone() {
+            leader.rounds.confirm(round);
+        }
+        round
+    }
+
+    pub(super) fn tick_leader(&mut self, now_ns: u64) {
+        let Role::Leader(leader) = &self.role else {
+            return;
+        };
+        let lost_ns = leader.rounds.quorum_lost_ns(&self.settings.timing);
+        if now_ns >= lost_ns && !self.settings.is_alone() {
+            self.become_follower(now_ns);
+            return;
+        }
+        if now_ns >= leader.heartbeat_at_ns {
+            self.send_round(now_ns);
+            self.prefer_leader(now_ns);
+        }
+        self.resend_accepts(now_ns);
+        self.advance_transfer(now_ns);
+    }
+
+    /// Proposals that nobody answered for a while go out again, to those who have not voted.
+    fn resend_accepts(&mut self, now_ns: u64) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let overdue = leader
+            .flights
+            .iter_mut()
+            .filter(|(_, flight)| now_ns >= flight.sent_ns + ACCEPT_RESEND_NS);
+        for (&slot, flight) in overdue {
+            flight.sent_ns = now_ns;
+            let held = self.log.get(slot).expect("a proposer holds its proposals");
+            for &peer in &self.settings.peers {
+                if !flight.votes.contains(peer) {
+                    self.journal.send(
+                        peer,
+                        Message::Accept {
+                            ballot: leader.ballot,
+                            slot,
+                            chosen_upto: self.log.chosen_upto(),
+                            entry: held.entry.clone(),
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Ends leadership, if there is one, without saying what comes next.
+    pub(super) fn depose(&mut self) {
+        if let Role::Leader(leader) = &self.role {
+            let ballot = leader.ballot;
+            self.journal.push(Effect::Deposed { ballot });
+            self.role = Role::Follower;
+        }
+    }
+}
+
+impl Leader {
+    /// The last round answered by this many followers.
+    fn confirmed_by(&self, followers: usize) -> u64 {
+        reached_by(
+            followers,
+            self.progress.values().map(|progress| progress.round),
+        )
+    }
+}

@@ -1,0 +1,169 @@
+//! The acceptor's entries in memory, and the pointers into the log.
+//!
+//! ```text
+//!   1 ....... start ........ applied_upto ..... chosen_upto ..... accepted_upto
+//!   in the WAL only | kept for catch-up | to be applied | accepted, maybe with holes
+//! ```
+//!
+//! Every slot of `start..=chosen_upto` is held here. Applied entries are dropped from the front
+//! when they take too much room, but only once they are durable: afterwards the WAL serves them.
+//! This file never sends and never persists.
+
+use alloc::collections::BTreeMap;
+
+use crate::config::Recovered;
+use crate::entry::Entry;
+use crate::ids::{Ballot, PersistSeq, Slot};
+use crate::limits::{ENTRY_BYTES_MAX, LOG_TAIL_BYTES_MAX, WINDOW_MAX};
+
+// A full window of the largest entries must not look like an apply that lags.
+const _: () = assert!(WINDOW_MAX <= (LOG_TAIL_BYTES_MAX / ENTRY_BYTES_MAX) as u64);
+
+/// What an entry costs beside its bytes (tree node, reference counts), so that many small entries
+/// are bounded as well.
+const HELD_OVERHEAD_BYTES: usize = 160;
+
+/// An accepted entry.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// The ballot under which it was accepted (not its origin).
+    pub(super) accepted: Ballot,
+    pub(super) entry: Entry,
+    /// Its record in the WAL.
+    pub(super) seq: PersistSeq,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    held: BTreeMap<Slot, Held>,
+    /// No slot below is in memory.
+    start: Slot,
+    chosen_upto: Slot,
+    applied_upto: Slot,
+    /// Bytes of all that is held, with overhead.
+    kept_bytes: usize,
+    /// Bytes of entries above `applied_upto`, without overhead.
+    unapplied_bytes: usize,
+}
+
+impl Log {
+    pub(super) fn new(recovered: Recovered) -> Self {
+        let mut log = Self {
+            held: BTreeMap::new(),
+            start: recovered.chosen_upto.next(),
+            chosen_upto: recovered.chosen_upto,
+            applied_upto: Slot::ZERO,
+            kept_bytes: 0,
+            unapplied_bytes: 0,
+        };
+        for logged in recovered.tail {
+            if logged.slot > recovered.chosen_upto {
+                log.put(
+                    logged.slot,
+                    Held {
+                        accepted: logged.accepted,
+                        entry: logged.entry,
+                        seq: PersistSeq(0),
+                    },
+                );
+            }
+        }
+        log
+    }
+
+    pub(super) fn start(&self) -> Slot {
+        self.start
+    }
+
+    pub(super) fn chosen_upto(&self) -> Slot {
+        self.chosen_upto
+    }
+
+    pub(super) fn applied_upto(&self) -> Slot {
+        self.applied_upto
+    }
+
+    /// The highest slot with an entry.
+    pub(super) fn accepted_upto(&self) -> Slot {
+        self.held
+            .last_key_value()
+            .map_or(self.chosen_upto, |(&slot, _)| slot)
+    }
+
+    /// Whether chosen entries still have to be read back from the WAL.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.applied_upto.next() < self.start
+    }
+
+    /// Whether apply lags so far behind that nothing more should be taken in.
+    pub(super) fn is_full(&self) -> bool {
+        self.unapplied_bytes > LOG_TAIL_BYTES_MAX
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Held> {
+        self.held.get(&slot)
+    }
+
+    /// Entries of slots above `slot`, ascending.
+    pub(super) fn above(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Held)> {
+        self.held
+            .range(slot.next()..)
+            .map(|(&slot, held)| (slot, held))
+    }
+
+    /// Takes an entry in, in place of what was accepted for the slot before.
+    pub(super) fn put(&mut self, slot: Slot, held: Held) {
+        assert!(slot > self.chosen_upto, "{slot} is chosen already");
+        let bytes = held.entry.bytes();
+        let accepted = held.accepted;
+        let before = self.held.insert(slot, held);
+        if let Some(before) = before {
+            assert!(before.accepted <= accepted, "accepted ballots never fall");
+            self.kept_bytes -= before.entry.bytes() + HELD_OVERHEAD_BYTES;
+            self.unapplied_bytes -= before.entry.bytes();
+        }
+        self.kept_bytes += bytes + HELD_OVERHEAD_BYTES;
+        self.unapplied_bytes += bytes;
+    }
+
+    /// Slot `chosen_upto + 1` is chosen, with the entry held here.
+    pub(super) fn choose_next(&mut self) {
+        let slot = self.chosen_upto.next();
+        assert!(self.held.contains_key(&slot), "{slot} chosen but not held");
+        self.chosen_upto = slot;
+    }
+
+    /// Counts slot `applied_upto + 1` as applied; `Some` if its entry is held here.
+    pub(super) fn apply_next(&mut self) -> Option<Entry> {
+        let slot = self.applied_upto.next();
+        assert!(slot <= self.chosen_upto, "{slot} applied but not chosen");
+        self.applied_upto = slot;
+        let entry = self.held.get(&slot)?.entry.clone();
+        self.unapplied_bytes -= entry.bytes();
+        Some(entry)
+    }
+
+    /// Drops the oldest entries that are applied and durable, down to the bound.
+    pub(super) fn trim(&mut self, durable: PersistSeq) {
+        while self.kept_bytes > LOG_TAIL_BYTES_MAX {
+            let Some(oldest) = self.held.first_entry() else {
+                return;
+            };
+            if *oldest.key() > self.applied_upto || oldest.get().seq > durable {
+                return;
+            }
+            self.start = oldest.key().next();
+            self.kept_bytes -= oldest.remove().entry.bytes() + HELD_OVERHEAD_BYTES;
+        }
+    }
+
+    /// The order of the pointers.
+    pub(super) fn check(&self) {
+        assert!(self.applied_upto <= self.chosen_upto);
+        assert!(self.chosen_upto <= self.accepted_upto());
+        assert!(self.start <= self.chosen_upto.next());
+        if let Some((&first, _)) = self.held.first_key_value() {
+            assert!(self.start <= first);
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Which way a request goes, and each transfer of it: answered at once, into the log as a local
+//! command, across shards, or waiting for an account.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use crate::client::{CutAnswer, InDoubtRow, MoveAnswer, ReplyBody, Request, RequestBody};
+use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId};
+use crate::ledger::rules;
+use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
+use crate::limits::{
+    BATCH_MAX, CLOCK_AHEAD_NS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS,
+    REQUEST_DEADLINE_NS_MAX,
+};
+use crate::replica::Replica;
+use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
+use crate::replica::waiting::Item;
+use crate::time::{MS, Timestamp};
+use crate::words::Rows;
+
+/// How long a prepare waits for an account that is being moved, before it is voted `contended`.
+const BLOCKED_NS_MAX: u64 = 50 * MS;
+
+/// Rows of one reply that are not records of 128 bytes or more.
+const ROWS_MAX: usize = 16_384;
+
+impl Replica {
+    pub(super) fn on_request(&mut self, connection: ConnectionId, request: Request) {
+        // Too far ahead is not merged; the request itself is still good.
+        let _ = self.clock.merge(self.now, request.seen, CLOCK_AHEAD_NS_MAX);
+        let id = request.id;
+        let Some(body) = self.on_any_replica(connection, id, request.body) else {
+            return;
+        };
+        if self.consensus.serving().is_none() {
+            let reply = self.not_leader();
+            self.reply(connection, id, reply);
+            return;
+        }
+        if self.requests.is_full() {
+            self.reply(connection, id, ReplyBody::Busy);
+            return;
+        }
+        let asked = match request.deadline_ms {
+            0 => REQUEST_DEADLINE_NS,
+            ms => (u64::from(ms) * MS).min(REQUEST_DEADLINE_NS_MAX),
+        };
+        let at = Place {
+            connection,
+            id,
+            deadline_ns: self.now.mono_ns + asked,
+        };
+        if let Err(reply) = self.on_leader(at, body) {
+            self.reply(connection, id, reply);
+        }
+    }
+
+    /// Questions about this very replica; gives back what only a leader answers.
+    fn on_any_replica(
+        &mut self,
+        connection: ConnectionId,
+        id: RequestId,
+        body: RequestBody,
+    ) -> Option<RequestBody> {
+        let reply = match body {
+            RequestBody::Status => ReplyBody::Status(self.status()),
+            RequestBody::InDoubt => ReplyBody::InDoubt(self.in_doubt_rows()),
+            RequestBody::CutDigest { at } => ReplyBody::Cut(match self.ledger.cuts().digest(at) {
+                Some((slot, digest)) => CutAnswer::Digest { slot, digest },
+                None => CutAnswer::NotKnown,
+            }),
+            body => return Some(body),
+        };
+        self.reply(connection, id, reply);
+        None
+    }
+
+    /// Opens the request, or says at once why not.
+    fn on_leader(&mut self, at: Place, body: RequestBody) -> Result<(), ReplyBody> {
+        match body {
+            RequestBody::CreateAccounts(rows) => self.create_accounts(at, &rows),
+            RequestBody::CreateTransfers(rows) => self.create_transfers(at, &rows),
+            RequestBody::LookupAccounts(ids) => {
+                check_count("accounts", ids.len(), LOOKUP_MAX)?;
+                let answers = alloc::vec![None; ids.len()];
+                self.open_read(
+                    at,
+                    Pending::Accounts {
+                        ids,
+                        answers,
+                        read: ReadPermit::default(),
+                    },
+                );
+                Ok(())
+            }
+            RequestBody::LookupTransfers(ids) => {
+                check_count("transfers", ids.len(), LOOKUP_MAX / 2)?;
+                self.open_read(
+                    at,
+                    Pending::Transfers {
+                        ids,
+                        read: ReadPermit::default(),
+                    },
+                );
+                Ok(())
+            }
+            RequestBody::ListAccounts { after, limit } => {
+                let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+                let read = ReadPermit::default();
+                self.open_read(at, Pending::List { after, limit, read });
+                Ok(())
+            }
+            RequestBody::MoveAccounts {
+                id,
+                target,
+                accounts,
+            } => self.open_move(at, id, target, &accounts),
+            RequestBody::CutRegister { at: cut } => self.open_cut_register(at, cut),
+            RequestBody::CutSums { at: cut } => self.open_cut_sums(at, cut),
+            RequestBody::Observe { from, limit } => {
+                let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+                let (rows, total) = self.telemetry.rows(from, limit);
+                let (dropped, local, cross) = (
+                    self.telemetry.dropped,
+                    self.telemetry.local,
+                    self.telemetry.cross,
+                );
+                let rows = Rows::from_slice(&rows);
+                Err(ReplyBody::Pairs {
+                    rows,
+                    total,
+                    dropped,
+                    local,
+                    cross,
+                })
+            }
+            RequestBody::ObserveReset => {
+                self.telemetry.reset();
+                Err(ReplyBody::Done)
+            }
+            RequestBody::TransferLeadership { to } => {
+                let done = self.consensus.transfer_leadership(self.now, to);
+                Err(if done {
+                    ReplyBody::Done
+                } else {
+                    ReplyBody::Busy
+                })
+            }
+            RequestBody::Status | RequestBody::InDoubt | RequestBody::CutDigest { .. } => {
+                unreachable!("answered by any replica")
+            }
+        }
+    }
+
+    fn create_accounts(&mut self, at: Place, rows: &[Account]) -> Result<(), ReplyBody> {
+        check_count("accounts", rows.len(), BATCH_MAX)?;
+        if self.proposals.is_full() {
+            return Err(ReplyBody::Busy);
+        }
+        let key = self.open(at, Requests::results(rows.len()));
+        for (waiter, account) in waiters(key).zip(rows) {
+            match rules::check_account(account) {
+                Err(code) => self.settle(waiter, ResultRow::unlogged(code)),
+                Ok(()) => self.proposals.push_account(*account, waiter),
+            }
+        }
+        Ok(())
+    }
+
+    fn create_transfers(&mut self, at: Place, rows: &[Transfer]) -> Result<(), ReplyBody> {
+        check_count("transfers", rows.len(), BATCH_MAX)?;
+        if self.proposals.is_full() {
+            return Err(ReplyBody::Busy);
+        }
+        let key = self.open(at, Requests::results(rows.len()));
+        for (waiter, transfer) in waiters(key).zip(rows) {
+            match rules::check_transfer(transfer) {
+                Err(code) => self.settle(waiter, ResultRow::unlogged(code)),
+                Ok(()) => self.admit(transfer, waiter, None),
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the way of a well-formed transfer. `looked_up`: the ownership epoch under which all
+    /// previous owners have denied knowing the id.
+    pub(crate) fn admit(&mut self, transfer: &Transfer, waiter: Waiter, looked_up: Option<u32>) {
+        if self.requests.get(waiter.request).is_none() {
+            return;
+        }
+        let mut transfer = Transfer {
+            debit_epoch: 0,
+            ..*transfer
+        };
+        if let Some(row) = self.ledger.used(&transfer) {
+            return self.settle(waiter, row);
+        }
+        if self.coordinator.join(&transfer, waiter) {
+            return;
+        }
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        if let Some(account) = [debit, credit].into_iter().find(|&id| self.is_blocked(id)) {
+            return self.wait(account, Item::Transfer(transfer, waiter));
+        }
+        if let Some(owned) = self.ledger.account(debit) {
+            transfer.debit_epoch = owned.account.ownership_epoch;
+            if looked_up != Some(transfer.debit_epoch) && self.needs_look_up(&transfer) {
+                return self.look_up(&transfer, waiter);
+            }
+        } else if let Some(shard) = self.ledger.elsewhere(debit) {
+            return self.settle(waiter, ResultRow::moved(shard));
+        }
+        let here = self.ledger.account(credit).is_some();
+        match self.ledger.elsewhere(credit) {
+            Some(shard) if !here => {
+                let target = self.coordinator.location(credit).unwrap_or(shard);
+                let target = if target == self.config.address.shard {
+                    shard
+                } else {
+                    target
+                };
+                self.start_cross(&transfer, waiter, target);
+            }
+            _ => self.proposals.push_transfer(transfer, waiter),
+        }
+    }
+
+    /// Whether operations on the account have to wait: it is being moved away or in.
+    pub(crate) fn is_blocked(&self, account: AccountId) -> bool {
+        self.migrations.is_frozen(account) || self.ledger.is_staged(account)
+    }
+
+    /// Queues a command for an account, to its request's deadline.
+    pub(crate) fn wait(&mut self, account: AccountId, item: Item) {
+        let deadline_ns = match &item {
+            Item::Transfer(_, waiter) => match self.requests.get(waiter.request) {
+                Some(open) => open.deadline_ns,
+                None => return,
+            },
+            // A freeze waits for the account's own debits, which may wait for a frozen account at
+            // another shard: waiting without end on both sides would be a deadlock.
+            Item::Prepare(_) if self.is_blocked(account) => self.now.mono_ns + BLOCKED_NS_MAX,
+            Item::Prepare(_) => self.now.mono_ns + REQUEST_DEADLINE_NS,
+        };
+        if !self.waiting.push(account, deadline_ns, item) {
+            self.give_up_item(item, ResultCode::Busy);
+        }
+    }
+
+    fn give_up_item(&mut self, item: Item, code: ResultCode) {
+        match item {
+            Item::Transfer(_, waiter) => self.settle(waiter, ResultRow::unlogged(code)),
+            Item::Prepare(row) => self.vote_contended(&row),
+        }
+    }
+
+    pub(super) fn expire_waiting(&mut self) {
+        for item in self.waiting.expired(self.now.mono_ns) {
+            self.give_up_item(item, ResultCode::Contended);
+        }
+    }
+
+    /// Tries the waiters of all woken accounts again.
+    pub(super) fn wake(&mut self) {
+        if self.consensus.serving().is_none() {
+            return;
+        }
+        while let Some(account) = self.woken.pop_first() {
+            let Some((items, rounds)) = self.waiting.take(account) else {
+                continue;
+            };
+            for item in items {
+                match item {
+                    Item::Transfer(transfer, waiter) => self.admit(&transfer, waiter, None),
+                    Item::Prepare(row) => self.admit_prepare(&row),
+                }
+            }
+            self.waiting.tried(account, rounds);
+        }
+    }
+
+    pub(crate) fn settle(&mut self, waiter: Waiter, row: ResultRow) {
+        if let Some((open, body)) = self.requests.settle(waiter, row) {
+            self.reply(open.connection, open.id, body);
+        }
+    }
+
+    pub(crate) fn open(&mut self, at: Place, pending: Pending) -> RequestKey {
+        self.requests
+            .open(at.connection, at.id, at.deadline_ns, pending)
+    }
+
+    fn open_read(&mut self, at: Place, pending: Pending) {
+        let key = self.open(at, pending);
+        self.begin_read(key);
+    }
+
+    fn open_move(
+        &mut self,
+        at: Place,
+        id: MoveId,
+        target: ShardId,
+        accounts: &[AccountId],
+    ) -> Result<(), ReplyBody> {
+        check_count("accounts", accounts.len(), MOVE_ACCOUNTS_MAX)?;
+        if let Some(record) = self.ledger.move_record(id) {
+            return Err(ReplyBody::Move(MoveAnswer::Moved {
+                accounts: record.accounts,
+                commit_ts: record.commit_ts,
+                freeze_ns: 0,
+            }));
+        }
+        self.check_move(id, target, accounts)?;
+        let key = self.open(at, Pending::Move { id });
+        self.start_move(id, target, accounts, key);
+        Ok(())
+    }
+
+    fn open_cut_register(&mut self, at: Place, cut: Timestamp) -> Result<(), ReplyBody> {
+        if self.ledger.cuts().is_registered(cut) {
+            return Err(ReplyBody::Cut(CutAnswer::Registered));
+        }
+        if self.clock.last() >= cut || self.now.wall_ns >= cut.0 {
+            return Err(ReplyBody::Cut(CutAnswer::Refused));
+        }
+        let key = self.open(at, Pending::CutRegister { at: cut });
+        self.register_cut(key, cut);
+        Ok(())
+    }
+
+    fn open_cut_sums(&mut self, at: Place, cut: Timestamp) -> Result<(), ReplyBody> {
+        if !self.ledger.cuts().is_registered(cut) {
+            return Err(ReplyBody::Cut(CutAnswer::NotKnown));
+        }
+        let key = self.open(
+            at,
+            Pending::CutSums {
+                at: cut,
+                proposed: false,
+            },
+        );
+        self.cut_requests.insert(key);
+        Ok(())
+    }
+
+    fn in_doubt_rows(&self) -> Vec<InDoubtRow> {
+        let transfers = self
+            .ledger
+            .in_doubt()
+            .iter()
+            .map(|(txn, prepared)| InDoubtRow {
+                id: txn.id,
+                is_move: false,
+                coordinator: txn.coordinator,
+                attempt: txn.attempt,
+                prepare_ts: prepared.prepare_ts,
+                slot: prepared.slot,
+            });
+        let moves = self.ledger.staged().iter().map(|(txn, staged)| InDoubtRow {
+            id: txn.id,
+            is_move: true,
+            coordinator: txn.coordinator,
+            attempt: txn.attempt,
+            prepare_ts: staged.prepare_ts,
+            slot: staged.slot,
+        });
+        moves.chain(transfers).take(ROWS_MAX / 2).collect()
+    }
+
+    /// What this shard recorded for an id, on either side.
+    pub(super) fn transfer_answer(&self, id: TransferId) -> crate::client::TransferAnswer {
+        let history = self.ledger.history();
+        let others = (1..=self.config.shards).map(ShardId);
+        crate::client::TransferAnswer {
+            id,
+            debit: history.debit(id).map(|record| record.answer()),
+            credit: others
+                .filter_map(|shard| history.credit(shard, id))
+                .map(|record| record.answer())
+                .next(),
+        }
+    }
+}
+
+/// Where a request comes from and until when it is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub connection: ConnectionId,
+    pub id: RequestId,
+    pub deadline_ns: u64,
+}
+
+fn waiters(request: RequestKey) -> impl Iterator<Item = Waiter> {
+    (0..).map(move |row| Waiter { request, row })
+}
+
+fn check_count(what: &str, count: usize, limit: usize) -> Result<(), ReplyBody> {
+    match count {
+        0 => Err(ReplyBody::BadRequest(["no ", what].concat().to_string())),
+        n if n > limit => Err(ReplyBody::BadRequest(format!(
+            "{n} {what}, at most {limit} per request"
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,435 @@
+//! One replica: the pure function from inputs to outputs.
+//!
+//! A step takes one input, lets consensus react, applies whatever became chosen, hands the results to
+//! those who wait, and proposes what has gathered. State falls in two: the ledger, which only applied
+//! entries change and which is equal on all replicas at the same slot, and what a leader keeps for
+//! its clients and its transactions, which is volatile and dropped when leadership ends.
+//!
+//! | part | file |
+//! | --- | --- |
+//! | open client requests | `requests` |
+//! | commands on their way into the log | `proposals` |
+//! | commands that wait for an account | `waiting` |
+//! | which way a request or transfer goes | `admission` |
+//! | results of an entry to those who wait | `distribute` |
+//! | linearizable reads and consistent cuts | `reads` |
+//! | messages to other shards | `peers` |
+//! | two-phase commit | `txn::coordinator`, `txn::participant`, `txn::look_up` |
+//! | moves of accounts | `shard::migration` |
+
+mod admission;
+mod distribute;
+pub(crate) mod peers;
+pub(crate) mod proposals;
+mod reads;
+pub(crate) mod requests;
+pub(crate) mod waiting;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::client::{Reply, ReplyBody, Role, Status};
+use crate::config::{Recovered, ReplicaConfig};
+use crate::entry::Entry;
+use crate::ids::{AccountId, Ballot, ConnectionId, ReplicaAddress, RequestId, Slot};
+use crate::input::Input;
+use crate::ledger::ResultCode;
+use crate::ledger::apply::Applied;
+use crate::ledger::state::Ledger;
+use crate::limits::{CLOCK_AHEAD_NS_MAX, PIPELINE_MAX};
+use crate::message::{PeerBody, PeerMessage};
+use crate::output::Output;
+use crate::paxos::{Consensus, Effect};
+use crate::replica::peers::Route;
+use crate::replica::proposals::{Proposals, Proposed};
+use crate::replica::requests::{RequestKey, Requests};
+use crate::replica::waiting::Waiting;
+use crate::shard::migration::Migrations;
+use crate::shard::telemetry::Telemetry;
+use crate::time::{HybridClock, MS, Now};
+use crate::txn::coordinator::Coordinator;
+use crate::txn::look_up::LookUps;
+
+/// How often a serving leader looks after its timers.
+const HOUSEKEEPING_NS: u64 = 20 * MS;
+
+/// A replica of one shard.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) now: Now,
+    pub(crate) clock: HybridClock,
+    pub(crate) consensus: Consensus,
+    pub(crate) ledger: Ledger,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) applied: Applied,
+    pub(crate) routes: Vec<Route>,
+
+    // Volatile state of a leader.
+    /// The ballot under which the opening no-op was proposed.
+    pub(crate) leading: Option<Ballot>,
+    pub(crate) requests: Requests,
+    pub(crate) proposals: Proposals,
+    pub(crate) in_flight: VecDeque<Proposed>,
+    /// Of [`Proposals::enqueued`]: how many are applied.
+    pub(crate) commands_applied: u64,
+    pub(crate) waiting: Waiting,
+    /// Reads that are not answered.
+    pub(crate) reads: BTreeSet<RequestKey>,
+    /// Accounts with a read barrier.
+    pub(crate) barriers: BTreeMap<AccountId, BTreeSet<RequestKey>>,
+    pub(crate) cut_requests: BTreeSet<RequestKey>,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) look_ups: LookUps,
+    pub(crate) migrations: Migrations,
+    pub(crate) telemetry: Telemetry,
+    /// Accounts whose waiters are to be tried again at the end of the step.
+    pub(crate) woken: BTreeSet<AccountId>,
+    pub(crate) housekeeping_ns: u64,
+    pub(crate) in_doubt_scan_ns: u64,
+}
+
+impl Replica {
+    /// Starts from what the log holds. It asks for the chosen entries itself (`Output::ReadLog`).
+    #[must_use]
+    pub fn new(config: ReplicaConfig, recovered: Recovered, now: Now) -> Self {
+        let mut clock = HybridClock::default();
+        for logged in &recovered.tail {
+            clock.observe(logged.entry.timestamp());
+        }
+        let routes = (1..=config.shards)
+            .map(|_| Route::new(config.preferred_leader))
+            .collect();
+        Self {
+            consensus: Consensus::new(&config, recovered, now),
+            ledger: Ledger::new(&config),
+            config,
+            now,
+            clock,
+            outputs: VecDeque::new(),
+            applied: Applied::default(),
+            routes,
+            leading: None,
+            requests: Requests::default(),
+            proposals: Proposals::default(),
+            in_flight: VecDeque::new(),
+            commands_applied: 0,
+            waiting: Waiting::default(),
+            reads: BTreeSet::new(),
+            barriers: BTreeMap::new(),
+            cut_requests: BTreeSet::new(),
+            coordinator: Coordinator::default(),
+            look_ups: LookUps::default(),
+            migrations: Migrations::default(),
+            telemetry: Telemetry::default(),
+            woken: BTreeSet::new(),
+            housekeeping_ns: 0,
+            in_doubt_scan_ns: 0,
+        }
+    }
+
+    /// Takes one input; drain [`Self::poll_output`] before the next.
+    pub fn step(&mut self, now: Now, input: Input) {
+        self.now = now;
+        match input {
+            Input::Tick => self.consensus.on_tick(now),
+            Input::Durable { upto } => self.consensus.on_durable(now, upto),
+            Input::LogRead { from, entries } => self.consensus.on_log_read(now, from, entries),
+            Input::Peer { from, message } => self.on_peer(from, message),
+            Input::Client {
+                connection,
+                request,
+            } => self.on_request(connection, request),
+            Input::Disconnected { connection } => {
+                for key in self.requests.of_connection(connection) {
+                    self.requests.close(key);
+                    self.reads.remove(&key);
+                }
+            }
+        }
+        self.advance();
+    }
+
+    /// The next effect, if any.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send the next `Input::Tick`: monotonic nanoseconds.
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        let own = if self.leading.is_some() {
+            self.housekeeping_ns
+        } else {
+            u64::MAX
+        };
+        own.min(self.consensus.deadline_ns())
+    }
+
+    /// What users see of it.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            shard: self.config.address.shard,
+            replica: self.config.address.replica,
+            role: self.consensus.role(),
+            ballot: self.consensus.ballot(),
+            leader: self.consensus.leader(),
+            serving: self.consensus.serving().is_some(),
+            chosen_upto: self.consensus.chosen_upto(),
+            applied_upto: self.ledger.applied(),
+            epoch: 0,
+            accounts: count(self.ledger.accounts()),
+            transfers: self.ledger.cuts().transfers(),
+            in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
+            committed_local: self.telemetry.local,
+            committed_cross: self.telemetry.cross,
+            reason: String::new(),
+        }
+    }
+
+    /// Applied slot and digest of the whole replicated state at it. A scan, for checks.
+    #[must_use]
+    pub fn digest(&self) -> (Slot, u128) {
+        (self.ledger.applied(), self.ledger.digest())
+    }
+
+    /// The replicated state, for checks.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The ballot under which this replica serves.
+    #[must_use]
+    pub fn serving(&self) -> Option<Ballot> {
+        self.consensus.serving()
+    }
+
+    /// The role in its group.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.consensus.role()
+    }
+
+    fn on_peer(&mut self, from: ReplicaAddress, message: PeerMessage) {
+        // A message from a clock too far ahead is refused whole: merging it would let one broken
+        // host drag every timestamp with it.
+        if !self
+            .clock
+            .merge(self.now, message.clock, CLOCK_AHEAD_NS_MAX)
+        {
+            return;
+        }
+        match message.body {
+            PeerBody::Paxos(message) => {
+                if from.shard == self.config.address.shard {
+                    self.consensus.on_message(self.now, from.replica, message);
+                }
+            }
+            PeerBody::Txn(message) => {
+                if from.shard != self.config.address.shard {
+                    self.on_txn(from, message);
+                }
+            }
+        }
+    }
+
+    /// Lets everything that the input made possible happen.
+    fn advance(&mut self) {
+        self.follow_leadership();
+        self.open_leadership();
+        self.apply_chosen();
+        self.follow_leadership();
+        if self.leading.is_some() {
+            if self.now.mono_ns >= self.housekeeping_ns {
+                self.housekeeping_ns = self.now.mono_ns + HOUSEKEEPING_NS;
+                self.housekeeping();
+            }
+            self.drive_reads();
+            self.drive_freezes();
+            self.wake();
+            self.propose();
+        }
+        self.drain_consensus();
+        self.flush_routes();
+    }
+
+    fn apply_chosen(&mut self) {
+        let mut applied = core::mem::take(&mut self.applied);
+        while let Some((slot, entry)) = self.consensus.next_chosen() {
+            self.ledger.apply(slot, &entry, &mut applied);
+            self.clock.observe(self.ledger.last_timestamp());
+            if self.leading.is_some() {
+                self.distribute(slot, &entry, &applied);
+            }
+        }
+        self.applied = applied;
+    }
+
+    /// Takes up or drops what belongs to leadership.
+    fn follow_leadership(&mut self) {
+        let leading = self.consensus.leading();
+        if leading == self.leading {
+            return;
+        }
+        if self.leading.is_some() {
+            self.drop_leadership();
+        }
+        self.leading = leading;
+        let Some(ballot) = leading else { return };
+        self.coordinator.begin(ballot);
+        self.housekeeping_ns = self.now.mono_ns;
+        self.in_doubt_scan_ns = self.now.mono_ns;
+    }
+
+    /// Proposes a new leader's first own entry as soon as the inherited ones leave room. It must be
+    /// stamped above all of them.
+    fn open_leadership(&mut self) {
+        let Some(ballot) = self.leading else { return };
+        if !self.consensus.needs_opening() {
+            return;
+        }
+        for entry in self.consensus.inherited() {
+            self.clock.observe(entry.timestamp());
+        }
+        let timestamp = self.clock.stamp(self.now);
+        self.consensus
+            .propose(self.now, Entry::noop(ballot, timestamp));
+    }
+
+    /// Answers everyone who waits: what was proposed may still take effect.
+    fn drop_leadership(&mut self) {
+        for key in self.requests.all() {
+            let Some(open) = self.requests.close(key) else {
+                continue;
+            };
+            let body = match open.pending.cut_short(ResultCode::Unknown) {
+                ReplyBody::Unknown => self.not_leader(),
+                other => other,
+            };
+            self.reply(open.connection, open.id, body);
+        }
+        for debit in self.coordinator.clear() {
+            if let Some(owned) = self.ledger.account_volatile(debit) {
+                (owned.attempts, owned.held) = (0, 0);
+            }
+        }
+        self.proposals = Proposals::default();
+        self.in_flight.clear();
+        self.commands_applied = 0;
+        self.waiting.clear();
+        self.reads.clear();
+        self.barriers.clear();
+        self.cut_requests.clear();
+        self.look_ups.clear();
+        self.migrations = Migrations::default();
+        self.telemetry.reset();
+        self.woken.clear();
+        for route in &mut self.routes {
+            *route = Route::new(route.leader);
+        }
+    }
+
+    /// Proposes what has gathered: an idle leader at once, a busy one when its flush returns or an
+    /// entry is full.
+    fn propose(&mut self) {
+        let Some(ballot) = self.consensus.serving() else {
+            return;
+        };
+        while !self.proposals.is_empty() && self.consensus.can_propose() {
+            if self.consensus.own_flush_open() && !self.proposals.fills_entry() {
+                return;
+            }
+            let (builder, mut proposed) = self.proposals.take();
+            let timestamp = self.clock.stamp(self.now);
+            proposed.slot = self
+                .consensus
+                .propose(self.now, builder.finish(ballot, timestamp, 0));
+            self.in_flight.push_back(proposed);
+            assert!(
+                count(self.in_flight.len()) <= PIPELINE_MAX,
+                "the pipeline is bounded"
+            );
+        }
+    }
+
+    /// Timers of a leader.
+    fn housekeeping(&mut self) {
+        if self.consensus.serving().is_some() {
+            self.expire_waiting();
+            self.drive_attempts();
+            self.drive_look_ups();
+            self.drive_migrations();
+            self.drive_cuts();
+            if self.now.mono_ns >= self.in_doubt_scan_ns {
+                self.in_doubt_scan_ns =
+                    self.now.mono_ns + self.config.timing.in_doubt_query_after_ns;
+                self.query_in_doubt();
+            }
+            for route in &mut self.routes {
+                route.changed = false;
+            }
+        }
+        while let Some(key) = self.requests.expired(self.now.mono_ns) {
+            let open = self.requests.close(key).expect("it is the first deadline");
+            self.reads.remove(&key);
+            self.reply(
+                open.connection,
+                open.id,
+                open.pending.cut_short(ResultCode::Unknown),
+            );
+        }
+        self.drop_idle_barriers();
+    }
+
+    fn drain_consensus(&mut self) {
+        while let Some(effect) = self.consensus.poll_effect() {
+            let output = match effect {
+                Effect::Persist { seq, record } => Output::Persist { seq, record },
+                Effect::ReadLog {
+                    from,
+                    upto,
+                    bytes_max,
+                } => Output::ReadLog {
+                    from,
+                    upto,
+                    bytes_max,
+                },
+                Effect::Stop { reason } => Output::Stop { reason },
+                // Followed by comparing ballots, at the beginning and the end of the apply.
+                Effect::BecameLeader { .. } | Effect::Deposed { .. } => continue,
+                Effect::Send { to, message } => {
+                    let to = ReplicaAddress {
+                        replica: to,
+                        ..self.config.address
+                    };
+                    self.send(to, PeerBody::Paxos(message));
+                    continue;
+                }
+            };
+            self.outputs.push_back(output);
+        }
+    }
+
+    pub(crate) fn reply(&mut self, connection: ConnectionId, id: RequestId, body: ReplyBody) {
+        let reply = Reply {
+            id,
+            clock: self.clock.last(),
+            body,
+        };
+        self.outputs.push_back(Output::Reply { connection, reply });
+    }
+
+    pub(crate) fn not_leader(&self) -> ReplyBody {
+        ReplyBody::NotLeader {
+            ballot: self.consensus.ballot(),
+            leader: self.consensus.leader(),
+        }
+    }
+}
+
+fn count(n: usize) -> u64 {
+    u64::try_from(n).expect("a count fits 64 bits")
+}

@@ -1,0 +1,167 @@
+//! Messages to the other shards: collected during a step, sent together at its end; and what is
+//! known of who leads there.
+
+use alloc::vec::Vec;
+
+use crate::client::RecordedTransfer;
+use crate::ids::{ReplicaAddress, ReplicaId, ShardId};
+use crate::message::{PeerBody, PeerMessage};
+use crate::output::Output;
+use crate::replica::Replica;
+use crate::txn::message::{LookUpRow, LookedUpRow, Message};
+use crate::txn::record::{PrepareRow, TxnRow};
+use crate::words::{Row, Rows, Words};
+
+/// Rows per message: the widest row times this is well below a frame.
+const ROWS_PER_MESSAGE: usize = 4096;
+const _: () =
+    assert!(ROWS_PER_MESSAGE * size_of::<PrepareRow>() <= crate::limits::FRAME_PAYLOAD_MAX);
+
+/// What is known of, and waits to be sent to, one shard.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The replica that is believed to lead.
+    pub leader: ReplicaId,
+    pub heard_ns: u64,
+    /// The belief changed: send open questions again without waiting.
+    pub changed: bool,
+    pub prepares: Vec<PrepareRow>,
+    pub prepare_moves: Vec<Words>,
+    pub votes: Vec<TxnRow>,
+    pub decides: Vec<TxnRow>,
+    pub queries: Vec<TxnRow>,
+    pub look_ups: Vec<LookUpRow>,
+    pub looked_up: Vec<LookedUpRow>,
+}
+
+impl Route {
+    pub fn new(leader: ReplicaId) -> Self {
+        Self {
+            leader,
+            heard_ns: 0,
+            changed: false,
+            prepares: Vec::new(),
+            prepare_moves: Vec::new(),
+            votes: Vec::new(),
+            decides: Vec::new(),
+            queries: Vec::new(),
+            look_ups: Vec::new(),
+            looked_up: Vec::new(),
+        }
+    }
+}
+
+impl Replica {
+    /// The route to a shard; `None` if there is no such shard, or it is this one.
+    pub(crate) fn route(&mut self, shard: ShardId) -> Option<&mut Route> {
+        if shard == self.config.address.shard {
+            return None;
+        }
+        let index = usize::try_from(shard.0).ok()?.checked_sub(1)?;
+        self.routes.get_mut(index)
+    }
+
+    /// Takes note that `from` acted as leader of its shard.
+    pub(crate) fn heard_leader(&mut self, from: ReplicaAddress) {
+        let now_ns = self.now.mono_ns;
+        if let Some(route) = self.route(from.shard) {
+            route.heard_ns = now_ns;
+            route.changed |= route.leader != from.replica;
+            route.leader = from.replica;
+        }
+    }
+
+    /// `from` does not lead: follow its hint, or go round.
+    pub(crate) fn on_not_leading(&mut self, from: ReplicaAddress, leader: Option<ReplicaId>) {
+        let replicas = self.config.replicas;
+        if let Some(route) = self.route(from.shard) {
+            if route.leader != from.replica {
+                return;
+            }
+            let hint = leader.filter(|hint| (1..=replicas).contains(&hint.0));
+            route.leader = hint.unwrap_or(next_replica(route.leader, replicas));
+            route.changed = true;
+        }
+    }
+
+    /// Goes round at a shard that has not been heard for `silence_ns`.
+    pub(crate) fn suspect(&mut self, shard: ShardId, silence_ns: u64) {
+        let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);
+        if let Some(route) = self.route(shard)
+            && now_ns.saturating_sub(route.heard_ns) >= silence_ns
+        {
+            route.heard_ns = now_ns;
+            route.leader = next_replica(route.leader, replicas);
+        }
+    }
+
+    /// Sends what was collected.
+    pub(crate) fn flush_routes(&mut self) {
+        for index in 0..self.routes.len() {
+            let route = &mut self.routes[index];
+            let shard = ShardId(u32::try_from(index + 1).expect("shards are counted in 32 bits"));
+            let to = ReplicaAddress {
+                shard,
+                replica: route.leader,
+            };
+            let mut messages = Vec::new();
+            drain(&mut route.decides, &mut messages, Message::Decides);
+            drain(&mut route.votes, &mut messages, Message::Votes);
+            drain(&mut route.looked_up, &mut messages, Message::LookedUp);
+            drain(&mut route.prepares, &mut messages, Message::PrepareTxn);
+            messages.extend(route.prepare_moves.drain(..).map(Message::PrepareMove));
+            drain(&mut route.queries, &mut messages, Message::QueryDecisions);
+            drain(&mut route.look_ups, &mut messages, Message::LookUps);
+            for message in messages {
+                self.send(to, PeerBody::Txn(message));
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, to: ReplicaAddress, body: PeerBody) {
+        let message = PeerMessage {
+            clock: self.clock.last(),
+            body,
+        };
+        self.outputs.push_back(Output::Send { to, message });
+    }
+}
+
+fn drain<T: Row>(rows: &mut Vec<T>, out: &mut Vec<Message>, wrap: fn(Rows<T>) -> Message) {
+    for chunk in rows.chunks(ROWS_PER_MESSAGE) {
+        out.push(wrap(Rows::from_slice(chunk)));
+    }
+    rows.clear();
+}
+
+fn next_replica(replica: ReplicaId, replicas: u8) -> ReplicaId {
+    ReplicaId(replica.0 % replicas + 1)
+}
+
+/// Answer to a look-up, as a row.
+pub(crate) fn looked_up(row: &LookUpRow, record: Option<RecordedTransfer>) -> LookedUpRow {
+    let mut transfer = crate::ledger::Transfer::new(
+        row.transfer_id,
+        row.account,
+        crate::ids::AccountId(0),
+        0,
+        0,
+        0,
+    );
+    let (mut code, mut timestamp) = (0, crate::time::Timestamp::ZERO);
+    if let Some(record) = record {
+        transfer = crate::ledger::Transfer {
+            timestamp: crate::time::Timestamp::ZERO,
+            ..record.transfer
+        };
+        (code, timestamp) = (record.code, record.commit_ts);
+    }
+    LookedUpRow {
+        transfer,
+        account: row.account,
+        timestamp,
+        ownership_epoch: row.ownership_epoch,
+        code,
+        found: u16::from(record.is_some()),
+    }
+}

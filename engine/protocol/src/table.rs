@@ -1,0 +1,255 @@
+//! Lookup tables and record arenas without pauses.
+//!
+//! A table that doubles in one go stalls its core for as long as it takes to move everything; an
+//! election timeout is not much longer. So a [`Lookup`] is split into many small tables by hash, and
+//! an [`Arena`] grows by whole chunks that never move. Neither is iterated for results: a `Lookup`
+//! has no iterator at all (its order would depend on history), an `Arena` is walked by index.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::{BuildHasher, Hash};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+/// Number of small tables; a power of two.
+const PARTS: usize = 256;
+
+/// A hash table for lookup only, with a fixed hash: the same inputs give the same behaviour.
+pub struct Lookup<K, V> {
+    parts: Box<[HashMap<K, V, FixedState>]>,
+    hash: FixedState,
+    len: usize,
+}
+
+impl<K: Hash + Eq, V> Default for Lookup<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> fmt::Debug for Lookup<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lookup({} entries)", self.len)
+    }
+}
+
+impl<K: Hash + Eq, V> Lookup<K, V> {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        let parts = (0..PARTS)
+            .map(|_| HashMap::with_hasher(FixedState::with_seed(7)))
+            .collect();
+        Self {
+            parts,
+            hash: FixedState::with_seed(11),
+            len: 0,
+        }
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.parts[self.part(key)].get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let part = self.part(key);
+        self.parts[part].get_mut(key)
+    }
+
+    #[must_use]
+    pub fn contains(&self, key: &K) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Inserts and returns what was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let part = self.part(&key);
+        let old = self.parts[part].insert(key, value);
+        self.len += usize::from(old.is_none());
+        old
+    }
+
+    /// Removes and returns what was there.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let part = self.part(key);
+        let old = self.parts[part].remove(key);
+        self.len -= usize::from(old.is_some());
+        old
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.parts.iter_mut().for_each(HashMap::clear);
+        self.len = 0;
+    }
+
+    fn part(&self, key: &K) -> usize {
+        let [top, ..] = self.hash.hash_one(key).to_be_bytes();
+        usize::from(top)
+    }
+}
+
+/// Records per chunk.
+const CHUNK: usize = 4096;
+
+/// Records that never move, addressed by a dense index. Removed places are reused.
+pub struct Arena<T> {
+    chunks: Vec<Vec<Option<T>>>,
+    free: Vec<u32>,
+    end: u32,
+}
+
+impl<T> Default for Arena<T> {
+    fn default() -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: Vec::new(),
+            end: 0,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Arena<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Arena({} records)", self.len())
+    }
+}
+
+impl<T> Arena<T> {
+    /// Number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.end as usize - self.free.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a record and returns its index.
+    ///
+    /// # Panics
+    /// At 2^32 records.
+    pub fn insert(&mut self, record: T) -> u32 {
+        if let Some(index) = self.free.pop() {
+            *self.place(index) = Some(record);
+            return index;
+        }
+        let index = self.end;
+        self.end = self.end.checked_add(1).expect("fewer than 2^32 records");
+        if (index as usize).is_multiple_of(CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks
+            .last_mut()
+            .expect("just made")
+            .push(Some(record));
+        index
+    }
+
+    /// The record at an index that `insert` returned and `remove` did not take.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn at(&self, index: u32) -> &T {
+        self.get(index).expect("a live index")
+    }
+
+    /// The same, to change it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn at_mut(&mut self, index: u32) -> &mut T {
+        self.place(index).as_mut().expect("a live index")
+    }
+
+    /// The record at an index, if it is live.
+    #[must_use]
+    pub fn get(&self, index: u32) -> Option<&T> {
+        let index = index as usize;
+        self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
+    }
+
+    /// Takes a record out.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn remove(&mut self, index: u32) -> T {
+        let record = self.place(index).take().expect("a live index");
+        self.free.push(index);
+        record
+    }
+
+    /// All records in index order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().flatten()
+    }
+
+    /// One above the highest index given out.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    fn place(&mut self, index: u32) -> &mut Option<T> {
+        let index = index as usize;
+        &mut self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+/// A 128-bit hash with fixed seeds, for digests and checks; not against adversaries.
+#[must_use]
+pub fn hash128(bytes: &[u8]) -> u128 {
+    let low = FixedState::with_seed(101).hash_one(bytes);
+    let high = FixedState::with_seed(202).hash_one(bytes);
+    u128::from(high) << 64 | u128::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_reuses_places_and_keeps_its_count() {
+        let mut arena = Arena::default();
+        let first = arena.insert(1);
+        let second = arena.insert(2);
+        assert_eq!(arena.remove(first), 1);
+        assert_eq!(arena.len(), 1);
+        assert_eq!(arena.insert(3), first);
+        assert_eq!((*arena.at(first), *arena.at(second)), (3, 2));
+        assert_eq!(arena.iter().copied().collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn a_lookup_counts_distinct_keys() {
+        let mut table = Lookup::new();
+        for key in 0..10_000_u32 {
+            assert_eq!(
+                table.insert(key % 5000, key),
+                (key >= 5000).then(|| key - 5000)
+            );
+        }
+        assert_eq!(table.len(), 5000);
+        assert_eq!(table.remove(&7), Some(5007));
+        assert_eq!(table.get(&7), None);
+    }
+}

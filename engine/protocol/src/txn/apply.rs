@@ -1,0 +1,384 @@
+//! Two-phase commit and moves at apply: votes, decisions, resolutions.
+//!
+//! | record | log of | precondition for its effect | effect |
+//! | --- | --- | --- | --- |
+//! | `Prepared` | participant | leg allowed under every outcome of the open reservations | reserve headroom, in doubt |
+//! | `Commit` | coordinator | id unused, attempt of this very leader's ballot, debit leg allowed | post the debit, record the id |
+//! | `Resolved` | participant | in doubt | post or drop; out of doubt |
+//! | `PrepareMove` | target | move unknown, accounts neither owned nor seen under as high an epoch | stage, invisible |
+//! | `CommitMove` | source | versions and epochs as sent, nothing open | remove, leave stubs |
+//! | `Resolved` (move) | target | staged | own the accounts, or drop them |
+
+use crate::entry::MoveSection;
+use crate::ids::{MoveId, TransferId};
+use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
+use crate::ledger::history::Record;
+use crate::ledger::rules::{self, Leg};
+use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub};
+use crate::ledger::{AccountFlags, ResultCode, ResultRow};
+use crate::limits::IN_DOUBT_MAX;
+use crate::time::Timestamp;
+use crate::txn::record::{
+    Attempt, CommitKind, CommitRow, MoveHead, MoveVersionRow, PrepareRow, PreviousOwnerRow,
+    Subject, TxnId, TxnRow, Verdict,
+};
+
+impl PrepareRow {
+    /// The transaction that the row belongs to.
+    #[must_use]
+    pub fn txn(&self) -> TxnId {
+        TxnId {
+            coordinator: self.coordinator,
+            subject: Subject::Transfer,
+            id: self.transfer.id.0,
+            attempt: self.attempt,
+        }
+    }
+}
+
+impl MoveHead {
+    /// The transaction of the move.
+    #[must_use]
+    pub fn txn(&self) -> TxnId {
+        TxnId {
+            coordinator: self.source,
+            subject: Subject::Move,
+            id: self.id.0,
+            attempt: self.attempt,
+        }
+    }
+}
+
+fn no(txn: TxnId, code: ResultCode) -> TxnRow {
+    TxnRow {
+        code: code as u16,
+        ..TxnRow::new(txn, Verdict::No)
+    }
+}
+
+fn yes(txn: TxnId, prepare_ts: Timestamp) -> TxnRow {
+    TxnRow {
+        timestamp: prepare_ts,
+        ..TxnRow::new(txn, Verdict::Yes)
+    }
+}
+
+impl Ledger {
+    /// The participant's vote, which is the apply result of `Prepared`.
+    pub(crate) fn prepare(&mut self, at: At, row: &PrepareRow) -> TxnRow {
+        let txn = row.txn();
+        let transfer = &row.transfer;
+        if self.history.credit(row.coordinator, transfer.id).is_some() {
+            return no(txn, ResultCode::Exists);
+        }
+        if let Some(prepared) = self.in_doubt.get(&txn) {
+            return yes(txn, prepared.prepare_ts);
+        }
+        if self.in_doubt.len() >= IN_DOUBT_MAX || self.is_staged(transfer.credit_account_id) {
+            return TxnRow::new(txn, Verdict::Contended);
+        }
+        let Some(place) = self.place_of(transfer.credit_account_id) else {
+            return match self.elsewhere(transfer.credit_account_id) {
+                Some(shard) => TxnRow {
+                    shard,
+                    ..TxnRow::new(txn, Verdict::Moved)
+                },
+                None => no(txn, ResultCode::CreditAccountNotFound),
+            };
+        };
+        let owned = self.records.at_mut(place);
+        match rules::check_credit(&owned.account, owned.reserved, transfer) {
+            Leg::Refused(code) => no(txn, code),
+            Leg::Undecided => TxnRow::new(txn, Verdict::Contended),
+            Leg::Allowed => {
+                owned.reserved.credits = owned
+                    .reserved
+                    .credits
+                    .checked_add(transfer.amount)
+                    .expect("the leg was checked with all open reservations");
+                owned.open += 1;
+                owned.version += 1;
+                let prepared = Prepared {
+                    transfer: *transfer,
+                    prepare_ts: at.timestamp,
+                    slot: at.slot,
+                };
+                self.in_doubt.insert(txn, prepared);
+                yes(txn, at.timestamp)
+            }
+        }
+    }
+
+    /// The decision, which is the apply result of `Commit`.
+    pub(crate) fn commit(&mut self, at: At, row: &CommitRow) -> CommitOutcome {
+        let transfer = &row.transfer;
+        if let Some(used) = self.used(transfer) {
+            return CommitOutcome::Final(used);
+        }
+        if row.attempt.ballot != at.origin {
+            return CommitOutcome::Fenced;
+        }
+        if self.is_from_the_future(at, transfer) {
+            return CommitOutcome::Final(ResultRow::unlogged(ResultCode::IdFromTheFuture));
+        }
+        let Some(kind) = CommitKind::from_u16(row.kind) else {
+            return CommitOutcome::Fenced;
+        };
+        let place = match self.debit_leg(transfer) {
+            DebitLeg::Allowed(place) => place,
+            DebitLeg::NotHere => return CommitOutcome::Reroute,
+            DebitLeg::Undecided => return CommitOutcome::Contended,
+            DebitLeg::Refused(place, code) => {
+                let row = self.record_refusal(at, transfer, place, code, row.attempt);
+                return CommitOutcome::Final(cross(row));
+            }
+        };
+        match kind {
+            CommitKind::Evaluate => CommitOutcome::NeedsPrepare,
+            CommitKind::Prepared => {
+                self.post_debit(at, place, transfer, row.attempt);
+                CommitOutcome::Committed(at.timestamp)
+            }
+            CommitKind::Refuse => {
+                let Some(code) = ResultCode::from_u16(row.code) else {
+                    return CommitOutcome::Fenced;
+                };
+                let row = self.record_refusal(at, transfer, Some(place), code, row.attempt);
+                CommitOutcome::Final(cross(row))
+            }
+        }
+    }
+
+    /// Ends what was prepared. Unconditional: flags, limits and closings that came after the
+    /// reservation cannot refuse it.
+    pub(crate) fn resolve(&mut self, at: At, row: &TxnRow, applied: &mut Applied) {
+        let Some((txn, verdict)) = row.parse() else {
+            return;
+        };
+        let commit = match verdict {
+            Verdict::Commit => Some(row.timestamp),
+            Verdict::Abort => None,
+            Verdict::None
+            | Verdict::Yes
+            | Verdict::No
+            | Verdict::Contended
+            | Verdict::Moved
+            | Verdict::Pending => return,
+        };
+        match txn.subject {
+            Subject::Transfer => self.resolve_transfer(at, txn, commit, applied),
+            Subject::Move => self.resolve_move(txn, commit, applied),
+        }
+    }
+
+    fn resolve_transfer(
+        &mut self,
+        at: At,
+        txn: TxnId,
+        commit: Option<Timestamp>,
+        applied: &mut Applied,
+    ) {
+        let Some(prepared) = self.in_doubt.remove(&txn) else {
+            return;
+        };
+        let transfer = prepared.transfer;
+        let place = self
+            .place_of(transfer.credit_account_id)
+            .expect("an account with an open reservation does not move");
+        let owned = self.records.at_mut(place);
+        owned.reserved.credits = owned
+            .reserved
+            .credits
+            .checked_sub(transfer.amount)
+            .expect("it was reserved");
+        owned.open = owned.open.checked_sub(1).expect("it was counted");
+        owned.version += 1;
+        if let Some(commit_ts) = commit {
+            self.post_credit(place, &transfer, commit_ts);
+            let record = Record::new(&transfer, ResultCode::Ok, at.slot, commit_ts, txn.attempt);
+            self.history.record_credit(txn.coordinator, record);
+        }
+        applied.resolved.push(txn);
+        applied.touched.push(transfer.credit_account_id);
+    }
+
+    /// The target's vote on a move.
+    pub(crate) fn prepare_move(&mut self, at: At, parts: MoveSection<'_>) -> TxnRow {
+        let head = parts.head;
+        let txn = head.txn();
+        if self.moves.contains_key(&head.id) {
+            return no(txn, ResultCode::Exists);
+        }
+        if let Some(staged) = self.staged.get(&txn) {
+            return yes(txn, staged.prepare_ts);
+        }
+        if head.target != self.shard {
+            return TxnRow::new(txn, Verdict::Contended);
+        }
+        for row in parts.accounts {
+            let account = &row.account;
+            let seen = self.stub(account.id).map_or(0, |stub| stub.ownership_epoch);
+            if self.account(account.id).is_some() || account.ownership_epoch < seen {
+                return no(txn, ResultCode::Exists);
+            }
+            if self.is_staged(account.id) {
+                return TxnRow::new(txn, Verdict::Contended);
+            }
+        }
+        for row in parts.accounts {
+            self.staged_accounts.insert(row.account.id, txn);
+        }
+        let staged = Staged {
+            head: *head,
+            accounts: parts.accounts.to_vec(),
+            owners: parts.owners.to_vec(),
+            prepare_ts: at.timestamp,
+            slot: at.slot,
+        };
+        self.staged.insert(txn, staged);
+        yes(txn, at.timestamp)
+    }
+
+    /// The source's decision on a move: the commit timestamp, or `None` if something has touched an
+    /// account since it was sent.
+    pub(crate) fn commit_move(
+        &mut self,
+        at: At,
+        head: &MoveHead,
+        accounts: &[MoveVersionRow],
+    ) -> Option<Timestamp> {
+        let unchanged = |row: &MoveVersionRow| {
+            self.account(row.account).is_some_and(|owned| {
+                owned.version == row.version
+                    && owned.account.ownership_epoch == row.ownership_epoch
+                    && owned.open == 0
+                    && !owned.account.flags.contains(AccountFlags::SYSTEM)
+            })
+        };
+        let fenced = head.attempt.ballot != at.origin;
+        if fenced || self.moves.contains_key(&head.id) || !accounts.iter().all(unchanged) {
+            return None;
+        }
+        for row in accounts {
+            let Some(owned) = self.remove_account(row.account) else {
+                unreachable!("two rows of one move name account {}", row.account)
+            };
+            self.owners.remove(&row.account);
+            let ownership_epoch = row.ownership_epoch + 1;
+            self.stubs.insert(
+                row.account,
+                Stub {
+                    shard: head.target,
+                    ownership_epoch,
+                },
+            );
+            self.cuts.on_departure(at.timestamp, &owned.account);
+        }
+        self.record_move(head, at.timestamp);
+        Some(at.timestamp)
+    }
+
+    fn resolve_move(&mut self, txn: TxnId, commit: Option<Timestamp>, applied: &mut Applied) {
+        let Some(staged) = self.staged.remove(&txn) else {
+            return;
+        };
+        for row in &staged.accounts {
+            self.staged_accounts.remove(&row.account.id);
+            applied.touched.push(row.account.id);
+        }
+        applied.resolved.push(txn);
+        let Some(commit_ts) = commit else { return };
+        self.record_move(&staged.head, commit_ts);
+        for row in &staged.accounts {
+            let mut account = row.account;
+            let left = PreviousOwnerRow {
+                account: account.id,
+                id_max: row.id_max,
+                commit_ts,
+                shard: staged.head.source,
+                ownership_epoch: account.ownership_epoch,
+            };
+            account.ownership_epoch += 1;
+            let carried = staged
+                .owners
+                .iter()
+                .filter(|owner| owner.account == account.id);
+            self.owners.insert(account.id, merge_owners(carried, left));
+            self.stubs.remove(&account.id);
+            let mut owned = OwnedAccount::new(account);
+            owned.version = row.version + 1;
+            self.add_account(owned);
+            self.cuts.on_arrival(commit_ts, &account);
+        }
+    }
+
+    fn record_move(&mut self, head: &MoveHead, commit_ts: Timestamp) {
+        let record = MoveRecord {
+            attempt: head.attempt,
+            source: head.source,
+            target: head.target,
+            accounts: head.accounts,
+            commit_ts,
+        };
+        self.moves.insert(head.id, record);
+    }
+
+    /// What this shard, as coordinator, has decided about an attempt; `None` if its log has no word
+    /// on the id.
+    #[must_use]
+    pub fn decided(&self, txn: TxnId) -> Option<TxnRow> {
+        let (attempt, commit_ts) = match txn.subject {
+            Subject::Transfer => {
+                let record = self.history.debit(TransferId(txn.id))?;
+                let won = record.result == ResultCode::Ok;
+                (
+                    if won {
+                        record.attempt
+                    } else {
+                        Attempt::default()
+                    },
+                    record.commit_ts,
+                )
+            }
+            Subject::Move => {
+                let record = self.moves.get(&MoveId(txn.id))?;
+                (record.attempt, record.commit_ts)
+            }
+        };
+        // Another attempt's success means that this one never takes effect.
+        Some(if attempt == txn.attempt {
+            TxnRow {
+                timestamp: commit_ts,
+                ..TxnRow::new(txn, Verdict::Commit)
+            }
+        } else {
+            TxnRow::new(txn, Verdict::Abort)
+        })
+    }
+}
+
+fn cross(row: ResultRow) -> ResultRow {
+    ResultRow {
+        flags: row.flags | ResultRow::CROSS_SHARD,
+        ..row
+    }
+}
+
+/// One row per shard that owned the account, the latest ownership of each with the highest id of
+/// all: the list cannot grow beyond the number of shards.
+fn merge_owners<'a>(
+    carried: impl Iterator<Item = &'a PreviousOwnerRow>,
+    left: PreviousOwnerRow,
+) -> alloc::vec::Vec<PreviousOwnerRow> {
+    let mut merged = left;
+    let mut owners = alloc::vec::Vec::new();
+    for owner in carried {
+        if owner.shard == left.shard {
+            merged.id_max = merged.id_max.max(owner.id_max);
+        } else {
+            owners.push(*owner);
+        }
+    }
+    owners.push(merged);
+    owners
+}

@@ -1,0 +1,579 @@
+//! The coordinator's side of two-phase commit: the leader of the shard that owns the debit account.
+//!
+//! An attempt is volatile. Its only durable trace is the `Commit` record, whose apply is the decision;
+//! a leader that crashes before loses nothing, because participants ask and are told "aborted".
+//!
+//! ```text
+//! Preparing --vote yes--> Committing --applied--> done
+//!     |  |---vote no----> Committing (Refuse) --> done
+//!     |  |---contended--> Backoff --> Preparing (new attempt)
+//!     |  '---moved------> Preparing (new attempt, other shard)
+//! Evaluating --applied--> done | Preparing
+//! ```
+//! A proposed `Commit` is never given up; `Preparing` is, at the request's deadline, and then never
+//! commits: its attempt is no longer in the table.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::ids::{AccountId, Ballot, ReplicaAddress, ShardId, TransferId};
+use crate::ledger::apply::CommitOutcome;
+use crate::ledger::rules::{self, Leg};
+use crate::ledger::state::OwnedAccount;
+use crate::ledger::{ResultCode, ResultRow, Transfer};
+use crate::limits::{ATTEMPTS_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
+use crate::replica::Replica;
+use crate::replica::requests::Waiter;
+use crate::replica::waiting::Item;
+use crate::table::Lookup;
+use crate::time::MS;
+use crate::txn::record::{
+    Attempt as AttemptId, CommitKind, CommitRow, PrepareRow, Subject, TxnId, TxnRow, Verdict,
+};
+
+/// Backoff before a contended transfer is tried again, doubled at every try.
+const BACKOFF_NS: u64 = 10 * MS;
+/// Learnt locations of moved accounts; above it they are forgotten and learnt again.
+const LOCATIONS_MAX: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Preparing { sent_ns: u64 },
+    Committing,
+    Evaluating,
+    Backoff { until_ns: u64 },
+}
+
+/// One cross-shard transfer on its way.
+#[derive(Debug)]
+struct Running {
+    transfer: Transfer,
+    waiter: Waiter,
+    /// Later requests for the same id.
+    joined: Vec<(Transfer, Waiter)>,
+    target: ShardId,
+    attempt: AttemptId,
+    tries: u32,
+    deadline_ns: u64,
+    phase: Phase,
+}
+
+/// All attempts of this leader.
+#[derive(Debug, Default)]
+pub(crate) struct Coordinator {
+    ballot: Ballot,
+    counter: u64,
+    running: BTreeMap<TransferId, Running>,
+    locations: Lookup<AccountId, ShardId>,
+}
+
+impl Coordinator {
+    /// Starts under a new ballot.
+    pub fn begin(&mut self, ballot: Ballot) {
+        assert!(self.running.is_empty());
+        self.ballot = ballot;
+        self.counter = 0;
+    }
+
+    /// Forgets all attempts; returns their debit accounts.
+    pub fn clear(&mut self) -> Vec<AccountId> {
+        let running = core::mem::take(&mut self.running);
+        running
+            .into_values()
+            .map(|running| running.transfer.debit_account_id)
+            .collect()
+    }
+
+    /// Lets a request wait for the same id that is already on its way.
+    pub fn join(&mut self, transfer: &Transfer, waiter: Waiter) -> bool {
+        match self.running.get_mut(&transfer.id) {
+            Some(running) => {
+                running.joined.push((*transfer, waiter));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Where a moved account was last seen.
+    pub fn location(&self, account: AccountId) -> Option<ShardId> {
+        self.locations.get(&account).copied()
+    }
+
+    pub fn learn_location(&mut self, account: AccountId, shard: ShardId) {
+        if self.locations.len() >= LOCATIONS_MAX {
+            self.locations.clear();
+        }
+        self.locations.insert(account, shard);
+    }
+
+    /// Whether an attempt of this ballot may still commit.
+    fn is_alive(&self, txn: TxnId) -> bool {
+        self.running
+            .get(&TransferId(txn.id))
+            .is_some_and(|running| {
+                running.attempt == txn.attempt
+                    && match running.phase {
+                        Phase::Preparing { .. } | Phase::Committing => true,
+                        Phase::Evaluating | Phase::Backoff { .. } => false,
+                    }
+            })
+    }
+
+    pub fn next_attempt(&mut self) -> AttemptId {
+        self.counter += 1;
+        AttemptId {
+            ballot: self.ballot,
+            counter: self.counter,
+        }
+    }
+}
+
+impl Replica {
+    /// Takes a transfer whose credit account is at `target` on its way.
+    pub(crate) fn start_cross(&mut self, transfer: &Transfer, waiter: Waiter, target: ShardId) {
+        self.start_attempt(transfer, waiter, Vec::new(), target, 0);
+    }
+
+    fn start_attempt(
+        &mut self,
+        transfer: &Transfer,
+        waiter: Waiter,
+        joined: Vec<(Transfer, Waiter)>,
+        target: ShardId,
+        tries: u32,
+    ) {
+        let debit = transfer.debit_account_id;
+        let Some(open) = self.requests.get(waiter.request) else {
+            return self.readmit_joined(joined);
+        };
+        let deadline_ns = open.deadline_ns;
+        if self.coordinator.running.len() >= ATTEMPTS_MAX {
+            self.settle(waiter, ResultRow::unlogged(ResultCode::Busy));
+            return self.readmit_joined(joined);
+        }
+        let leg = self
+            .ledger
+            .account(debit)
+            .map_or(Leg::Refused(ResultCode::DebitAccountNotFound), |owned| {
+                debit_leg_with_holds(owned, transfer)
+            });
+        if leg == Leg::Undecided {
+            self.wait(debit, Item::Transfer(*transfer, waiter));
+            for (transfer, waiter) in joined {
+                self.wait(debit, Item::Transfer(transfer, waiter));
+            }
+            return;
+        }
+        let attempt = self.coordinator.next_attempt();
+        let phase = match leg {
+            Leg::Allowed => {
+                self.queue_prepare(transfer, attempt, target);
+                Phase::Preparing {
+                    sent_ns: self.now.mono_ns,
+                }
+            }
+            Leg::Refused(_) | Leg::Undecided => {
+                self.queue_commit(
+                    transfer,
+                    attempt,
+                    target,
+                    CommitKind::Evaluate,
+                    ResultCode::Ok,
+                );
+                Phase::Evaluating
+            }
+        };
+        if let Some(owned) = self.ledger.account_volatile(debit) {
+            owned.attempts += 1;
+            owned.held = owned.held.saturating_add(transfer.amount);
+        }
+        let transfer = *transfer;
+        let running = Running {
+            transfer,
+            waiter,
+            joined,
+            target,
+            attempt,
+            tries,
+            deadline_ns,
+            phase,
+        };
+        self.coordinator.running.insert(transfer.id, running);
+    }
+
+    fn queue_prepare(&mut self, transfer: &Transfer, attempt: AttemptId, target: ShardId) {
+        let coordinator = self.config.address.shard;
+        let row = PrepareRow {
+            transfer: *transfer,
+            attempt,
+            coordinator,
+            reserved: [0; 12],
+        };
+        if let Some(route) = self.route(target) {
+            route.prepares.push(row);
+        }
+    }
+
+    fn queue_commit(
+        &mut self,
+        transfer: &Transfer,
+        attempt: AttemptId,
+        participant: ShardId,
+        kind: CommitKind,
+        code: ResultCode,
+    ) {
+        self.proposals.push_commit(CommitRow {
+            transfer: *transfer,
+            attempt,
+            participant,
+            kind: kind.to_u16(),
+            code: code as u16,
+            reserved: [0; 8],
+        });
+    }
+
+    /// A participant has voted on a transfer.
+    pub(crate) fn on_vote(&mut self, from: ReplicaAddress, txn: TxnId, row: &TxnRow) {
+        let Some((_, verdict)) = row.parse() else {
+            return;
+        };
+        let id = TransferId(txn.id);
+        let Some(running) = self.coordinator.running.get_mut(&id) else {
+            return;
+        };
+        let waits = matches!(running.phase, Phase::Preparing { .. });
+        if running.attempt != txn.attempt || running.target != from.shard || !waits {
+            return;
+        }
+        let (transfer, attempt, target) = (running.transfer, running.attempt, running.target);
+        match verdict {
+            Verdict::Yes => {
+                running.phase = Phase::Committing;
+                let kind = CommitKind::Prepared;
+                self.queue_commit(&transfer, attempt, target, kind, ResultCode::Ok);
+            }
+            Verdict::No => {
+                let Some(code) = ResultCode::from_u16(row.code) else {
+                    return;
+                };
+                running.phase = Phase::Committing;
+                self.queue_commit(&transfer, attempt, target, CommitKind::Refuse, code);
+            }
+            Verdict::Contended => self.back_off(id),
+            Verdict::Moved => {
+                self.coordinator
+                    .learn_location(transfer.credit_account_id, row.shard);
+                self.follow_credit_account(id, row.shard);
+            }
+            Verdict::None | Verdict::Commit | Verdict::Abort | Verdict::Pending => {}
+        }
+    }
+
+    /// The credit account lives elsewhere: a new attempt there, without the client.
+    fn follow_credit_account(&mut self, id: TransferId, shard: ShardId) {
+        let Some(running) = self.end_attempt(id) else {
+            return;
+        };
+        if running.tries + 1 >= TXN_ATTEMPTS_MAX {
+            return self.settle_all(&running, ResultRow::unlogged(ResultCode::Contended));
+        }
+        if shard == self.config.address.shard {
+            // It has come here: local now, or it arrives in a moment.
+            return self.readmit(running);
+        }
+        let Running {
+            transfer,
+            waiter,
+            joined,
+            tries,
+            ..
+        } = running;
+        self.start_attempt(&transfer, waiter, joined, shard, tries + 1);
+    }
+
+    /// The participant could not say yes now: a new attempt after a pause.
+    fn back_off(&mut self, id: TransferId) {
+        let now_ns = self.now.mono_ns;
+        let Some(running) = self.coordinator.running.get_mut(&id) else {
+            return;
+        };
+        running.tries += 1;
+        if running.tries >= TXN_ATTEMPTS_MAX {
+            if let Some(running) = self.end_attempt(id) {
+                self.settle_all(&running, ResultRow::unlogged(ResultCode::Contended));
+            }
+            return;
+        }
+        running.phase = Phase::Backoff {
+            until_ns: now_ns + (BACKOFF_NS << running.tries),
+        };
+        // Nothing is under way while it waits: a freeze of the account need not wait for it.
+        let transfer = running.transfer;
+        self.release_hold(&transfer);
+    }
+
+    /// The apply of a `Commit` record has decided.
+    pub(crate) fn on_committed(
+        &mut self,
+        transfer: &Transfer,
+        attempt: AttemptId,
+        outcome: CommitOutcome,
+    ) {
+        let id = transfer.id;
+        let Some(running) = self.coordinator.running.get(&id) else {
+            return;
+        };
+        if running.attempt != attempt {
+            return;
+        }
+        let prepared = running.phase == Phase::Committing;
+        let (target, tries) = (running.target, running.tries);
+        match outcome {
+            CommitOutcome::Committed(commit_ts) => {
+                self.decide(
+                    target,
+                    txn_id(self, id, attempt),
+                    Verdict::Commit,
+                    commit_ts,
+                );
+                self.telemetry.cross += 1;
+                self.note_pair(transfer);
+                let mut row = ResultRow::logged(ResultCode::Ok, commit_ts);
+                row.flags |= ResultRow::CROSS_SHARD;
+                if let Some(running) = self.end_attempt(id) {
+                    self.settle_all(&running, row);
+                }
+                return;
+            }
+            CommitOutcome::Contended if prepared => self.back_off(id),
+            CommitOutcome::Contended => {
+                if let Some(running) = self.end_attempt(id) {
+                    let debit = running.transfer.debit_account_id;
+                    self.wait(debit, Item::Transfer(running.transfer, running.waiter));
+                    self.readmit_joined(running.joined);
+                }
+            }
+            CommitOutcome::NeedsPrepare => {
+                if let Some(running) = self.end_attempt(id) {
+                    let Running {
+                        transfer,
+                        waiter,
+                        joined,
+                        ..
+                    } = running;
+                    self.start_attempt(&transfer, waiter, joined, target, tries);
+                }
+            }
+            CommitOutcome::Reroute => {
+                if let Some(running) = self.end_attempt(id) {
+                    self.readmit(running);
+                }
+            }
+            CommitOutcome::Final(row) => {
+                if let Some(running) = self.end_attempt(id) {
+                    self.settle_all(&running, row);
+                }
+            }
+            CommitOutcome::Fenced => {
+                if let Some(running) = self.end_attempt(id) {
+                    self.settle_all(&running, ResultRow::unlogged(ResultCode::Unknown));
+                }
+            }
+        }
+        if prepared {
+            let txn = txn_id(self, id, attempt);
+            self.decide(target, txn, Verdict::Abort, crate::time::Timestamp::ZERO);
+        }
+    }
+
+    pub(crate) fn decide(
+        &mut self,
+        target: ShardId,
+        txn: TxnId,
+        verdict: Verdict,
+        commit_ts: crate::time::Timestamp,
+    ) {
+        if let Some(route) = self.route(target) {
+            route.decides.push(TxnRow {
+                timestamp: commit_ts,
+                ..TxnRow::new(txn, verdict)
+            });
+        }
+    }
+
+    /// Takes an attempt out of the table and gives its hold back.
+    fn end_attempt(&mut self, id: TransferId) -> Option<Running> {
+        let running = self.coordinator.running.remove(&id)?;
+        match running.phase {
+            Phase::Backoff { .. } => {}
+            Phase::Preparing { .. } | Phase::Committing | Phase::Evaluating => {
+                self.release_hold(&running.transfer);
+            }
+        }
+        Some(running)
+    }
+
+    fn release_hold(&mut self, transfer: &Transfer) {
+        let debit = transfer.debit_account_id;
+        if let Some(owned) = self.ledger.account_volatile(debit) {
+            owned.attempts = owned.attempts.saturating_sub(1);
+            owned.held = owned.held.saturating_sub(transfer.amount);
+        }
+        if self.waiting.is_waited_for(debit) {
+            self.woken.insert(debit);
+        }
+    }
+
+    /// Answers everyone who waits for an id. Later requests may have named other fields.
+    fn settle_all(&mut self, running: &Running, row: ResultRow) {
+        self.settle(running.waiter, row);
+        for (transfer, waiter) in &running.joined {
+            let row = self.ledger.used(transfer).unwrap_or(row);
+            self.settle(*waiter, row);
+        }
+    }
+
+    fn readmit(&mut self, running: Running) {
+        self.admit(&running.transfer, running.waiter, None);
+        self.readmit_joined(running.joined);
+    }
+
+    fn readmit_joined(&mut self, joined: Vec<(Transfer, Waiter)>) {
+        for (transfer, waiter) in joined {
+            self.admit(&transfer, waiter, None);
+        }
+    }
+
+    /// Timers of the attempts: send again, try again, give up.
+    pub(crate) fn drive_attempts(&mut self) {
+        let now_ns = self.now.mono_ns;
+        let due: Vec<TransferId> = self
+            .coordinator
+            .running
+            .iter()
+            .filter(|(_, running)| self.is_due(running))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            let Some(running) = self.coordinator.running.get_mut(&id) else {
+                continue;
+            };
+            let expired = running.deadline_ns <= now_ns;
+            match running.phase {
+                Phase::Preparing { .. } if expired => self.give_up(id, ResultCode::Unknown),
+                Phase::Backoff { .. } if expired => self.give_up(id, ResultCode::Contended),
+                Phase::Preparing { .. } => {
+                    running.phase = Phase::Preparing { sent_ns: now_ns };
+                    let (transfer, attempt, target) =
+                        (running.transfer, running.attempt, running.target);
+                    self.suspect(target, PREPARE_RESEND_NS);
+                    self.queue_prepare(&transfer, attempt, target);
+                }
+                Phase::Backoff { .. } => {
+                    let Some(running) = self.end_attempt(id) else {
+                        continue;
+                    };
+                    let epoch = self
+                        .ledger
+                        .account(running.transfer.debit_account_id)
+                        .map(|owned| owned.account.ownership_epoch);
+                    if self.is_blocked(running.transfer.debit_account_id)
+                        || epoch != Some(running.transfer.debit_epoch)
+                    {
+                        self.readmit(running);
+                        continue;
+                    }
+                    let Running {
+                        transfer,
+                        waiter,
+                        joined,
+                        target,
+                        tries,
+                        ..
+                    } = running;
+                    self.start_attempt(&transfer, waiter, joined, target, tries);
+                }
+                Phase::Committing | Phase::Evaluating => {}
+            }
+        }
+    }
+
+    fn is_due(&self, running: &Running) -> bool {
+        let now_ns = self.now.mono_ns;
+        let changed = |shard: ShardId| {
+            let index = usize::try_from(shard.0).unwrap_or(0).wrapping_sub(1);
+            self.routes.get(index).is_some_and(|route| route.changed)
+        };
+        match running.phase {
+            Phase::Preparing { sent_ns } => {
+                running.deadline_ns <= now_ns
+                    || sent_ns + PREPARE_RESEND_NS <= now_ns
+                    || changed(running.target)
+            }
+            Phase::Backoff { until_ns } => running.deadline_ns <= now_ns || until_ns <= now_ns,
+            Phase::Committing | Phase::Evaluating => false,
+        }
+    }
+
+    fn give_up(&mut self, id: TransferId, code: ResultCode) {
+        if let Some(running) = self.end_attempt(id) {
+            let txn = txn_id(self, id, running.attempt);
+            self.decide(
+                running.target,
+                txn,
+                Verdict::Abort,
+                crate::time::Timestamp::ZERO,
+            );
+            self.settle_all(&running, ResultRow::unlogged(code));
+        }
+    }
+
+    /// Presumed abort: what a participant asks is answered from the replicated index, the fence, and
+    /// the table of this leader's own attempts.
+    pub(crate) fn answer_query(&self, txn: TxnId) -> Option<TxnRow> {
+        let ballot = self.consensus.serving()?;
+        if txn.coordinator != self.config.address.shard {
+            return None;
+        }
+        if let Some(row) = self.ledger.decided(txn) {
+            return Some(row);
+        }
+        let alive = match txn.subject {
+            Subject::Transfer => self.coordinator.is_alive(txn),
+            Subject::Move => self.migrations.is_alive(txn),
+        };
+        // A ballot newer than ours: nothing can be said about it here.
+        let verdict = match txn.attempt.ballot.cmp(&ballot) {
+            core::cmp::Ordering::Less => Verdict::Abort,
+            core::cmp::Ordering::Equal if alive => Verdict::Pending,
+            core::cmp::Ordering::Equal => Verdict::Abort,
+            core::cmp::Ordering::Greater => return None,
+        };
+        Some(TxnRow::new(txn, verdict))
+    }
+}
+
+/// The debit leg as far as admission is concerned: other attempts' holds make it undecided, never
+/// refused.
+fn debit_leg_with_holds(owned: &OwnedAccount, transfer: &Transfer) -> Leg {
+    let leg = rules::check_debit(&owned.account, owned.reserved, transfer);
+    if leg != Leg::Allowed {
+        return leg;
+    }
+    let mut reserved = owned.reserved;
+    reserved.debits = reserved.debits.saturating_add(owned.held);
+    match rules::check_debit(&owned.account, reserved, transfer) {
+        Leg::Allowed => Leg::Allowed,
+        Leg::Refused(_) | Leg::Undecided => Leg::Undecided,
+    }
+}
+
+fn txn_id(replica: &Replica, id: TransferId, attempt: AttemptId) -> TxnId {
+    TxnId {
+        coordinator: replica.config.address.shard,
+        subject: Subject::Transfer,
+        id: id.0,
+        attempt,
+    }
+}

@@ -1,0 +1,186 @@
+//! Exactly once across moves: before a transfer on a moved account runs, its previous owners are
+//! asked whether they have recorded the id.
+//!
+//! Short cut: each previous owner's record carries the highest id that it had recorded for the account
+//! when it let it go; an id above it cannot be known there, whatever the rule for ids.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::ids::{AccountId, ReplicaAddress, ShardId, TransferId};
+use crate::ledger::rules;
+use crate::ledger::{ResultCode, ResultRow, Transfer};
+use crate::limits::{ATTEMPTS_MAX, PREPARE_RESEND_NS};
+use crate::message::PeerBody;
+use crate::replica::Replica;
+use crate::replica::peers::looked_up;
+use crate::replica::requests::Waiter;
+use crate::txn::message::{LookUpRow, LookedUpRow, Message};
+
+/// A transfer that waits for its account's previous owners.
+#[derive(Debug)]
+struct Open {
+    transfer: Transfer,
+    waiters: Vec<(Transfer, Waiter)>,
+    /// Shards that have not denied it yet, with the epoch under which they owned the account.
+    asked: BTreeMap<ShardId, u32>,
+    sent_ns: u64,
+}
+
+/// All open look-ups.
+#[derive(Debug, Default)]
+pub(crate) struct LookUps {
+    open: BTreeMap<(TransferId, AccountId), Open>,
+}
+
+impl LookUps {
+    pub fn clear(&mut self) {
+        self.open.clear();
+    }
+}
+
+impl Replica {
+    /// Whether a previous owner may have recorded the transfer's id.
+    pub(crate) fn needs_look_up(&self, transfer: &Transfer) -> bool {
+        let own = self.config.address.shard;
+        self.ledger
+            .previous_owners(transfer.debit_account_id)
+            .iter()
+            .any(|owner| owner.shard != own && transfer.id.0 <= owner.id_max)
+    }
+
+    pub(crate) fn look_up(&mut self, transfer: &Transfer, waiter: Waiter) {
+        let key = (transfer.id, transfer.debit_account_id);
+        if let Some(open) = self.look_ups.open.get_mut(&key) {
+            open.waiters.push((*transfer, waiter));
+            return;
+        }
+        if self.look_ups.open.len() >= ATTEMPTS_MAX {
+            return self.settle(waiter, ResultRow::unlogged(ResultCode::Busy));
+        }
+        let own = self.config.address.shard;
+        let owners = self.ledger.previous_owners(transfer.debit_account_id);
+        let asked: BTreeMap<ShardId, u32> = owners
+            .iter()
+            .filter(|owner| owner.shard != own && transfer.id.0 <= owner.id_max)
+            .map(|owner| (owner.shard, owner.ownership_epoch))
+            .collect();
+        for (&shard, &ownership_epoch) in &asked {
+            self.ask(shard, transfer, ownership_epoch);
+        }
+        let waiters = alloc::vec![(*transfer, waiter)];
+        let open = Open {
+            transfer: *transfer,
+            waiters,
+            asked,
+            sent_ns: self.now.mono_ns,
+        };
+        self.look_ups.open.insert(key, open);
+    }
+
+    fn ask(&mut self, shard: ShardId, transfer: &Transfer, ownership_epoch: u32) {
+        if let Some(route) = self.route(shard) {
+            route.look_ups.push(LookUpRow {
+                transfer_id: transfer.id,
+                account: transfer.debit_account_id,
+                ownership_epoch,
+                reserved: [0; 12],
+            });
+        }
+    }
+
+    /// Answers from applied state, leader or not, but only what is final: the account has left after
+    /// the epoch asked about, so nothing can be recorded for it under that epoch any more.
+    pub(crate) fn answer_look_ups(&mut self, from: ReplicaAddress, rows: &[LookUpRow]) {
+        let mut answers = Vec::new();
+        for row in rows {
+            let stub = self
+                .ledger
+                .stub(row.account)
+                .map(|stub| stub.ownership_epoch);
+            let back = self
+                .ledger
+                .account(row.account)
+                .map(|o| o.account.ownership_epoch);
+            if stub
+                .max(back)
+                .is_none_or(|epoch| epoch <= row.ownership_epoch)
+            {
+                continue;
+            }
+            let record = self
+                .ledger
+                .history()
+                .debit(row.transfer_id)
+                .filter(|record| record.debit_account_id == row.account)
+                .map(|record| record.answer());
+            answers.push(looked_up(row, record));
+        }
+        if !answers.is_empty() {
+            let rows = crate::words::Rows::from_slice(&answers);
+            self.send(from, PeerBody::Txn(Message::LookedUp(rows)));
+        }
+    }
+
+    pub(crate) fn on_looked_up(&mut self, from: ReplicaAddress, row: &LookedUpRow) {
+        let key = (row.transfer.id, row.account);
+        let Some(open) = self.look_ups.open.get_mut(&key) else {
+            return;
+        };
+        if open.asked.get(&from.shard) != Some(&row.ownership_epoch) {
+            return;
+        }
+        let code = ResultCode::from_u16(row.code);
+        if row.found == 1 {
+            let Some(code) = code else { return };
+            let Some(open) = self.look_ups.open.remove(&key) else {
+                return;
+            };
+            for (transfer, waiter) in open.waiters {
+                let answer = rules::compare_transfer(&row.transfer, code, &transfer);
+                self.settle(waiter, ResultRow::logged(answer, row.timestamp));
+            }
+            return;
+        }
+        open.asked.remove(&from.shard);
+        if open.asked.is_empty()
+            && let Some(open) = self.look_ups.open.remove(&key)
+        {
+            for (transfer, waiter) in open.waiters {
+                self.admit(&transfer, waiter, Some(open.transfer.debit_epoch));
+            }
+        }
+    }
+
+    /// Asks again where no answer came, and forgets look-ups that nobody waits for.
+    pub(crate) fn drive_look_ups(&mut self) {
+        if self.look_ups.open.is_empty() {
+            return;
+        }
+        let now_ns = self.now.mono_ns;
+        let requests = &self.requests;
+        self.look_ups.open.retain(|_, open| {
+            open.waiters
+                .retain(|(_, waiter)| requests.get(waiter.request).is_some());
+            !open.waiters.is_empty()
+        });
+        let mut again = Vec::new();
+        for open in self.look_ups.open.values_mut() {
+            if open.sent_ns + PREPARE_RESEND_NS <= now_ns {
+                open.sent_ns = now_ns;
+                again.extend(
+                    open.asked
+                        .iter()
+                        .map(|(&s, &epoch)| (s, open.transfer, epoch)),
+                );
+            }
+        }
+        let shards: BTreeSet<ShardId> = again.iter().map(|(shard, ..)| *shard).collect();
+        for shard in shards {
+            self.suspect(shard, PREPARE_RESEND_NS);
+        }
+        for (shard, transfer, ownership_epoch) in again {
+            self.ask(shard, &transfer, ownership_epoch);
+        }
+    }
+}

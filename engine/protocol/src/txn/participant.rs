@@ -1,0 +1,208 @@
+//! The participant's side, and the dispatch of messages between shards.
+
+use crate::entry::MoveSection;
+use crate::ids::ReplicaAddress;
+use crate::ledger::ResultCode;
+use crate::message::PeerBody;
+use crate::replica::Replica;
+use crate::replica::waiting::Item;
+use crate::txn::message::Message;
+use crate::txn::record::{PrepareRow, Subject, TxnId, TxnRow, Verdict};
+use crate::words::Words;
+
+impl Replica {
+    pub(crate) fn on_txn(&mut self, from: ReplicaAddress, message: Message) {
+        // These are answered from applied state by any replica, or are about the sender.
+        let message = match message {
+            Message::LookUps(rows) => {
+                self.answer_look_ups(from, &rows);
+                return;
+            }
+            Message::NotLeading { leader, .. } => {
+                self.on_not_leading(from, leader);
+                return;
+            }
+            message => message,
+        };
+        if self.consensus.serving().is_none() {
+            self.refuse_txn(from, &message);
+            return;
+        }
+        match message {
+            Message::PrepareTxn(rows) => {
+                self.heard_leader(from);
+                rows.iter()
+                    .filter(|row| row.coordinator == from.shard)
+                    .for_each(|row| {
+                        self.admit_prepare(row);
+                    });
+            }
+            Message::PrepareMove(words) => {
+                self.heard_leader(from);
+                self.admit_prepare_move(from, words);
+            }
+            Message::Votes(rows) => {
+                self.heard_leader(from);
+                for row in rows.iter() {
+                    match row.parse() {
+                        Some((txn, _)) if txn.subject == Subject::Transfer => {
+                            self.on_vote(from, txn, row);
+                        }
+                        Some((txn, verdict)) => self.on_move_vote(from, txn, verdict),
+                        None => {}
+                    }
+                }
+            }
+            Message::Decides(rows) => {
+                self.heard_leader(from);
+                rows.iter().for_each(|row| self.on_decide(from, row));
+            }
+            Message::QueryDecisions(rows) => {
+                self.heard_leader(from);
+                for row in rows.iter() {
+                    let answer = row.parse().and_then(|(txn, _)| self.answer_query(txn));
+                    if let (Some(answer), Some(route)) = (answer, self.route(from.shard)) {
+                        route.decides.push(answer);
+                    }
+                }
+            }
+            Message::LookedUp(rows) => rows.iter().for_each(|row| self.on_looked_up(from, row)),
+            Message::LookUps(_) | Message::NotLeading { .. } => {}
+        }
+    }
+
+    /// Tells the sender of a question that somebody else leads; answers need no answer.
+    fn refuse_txn(&mut self, from: ReplicaAddress, message: &Message) {
+        let question = match message {
+            Message::PrepareTxn(_)
+            | Message::PrepareMove(_)
+            | Message::QueryDecisions(_)
+            | Message::Votes(_)
+            | Message::Decides(_) => true,
+            Message::LookUps(_) | Message::LookedUp(_) | Message::NotLeading { .. } => false,
+        };
+        if question {
+            let reply = Message::NotLeading {
+                shard: self.config.address.shard,
+                ballot: self.consensus.ballot(),
+                leader: self
+                    .consensus
+                    .leader()
+                    .filter(|&l| l != self.config.address.replica),
+            };
+            self.send(from, PeerBody::Txn(reply));
+        }
+    }
+
+    /// A transfer to prepare: answered from replicated state if it is known, else proposed, unless
+    /// something else comes first on its account.
+    pub(crate) fn admit_prepare(&mut self, row: &PrepareRow) {
+        let txn = row.txn();
+        let account = row.transfer.credit_account_id;
+        if self
+            .ledger
+            .history()
+            .credit(row.coordinator, row.transfer.id)
+            .is_some()
+        {
+            let vote = TxnRow::new(txn, Verdict::No);
+            return self.send_vote(TxnRow {
+                code: ResultCode::Exists as u16,
+                ..vote
+            });
+        }
+        if let Some(prepared) = self.ledger.in_doubt().get(&txn) {
+            let vote = TxnRow::new(txn, Verdict::Yes);
+            return self.send_vote(TxnRow {
+                timestamp: prepared.prepare_ts,
+                ..vote
+            });
+        }
+        if self.proposals.is_full() || self.waiting.is_starving(account) {
+            return self.vote_contended(row);
+        }
+        if self.is_blocked(account) || self.has_barrier(account) {
+            return self.wait(account, Item::Prepare(*row));
+        }
+        self.proposals.push_prepare(*row);
+    }
+
+    fn admit_prepare_move(&mut self, from: ReplicaAddress, words: Words) {
+        let Some(parts) = MoveSection::parse(words.as_bytes()) else {
+            return;
+        };
+        let txn = parts.head.txn();
+        if txn.coordinator != from.shard {
+            return;
+        }
+        if let Some(staged) = self.ledger.staged().get(&txn) {
+            let vote = TxnRow::new(txn, Verdict::Yes);
+            return self.send_vote(TxnRow {
+                timestamp: staged.prepare_ts,
+                ..vote
+            });
+        }
+        self.proposals.push_prepare_move(words);
+    }
+
+    pub(crate) fn vote_contended(&mut self, row: &PrepareRow) {
+        self.send_vote(TxnRow::new(row.txn(), Verdict::Contended));
+    }
+
+    pub(crate) fn send_vote(&mut self, vote: TxnRow) {
+        if let Some(route) = self.route(vote.coordinator) {
+            route.votes.push(vote);
+        }
+    }
+
+    /// A decision, pushed or as the answer to a query: into the log, if it is about something open.
+    fn on_decide(&mut self, from: ReplicaAddress, row: &TxnRow) {
+        let Some((txn, verdict)) = row.parse() else {
+            return;
+        };
+        let decided = matches!(verdict, Verdict::Commit | Verdict::Abort);
+        if txn.coordinator != from.shard || !decided || !self.is_in_doubt(txn) {
+            return;
+        }
+        self.proposals.push_resolve(*row);
+    }
+
+    fn is_in_doubt(&self, txn: TxnId) -> bool {
+        match txn.subject {
+            Subject::Transfer => self.ledger.in_doubt().contains_key(&txn),
+            Subject::Move => self.ledger.staged().contains_key(&txn),
+        }
+    }
+
+    /// Scans the replicated in-doubt tables and asks the coordinators about what is old.
+    pub(crate) fn query_in_doubt(&mut self) {
+        let age = self.config.timing.in_doubt_query_after_ns;
+        let before = self
+            .clock
+            .last()
+            .0
+            .max(self.now.wall_ns)
+            .saturating_sub(age);
+        let transfers = self
+            .ledger
+            .in_doubt()
+            .iter()
+            .map(|(txn, p)| (*txn, p.prepare_ts));
+        let moves = self
+            .ledger
+            .staged()
+            .iter()
+            .map(|(txn, s)| (*txn, s.prepare_ts));
+        let old: alloc::vec::Vec<TxnId> = moves
+            .chain(transfers)
+            .filter(|(_, prepare_ts)| prepare_ts.0 <= before)
+            .map(|(txn, _)| txn)
+            .collect();
+        for txn in old {
+            self.suspect(txn.coordinator, age);
+            if let Some(route) = self.route(txn.coordinator) {
+                route.queries.push(TxnRow::new(txn, Verdict::None));
+            }
+        }
+    }
+}
