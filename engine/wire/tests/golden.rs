@@ -4,6 +4,8 @@
 //! frames themselves are checked in. If this fails, either undo the change of the layout or raise
 //! `WIRE_VERSION` and write a new fixture: `QUORATE_BLESS=1 cargo test -p quorate-wire --test golden`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod samples;
 
 use std::fmt::Write;

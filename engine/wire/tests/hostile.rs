@@ -2,6 +2,8 @@
 //!
 //! Everything is drawn from fixed seeds: a failure repeats.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod samples;
 
 use quorate_protocol::ids::ClusterId;

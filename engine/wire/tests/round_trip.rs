@@ -1,5 +1,7 @@
 //! Whatever is encoded is decoded to the same, in streams cut anywhere.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod samples;
 
 use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody};
@@ -12,7 +14,8 @@ use quorate_protocol::shard::map::splitmix64;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::{Rows, Word, Words};
 use quorate_wire::{
-    EncodeError, Frame, FrameReader, HEADER_BYTES, PAYLOAD_BYTES_MAX, encode_frame,
+    EncodeError, Frame, FrameReader, HEADER_BYTES, PAYLOAD_BYTES_MAX, Refusal, Refused,
+    encode_frame,
 };
 
 const CLUSTER: ClusterId = ClusterId(u64::MAX);
@@ -132,6 +135,19 @@ fn a_message_beyond_the_bound_is_refused_and_leaves_the_buffer_alone() {
     let error = encode_frame(CLUSTER, &transfers(1, rows), &mut bytes).unwrap_err();
     assert!(matches!(error, EncodeError::TooLong { bytes } if bytes > PAYLOAD_BYTES_MAX));
     assert_eq!(bytes, before);
+}
+
+#[test]
+fn a_long_reason_is_cut_between_characters() {
+    let refused = |reason| {
+        Frame::Refused(Refused {
+            refusal: Refusal::Malformed,
+            reason,
+        })
+    };
+    let bytes = stream(&[refused("x".to_owned() + &"\u{20ac}".repeat(300))]);
+    let cut = refused("x".to_owned() + &"\u{20ac}".repeat(170));
+    assert_eq!(read_in_chunks(&bytes, || 64), [cut]);
 }
 
 #[test]

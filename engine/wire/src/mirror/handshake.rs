@@ -74,8 +74,13 @@ pub(crate) struct RefusedMirror {
 
 impl RefusedMirror {
     pub fn of(refused: &Refused) -> Self {
-        let mut reason = refused.reason.clone();
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        let mut reason = String::with_capacity(REASON_BYTES_MAX);
+        for char in refused.reason.chars() {
+            if reason.len() + char.len_utf8() > REASON_BYTES_MAX {
+                break;
+            }
+            reason.push(char);
+        }
         Self {
             refusal: refused.refusal as u16,
             reason,
