@@ -1,0 +1,416 @@
+//! Whole replicas of several shards on a perfect network and disk: every kind of request once, end
+//! to end. Faults are the simulator's business.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_protocol::client::{
+    AccountAnswer, CutAnswer, MoveAnswer, Reply, ReplyBody, Request, RequestBody, Role,
+};
+use quorate_protocol::config::{IdRule, Reads, Recovered, ReplicaConfig};
+use quorate_protocol::ids::{
+    AccountId, ClusterId, ConnectionId, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId,
+    TransferId,
+};
+use quorate_protocol::input::Input;
+use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
+use quorate_protocol::limits::TIMING;
+use quorate_protocol::output::Output;
+use quorate_protocol::replica::Replica;
+use quorate_protocol::shard::map::Placement;
+use quorate_protocol::time::{MS, Now, SECOND, Timestamp};
+use quorate_protocol::words::Rows;
+
+const WALL: u64 = 1_700_000_000 * SECOND;
+
+struct World {
+    replicas: BTreeMap<ReplicaAddress, Replica>,
+    inbox: VecDeque<(ReplicaAddress, Input)>,
+    replies: Vec<Reply>,
+    now_ns: u64,
+    requests: u64,
+    reads: Reads,
+}
+
+impl World {
+    /// Accounts 1..=10 on shard 1, 11..=20 on shard 2 and so on.
+    fn new(shards: u32, replicas: u8, reads: Reads) -> Self {
+        let mut world = Self {
+            replicas: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            replies: Vec::new(),
+            now_ns: 0,
+            requests: 0,
+            reads,
+        };
+        for shard in 1..=shards {
+            for replica in 1..=replicas {
+                let address = ReplicaAddress {
+                    shard: ShardId(shard),
+                    replica: ReplicaId(replica),
+                };
+                let config = world.config(address, shards, replicas);
+                let replica = Replica::new(config, Recovered::default(), world.now());
+                world.replicas.insert(address, replica);
+            }
+        }
+        world.run_until(3 * SECOND);
+        for shard in 1..=shards {
+            assert!(
+                world.leader(shard).is_some(),
+                "shard {shard} has no leader after 3 s"
+            );
+        }
+        world
+    }
+
+    fn config(&self, address: ReplicaAddress, shards: u32, replicas: u8) -> ReplicaConfig {
+        ReplicaConfig {
+            cluster: ClusterId(1),
+            address,
+            shards,
+            replicas,
+            placement: Placement::Range {
+                accounts_per_shard: 10,
+            },
+            reads: self.reads,
+            ids: IdRule::Any,
+            preferred_leader: ReplicaId(1),
+            timing: TIMING,
+            seed: 7,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            mono_ns: self.now_ns,
+            wall_ns: WALL + self.now_ns,
+        }
+    }
+
+    fn leader(&self, shard: u32) -> Option<ReplicaAddress> {
+        self.replicas
+            .iter()
+            .find(|(at, r)| {
+                at.shard.0 == shard && r.role() == Role::Leader && r.serving().is_some()
+            })
+            .map(|(at, _)| *at)
+    }
+
+    fn step(&mut self, at: ReplicaAddress, input: Input) {
+        let now = self.now();
+        let replica = self.replicas.get_mut(&at).expect("known");
+        replica.step(now, input);
+        while let Some(output) = replica.poll_output() {
+            match output {
+                Output::Persist { seq, .. } => {
+                    self.inbox.push_back((at, Input::Durable { upto: seq }));
+                }
+                Output::Send { to, message } => {
+                    self.inbox
+                        .push_back((to, Input::Peer { from: at, message }));
+                }
+                Output::Reply { reply, .. } => self.replies.push(reply),
+                Output::ReadLog { .. } => panic!("nothing to read back"),
+                Output::Stop { reason } => panic!("{at} stopped: {reason:?}"),
+            }
+        }
+    }
+
+    fn run_until(&mut self, end_ns: u64) {
+        while self.now_ns < end_ns {
+            self.now_ns += MS;
+            let due: Vec<ReplicaAddress> = self
+                .replicas
+                .iter()
+                .filter(|(_, replica)| replica.deadline_ns() <= self.now_ns)
+                .map(|(at, _)| *at)
+                .collect();
+            for at in due {
+                self.step(at, Input::Tick);
+            }
+            while let Some((at, input)) = self.inbox.pop_front() {
+                self.step(at, input);
+            }
+        }
+    }
+
+    /// Sends to the shard's leader and runs until the answer is there.
+    fn ask(&mut self, shard: u32, body: RequestBody) -> ReplyBody {
+        let at = self.leader(shard).expect("a leader");
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        let request = Request {
+            id,
+            deadline_ms: 0,
+            seen: Timestamp::ZERO,
+            body,
+        };
+        self.step(
+            at,
+            Input::Client {
+                connection: ConnectionId(1),
+                request,
+            },
+        );
+        for _ in 0..6_000 {
+            if let Some(found) = self.replies.iter().position(|reply| reply.id == id) {
+                return self.replies.remove(found).body;
+            }
+            self.run_until(self.now_ns + MS);
+        }
+        panic!("no answer")
+    }
+
+    fn results(&mut self, shard: u32, body: RequestBody) -> Vec<ResultRow> {
+        match self.ask(shard, body) {
+            ReplyBody::Results(rows) => rows.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        shard: u32,
+        id: u128,
+        debit: u128,
+        credit: u128,
+        amount: u128,
+    ) -> ResultRow {
+        let transfer = Transfer::new(
+            TransferId(id),
+            AccountId(debit),
+            AccountId(credit),
+            amount,
+            1,
+            1,
+        );
+        self.results(
+            shard,
+            RequestBody::CreateTransfers(Rows::from_slice(&[transfer])),
+        )[0]
+    }
+
+    fn create(&mut self, shard: u32, id: u128, flags: AccountFlags) {
+        let account = Account::new(AccountId(id), 1, 1, flags);
+        let body = RequestBody::CreateAccounts(Rows::from_slice(&[account]));
+        assert_eq!(self.results(shard, body)[0].result(), Some(ResultCode::Ok));
+    }
+
+    fn balance(&mut self, shard: u32, id: u128) -> i128 {
+        let body = RequestBody::LookupAccounts(Rows::from_slice(&[AccountId(id)]));
+        match self.ask(shard, body) {
+            ReplyBody::Accounts(answers) => match &answers[0] {
+                AccountAnswer::Found(a) => {
+                    i128::try_from(a.credits_posted).expect("small")
+                        - i128::try_from(a.debits_posted).expect("small")
+                }
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Account 1 with 1,000 on shard 1, empty accounts 2 on shard 1 and 11 on shard 2.
+    fn funded(shards: u32, replicas: u8, reads: Reads) -> Self {
+        let mut world = Self::new(shards, replicas, reads);
+        let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+        world.create(1, 9, AccountFlags::SYSTEM);
+        world.create(1, 1, limited);
+        world.create(1, 2, limited);
+        world.create(2, 11, limited);
+        assert_eq!(
+            world.transfer(1, 1000, 9, 1, 1000).result(),
+            Some(ResultCode::Ok)
+        );
+        world
+    }
+
+    fn assert_replicas_agree(&mut self, shards: u32) {
+        self.run_until(self.now_ns + SECOND);
+        for shard in 1..=shards {
+            let of_shard = self.replicas.iter().filter(|(at, _)| at.shard.0 == shard);
+            let digests: Vec<_> = of_shard.map(|(_, replica)| replica.digest()).collect();
+            assert!(
+                digests.windows(2).all(|pair| pair[0] == pair[1]),
+                "{digests:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_local_transfer_on_one_replica_and_on_three() {
+    for replicas in [1, 3] {
+        let mut world = World::funded(2, replicas, Reads::Lease);
+        let row = world.transfer(1, 1, 1, 2, 300);
+        assert_eq!(
+            (row.result(), row.cross_shard()),
+            (Some(ResultCode::Ok), false)
+        );
+        assert_eq!((world.balance(1, 1), world.balance(1, 2)), (700, 300));
+        world.assert_replicas_agree(2);
+    }
+}
+
+#[test]
+fn a_cross_shard_transfer_commits_on_both_sides() {
+    for reads in [Reads::Lease, Reads::Quorum] {
+        let mut world = World::funded(2, 3, reads);
+        let row = world.transfer(1, 1, 1, 11, 300);
+        assert_eq!(
+            (row.result(), row.cross_shard()),
+            (Some(ResultCode::Ok), true)
+        );
+        assert_eq!((world.balance(1, 1), world.balance(2, 11)), (700, 300));
+        assert_eq!(
+            world.transfer(1, 1, 1, 11, 300).result(),
+            Some(ResultCode::Exists)
+        );
+        let missing = world.transfer(1, 2, 1, 12, 5);
+        assert_eq!(missing.result(), Some(ResultCode::CreditAccountNotFound));
+        assert_eq!(
+            world.transfer(1, 2, 1, 12, 5).result(),
+            Some(ResultCode::IdAlreadyFailed)
+        );
+        let poor = world.transfer(1, 3, 1, 11, 5000);
+        assert_eq!(poor.result(), Some(ResultCode::ExceedsCredits));
+        let nobody = world.transfer(1, 4, 8, 11, 5);
+        assert_eq!(nobody.result(), Some(ResultCode::DebitAccountNotFound));
+        world.assert_replicas_agree(2);
+        assert!(
+            world
+                .replicas
+                .values()
+                .all(|r| r.ledger().in_doubt().is_empty())
+        );
+    }
+}
+
+#[test]
+fn a_batch_of_cross_shard_debits_never_overdraws() {
+    let mut world = World::funded(2, 3, Reads::Lease);
+    let wanted: Vec<Transfer> = (1..=150)
+        .map(|id| Transfer::new(TransferId(id), AccountId(1), AccountId(11), 10, 1, 1))
+        .collect();
+    let rows = world.results(1, RequestBody::CreateTransfers(Rows::from_slice(&wanted)));
+    let ok = rows
+        .iter()
+        .filter(|row| row.result() == Some(ResultCode::Ok))
+        .count();
+    let refused = rows
+        .iter()
+        .filter(|row| row.result() == Some(ResultCode::ExceedsCredits))
+        .count();
+    assert_eq!((ok, refused), (100, 50));
+    assert_eq!((world.balance(1, 1), world.balance(2, 11)), (0, 1000));
+}
+
+#[test]
+fn an_account_moves_with_its_history_and_is_found() {
+    let mut world = World::funded(3, 3, Reads::Lease);
+    assert_eq!(
+        world.transfer(1, 50, 1, 2, 300).result(),
+        Some(ResultCode::Ok)
+    );
+    let accounts = Rows::from_slice(&[AccountId(1)]);
+    let body = RequestBody::MoveAccounts {
+        id: MoveId(5),
+        target: ShardId(2),
+        accounts,
+    };
+    let answer = world.ask(1, body.clone());
+    assert!(
+        matches!(
+            answer,
+            ReplyBody::Move(MoveAnswer::Moved { accounts: 1, .. })
+        ),
+        "{answer:?}"
+    );
+    assert!(matches!(
+        world.ask(1, body),
+        ReplyBody::Move(MoveAnswer::Moved { .. })
+    ));
+    let moved = world.transfer(1, 51, 1, 2, 1);
+    assert_eq!(
+        (moved.result(), moved.shard),
+        (Some(ResultCode::Moved), ShardId(2))
+    );
+    // A retry of an id that ran at the previous owner, and of one that did not.
+    assert_eq!(
+        world.transfer(2, 50, 1, 2, 300).result(),
+        Some(ResultCode::Exists)
+    );
+    assert_eq!(
+        world.transfer(2, 49, 1, 2, 100).result(),
+        Some(ResultCode::Ok)
+    );
+    assert_eq!(
+        world.transfer(2, 51, 1, 11, 100).result(),
+        Some(ResultCode::Ok)
+    );
+    // The credit side follows the account too, from a shard that has never heard of the move.
+    world.create(3, 21, AccountFlags::default());
+    assert_eq!(
+        world.transfer(3, 52, 21, 1, 40).result(),
+        Some(ResultCode::Ok)
+    );
+    assert_eq!(world.balance(2, 1), 540);
+    world.run_until(world.now_ns + SECOND);
+    let accounts = Rows::from_slice(&[AccountId(1)]);
+    let back = RequestBody::MoveAccounts {
+        id: MoveId(6),
+        target: ShardId(1),
+        accounts,
+    };
+    assert!(matches!(
+        world.ask(2, back),
+        ReplyBody::Move(MoveAnswer::Moved { .. })
+    ));
+    assert_eq!(
+        world.transfer(1, 51, 1, 11, 100).result(),
+        Some(ResultCode::Exists)
+    );
+    assert_eq!(
+        world.transfer(1, 50, 1, 2, 300).result(),
+        Some(ResultCode::Exists)
+    );
+    assert_eq!(world.balance(1, 1), 540);
+    world.assert_replicas_agree(3);
+}
+
+#[test]
+fn a_consistent_cut_adds_up_over_shards() {
+    let mut world = World::funded(2, 3, Reads::Lease);
+    assert_eq!(
+        world.transfer(1, 50, 1, 11, 300).result(),
+        Some(ResultCode::Ok)
+    );
+    let at = Timestamp(world.now().wall_ns + 50 * MS);
+    for shard in [1, 2] {
+        let answer = world.ask(shard, RequestBody::CutRegister { at });
+        assert_eq!(answer, ReplyBody::Cut(CutAnswer::Registered));
+    }
+    let mut posted = (0, 0);
+    let mut owned = (0, 0);
+    for shard in [1, 2] {
+        match world.ask(shard, RequestBody::CutSums { at }) {
+            ReplyBody::Cut(CutAnswer::Sums(sums)) => {
+                posted.0 += sums.ledgers[0].debits_posted;
+                posted.1 += sums.ledgers[0].credits_posted;
+                owned.0 += sums.owned;
+                owned.1 += sums.created;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(posted, (1300, 1300));
+    assert_eq!(owned, (4, 4));
+    world.run_until(world.now_ns + SECOND);
+    let digests: Vec<ReplyBody> = (0..2)
+        .map(|_| world.ask(1, RequestBody::CutDigest { at }))
+        .collect();
+    assert!(
+        matches!(digests[0], ReplyBody::Cut(CutAnswer::Digest { .. })),
+        "{digests:?}"
+    );
+}
