@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The thin shell around `quorate_protocol::replica::Replica`: executors, sockets, disk, clock.
+//!
+//! A node runs each of its replicas on an executor of its own, pinned to one core, with its own log
+//! and port; they share nothing. The shell moves bytes and time in, and effects out. It takes no
+//! decision of the protocol: ballots, slots and roles pass through it unread.
+//!
+//! ```text
+//! sockets -> connection (frames) -> inbox -> executor: step, drain -> connections, peers -> sockets
+//!                                     ^                |
+//!                                     +-- log <--------+ persist
+//! ```
+//!
+//! Start with [`run_node`]. glommio's types stay inside this crate.
+
+mod clock;
+mod connection;
+mod connections;
+mod control;
+mod core;
+mod directory;
+mod disk;
+mod executor;
+mod fatal;
+mod host;
+mod inbox;
+mod limits;
+mod listener;
+mod log;
+mod node;
+mod peers;
+mod recover;
+mod refusals;
+mod socket;
+mod stream;
+mod wakeup;
+
+pub use fatal::Fatal;
+pub use node::{NodeOptions, RunningNode, run_node};

@@ -1,0 +1,341 @@
+//! The life of one accepted connection: handshake, then requests of a client or messages of a peer.
+//!
+//! One task per connection reads and writes. It ends when the other side is gone, silent for too
+//! long or wrong, when its writer fails, or when the replica stops; the core learns of the end of a
+//! client's connection behind everything that the client had sent.
+
+use std::convert::Infallible;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future;
+use glommio::net::TcpStream;
+use glommio::timer::sleep;
+use quorate_protocol::client::Request;
+use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::input::Input;
+use quorate_wire::{
+    Frame, FrameError, FrameReader, Hello, HelloAck, Origin, Refusal, Refused, encode_hello_ack,
+    encode_refused,
+};
+
+use crate::connections::{Connection, Connections, DuplicateRequest};
+use crate::inbox::Lane;
+use crate::stream::Stream;
+
+/// How long, and how much, is read and dropped behind a refusal: closing a socket with unread bytes
+/// resets it, and the other side would lose the reason.
+const LINGER: Duration = Duration::from_millis(250);
+const LINGER_BYTES_MAX: usize = 2 << 20;
+
+/// Why reading ended.
+enum End {
+    /// The other side closed or reset the connection.
+    Gone,
+    /// It sent nothing for too long.
+    Silent,
+    /// The replica stops: what is decided is still answered.
+    Stopping,
+    /// The other side is told why, and counted under `cause`.
+    Refused {
+        cause: &'static str,
+        refused: Refused,
+    },
+}
+
+impl End {
+    fn refused(refusal: Refusal, reason: impl Into<String>) -> Self {
+        Self::Refused {
+            cause: refusal.name(),
+            refused: Refused {
+                refusal,
+                reason: reason.into(),
+            },
+        }
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::Silent,
+            _ => Self::Gone,
+        }
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        let refusal = match error {
+            FrameError::Version { .. } => Refusal::WireVersion,
+            FrameError::Cluster { .. } => Refusal::WrongCluster,
+            FrameError::Magic { .. }
+            | FrameError::Kind { .. }
+            | FrameError::Length { .. }
+            | FrameError::Reserved
+            | FrameError::Padding
+            | FrameError::Crc { .. }
+            | FrameError::Structure { .. }
+            | FrameError::Entry(_)
+            | FrameError::Rows { .. }
+            | FrameError::Number { .. } => Refusal::Malformed,
+        };
+        Self::Refused {
+            cause: error.kind(),
+            refused: Refused {
+                refusal,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(shared: Rc<Connections>, stream: TcpStream) {
+    let idle_timeout = shared.cluster.limits.idle_timeout;
+    let stream = match Stream::new(stream, idle_timeout) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!("connection not usable: {error}"),
+    };
+    let Some(connection) = shared.admit() else {
+        shared.refusals.count(Refusal::ConnectionsMax.name());
+        return refuse_at_limit(&shared, &stream).await;
+    };
+    let session = Session {
+        shared: &shared,
+        connection: &connection,
+        stream: &stream,
+        reader: FrameReader::new(shared.cluster.cluster_id),
+    };
+    let writing = async {
+        if let Err(error) = connection.outgoing.write_to(&stream).await {
+            tracing::debug!(connection = connection.id.0, "write failed: {error}");
+            connection.outgoing.abandon();
+            connection.closing.set();
+        }
+    };
+    future::zip(session.run(), writing).await;
+    shared.forget(connection.id);
+}
+
+/// Says so if the socket takes it at once; a stranger beyond the limit is not waited for.
+async fn refuse_at_limit(shared: &Connections, stream: &Stream) {
+    let mut buffer = Vec::new();
+    let refused = Refused {
+        refusal: Refusal::ConnectionsMax,
+        reason: format!(
+            "{} connections are taken",
+            shared.cluster.limits.connections_limit
+        ),
+    };
+    if encode_refused(shared.cluster.cluster_id, &refused, &mut buffer).is_ok() {
+        let written = future::poll_once(stream.write_all(&buffer)).await;
+        tracing::debug!(?written, "refused: {}", refused.reason);
+    }
+}
+
+struct Session<'a> {
+    shared: &'a Connections,
+    connection: &'a Connection,
+    stream: &'a Stream,
+    reader: FrameReader,
+}
+
+impl Session<'_> {
+    async fn run(mut self) {
+        let (shared, connection, stream) = (self.shared, self.connection, self.stream);
+        let stopping = async {
+            connection.closing.wait().await;
+            End::Stopping
+        };
+        let end = future::or(stopping, self.read()).await;
+        if connection.is_client() {
+            let connection = connection.id;
+            shared
+                .inbox
+                .push(Lane::Client, Input::Disconnected { connection }, 0);
+        }
+        match end {
+            End::Gone | End::Silent => connection.outgoing.abandon(),
+            End::Stopping => {}
+            End::Refused { cause, refused } => {
+                shared.refusals.count(cause);
+                tracing::debug!(connection = connection.id.0, cause, "{}", refused.reason);
+                let cluster = shared.cluster.cluster_id;
+                connection.send(|buffer| encode_refused(cluster, &refused, buffer));
+                connection.outgoing.close();
+                let too_late = async {
+                    sleep(LINGER).await;
+                };
+                future::or(drop_rest(stream), too_late).await;
+            }
+        }
+    }
+
+    /// Reads until there is a reason to end.
+    async fn read(&mut self) -> End {
+        let hello = match self.hello().await {
+            Ok(hello) => hello,
+            Err(end) => return end,
+        };
+        let ended = match hello.origin {
+            Origin::Client { id } => {
+                tracing::debug!(connection = self.connection.id.0, client = id, "client");
+                self.connection.mark_client();
+                self.read_requests().await
+            }
+            Origin::Peer(from) => {
+                tracing::debug!(connection = self.connection.id.0, %from, "peer");
+                self.read_messages(from).await
+            }
+        };
+        match ended {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    /// The handshake, within its deadline.
+    async fn hello(&mut self) -> Result<Hello, End> {
+        let shared = self.shared;
+        let limit = shared.cluster.limits.handshake_timeout;
+        let too_late = async {
+            sleep(limit).await;
+            Err(End::refused(
+                Refusal::Malformed,
+                format!("no hello within {limit:?}"),
+            ))
+        };
+        let frame = future::or(self.next_frame(), too_late).await?;
+        let Frame::Hello(hello) = frame else {
+            let name = frame.kind().name();
+            return Err(End::refused(
+                Refusal::Malformed,
+                format!("{name} before hello"),
+            ));
+        };
+        check_hello(shared, &hello)?;
+        let ack = HelloAck {
+            replica: shared.address,
+        };
+        let cluster = shared.cluster.cluster_id;
+        self.connection
+            .send(|buffer| encode_hello_ack(cluster, &ack, buffer));
+        self.stream
+            .set_read_timeout(shared.cluster.limits.idle_timeout)?;
+        Ok(hello)
+    }
+
+    async fn read_requests(&mut self) -> Result<Infallible, End> {
+        loop {
+            let frame = match self.next_frame().await {
+                Err(End::Silent) if self.connection.is_waiting() => continue,
+                frame => frame?,
+            };
+            let Frame::Request(request) = frame else {
+                return Err(misplaced(&frame));
+            };
+            let bytes = self.reader.last_frame_bytes();
+            self.connection.room().await;
+            self.shared.inbox.room(Lane::Client).await;
+            self.take(request, bytes)?;
+        }
+    }
+
+    fn take(&self, request: Request, bytes: usize) -> Result<(), End> {
+        let connection = self.connection.id;
+        if let Err(DuplicateRequest) = self.connection.begin(request.id, bytes) {
+            let reason = format!("request {} is open already", request.id);
+            return Err(End::refused(Refusal::Malformed, reason));
+        }
+        let input = Input::Client {
+            connection,
+            request,
+        };
+        self.shared.inbox.push(Lane::Client, input, bytes);
+        Ok(())
+    }
+
+    async fn read_messages(&mut self, from: ReplicaAddress) -> Result<Infallible, End> {
+        loop {
+            let frame = self.next_frame().await?;
+            let Frame::Peer(message) = frame else {
+                return Err(misplaced(&frame));
+            };
+            if self.shared.isolated.get() {
+                continue;
+            }
+            self.shared.inbox.room(Lane::Peer).await;
+            let bytes = self.reader.last_frame_bytes();
+            self.shared
+                .inbox
+                .push(Lane::Peer, Input::Peer { from, message }, bytes);
+        }
+    }
+
+    async fn next_frame(&mut self) -> Result<Frame, End> {
+        read_frame::<End>(self.stream, &mut self.reader)
+            .await?
+            .ok_or(End::Gone)
+    }
+}
+
+/// The next frame of a stream; `None` at its end.
+pub(crate) async fn read_frame<E>(
+    stream: &Stream,
+    reader: &mut FrameReader,
+) -> Result<Option<Frame>, E>
+where
+    E: From<io::Error> + From<FrameError>,
+{
+    loop {
+        if let Some(frame) = reader.next_frame()? {
+            return Ok(Some(frame));
+        }
+        let bytes = stream.read(reader.space()).await?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        reader.advance(bytes);
+    }
+}
+
+fn check_hello(shared: &Connections, hello: &Hello) -> Result<(), End> {
+    if hello.target != shared.address {
+        let reason = format!("this is {}, not {}", shared.address, hello.target);
+        return Err(End::refused(Refusal::WrongReplica, reason));
+    }
+    if let Origin::Peer(from) = hello.origin {
+        if !shared.cluster.contains(from) || from == shared.address {
+            let reason = format!("{from} is not a peer of {}", shared.address);
+            return Err(End::refused(Refusal::UnknownPeer, reason));
+        }
+        if shared.isolated.get() {
+            return Err(End::refused(Refusal::Isolated, "this node is isolated"));
+        }
+    }
+    if shared.is_stopping() {
+        return Err(End::refused(
+            Refusal::ShuttingDown,
+            "this node is going down",
+        ));
+    }
+    Ok(())
+}
+
+fn misplaced(frame: &Frame) -> End {
+    let name = frame.kind().name();
+    End::refused(Refusal::Malformed, format!("{name} has no place here"))
+}
+
+async fn drop_rest(stream: &Stream) {
+    let mut buffer = [0; 4096];
+    let mut bytes = 0;
+    while bytes < LINGER_BYTES_MAX {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => bytes += read,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! One replica's data directory: created, checked for direct IO, locked, identified.
+//!
+//! ```text
+//! <data_dir>/s1r2/lock          advisory lock of the running process
+//! <data_dir>/s1r2/superblock    whose directory this is; written last when it is formatted
+//! <data_dir>/s1r2/wal-...       segments of the write-ahead log
+//! ```
+//!
+//! Everything here blocks and runs before the replica's executor starts.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use quorate_protocol::ids::{ClusterId, ReplicaAddress};
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::superblock::{FILE_NAME, Identity};
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use crate::fatal::Fatal;
+
+/// File that carries the advisory lock.
+const LOCK_NAME: &str = "lock";
+/// `f_type` of a tmpfs, which takes O_DIRECT and ignores it: nothing on it is durable.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// A data directory that this process owns until the value is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    /// Holds the advisory lock.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Creates the directory if it is not there, takes its lock and probes it for direct IO.
+    pub(crate) fn open(path: &Path) -> Result<Self, Fatal> {
+        create(path)?;
+        refuse_tmpfs(path)?;
+        let lock = lock(path)?;
+        probe_direct_io(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file of one whole block on the log's device, there before the first segment is.
+    ///
+    /// An executor has to open such a file before any other: glommio 0.9 probes the device with a
+    /// read of the first file, takes it for pollable if that file is empty, and then every later
+    /// write and read goes wrong.
+    pub(crate) fn block_path(&self) -> PathBuf {
+        self.path.join(LOCK_NAME)
+    }
+
+    pub(crate) fn superblock_path(&self) -> PathBuf {
+        self.path.join(FILE_NAME)
+    }
+
+    /// The identity on disk, checked against the configured one; `None` if the directory was never
+    /// formatted.
+    pub(crate) fn identity(
+        &self,
+        cluster: ClusterId,
+        replica: ReplicaAddress,
+    ) -> Result<Option<Identity>, Fatal> {
+        let path = self.superblock_path();
+        let mut block = Vec::new();
+        match File::open(&path) {
+            Ok(file) => {
+                let limit = 2 * u64::from(BLOCK_BYTES);
+                file.take(limit)
+                    .read_to_end(&mut block)
+                    .map_err(|error| Fatal::read(&path, error))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fatal::read(&path, error)),
+        }
+        let wrong = |problem: String| Fatal::WrongIdentity {
+            path: self.path.clone(),
+            problem,
+        };
+        let found = Identity::decode(&block).map_err(|error| wrong(error.to_string()))?;
+        let expected = Identity {
+            cluster: cluster.0,
+            shard: replica.shard.0,
+            replica: replica.replica.0,
+            ..found
+        };
+        found
+            .check(&expected)
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Some(found))
+    }
+
+    /// Publishes the superblock: beside, sync, rename, sync the directory.
+    pub(crate) fn write_superblock(&self, identity: &Identity) -> Result<(), Fatal> {
+        let beside = self.path.join(format!("{FILE_NAME}.new"));
+        let write = |path: &Path| -> io::Result<()> {
+            let mut file = File::create(path)?;
+            file.write_all(&identity.encode())?;
+            file.sync_all()
+        };
+        write(&beside).map_err(|error| Fatal::write(&beside, error))?;
+        let path = self.superblock_path();
+        std::fs::rename(&beside, &path).map_err(|error| Fatal::write(&path, error))?;
+        self.sync()
+    }
+
+    /// Makes creations, renames and removals durable.
+    pub(crate) fn sync(&self) -> Result<(), Fatal> {
+        File::open(&self.path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| Fatal::sync(&self.path, error))
+    }
+}
+
+/// Also makes the new entries durable, up to the first directory that was there before.
+fn create(path: &Path) -> Result<(), Fatal> {
+    let failed = |error: io::Error| Fatal::directory(path, format!("cannot be created: {error}"));
+    let missing: Vec<&Path> = path.ancestors().take_while(|part| !part.exists()).collect();
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .map_err(failed)?;
+    for created in missing {
+        if let Some(parent) = created
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
+            let synced = File::open(parent).and_then(|directory| directory.sync_all());
+            synced.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_tmpfs(path: &Path) -> Result<(), Fatal> {
+    let status = rustix::fs::statfs(path)
+        .map_err(|error| Fatal::directory(path, format!("cannot be examined: {error}")))?;
+    if status.f_type == TMPFS_MAGIC {
+        return Err(Fatal::directory(
+            path,
+            "lies on a tmpfs, where nothing is durable and direct IO does not exist; use a disk",
+        ));
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<File, Fatal> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o640)
+        .open(path.join(LOCK_NAME))
+        .map_err(|error| Fatal::directory(path, format!("is not writable: {error}")))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            return Err(Fatal::DirectoryLocked {
+                path: path.to_owned(),
+            });
+        }
+        Err(error) => {
+            return Err(Fatal::directory(path, format!("cannot be locked: {error}")));
+        }
+    }
+    fill_lock_file(&file)
+        .map_err(|error| Fatal::directory(path, format!("is not writable: {error}")))?;
+    Ok(file)
+}
+
+/// One whole block that names the owner. Its size matters: see [`DataDirectory::block_path`].
+fn fill_lock_file(file: &File) -> io::Result<()> {
+    let mut block = format!("locked by process {}\n", std::process::id()).into_bytes();
+    block.resize(BLOCK_BYTES as usize, b'\n');
+    file.write_all_at(&block, 0)?;
+    file.sync_all()
+}
+
+/// Opens a file as the log will be opened.
+fn probe_direct_io(path: &Path) -> Result<(), Fatal> {
+    let probe = path.join("direct-io-probe");
+    let flags = i32::try_from((OFlags::DIRECT | OFlags::DSYNC).bits()).expect("flags fit an int");
+    let opened = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .custom_flags(flags)
+        .open(&probe);
+    let removed = std::fs::remove_file(&probe);
+    opened.map_err(|error| Fatal::directory(path, format!("does not take direct IO: {error}")))?;
+    removed.map_err(|error| Fatal::directory(path, format!("is not writable: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ids::{ReplicaId, ShardId};
+
+    use super::*;
+
+    const REPLICA: ReplicaAddress = ReplicaAddress {
+        shard: ShardId(2),
+        replica: ReplicaId(3),
+    };
+
+    const IDENTITY: Identity = Identity {
+        cluster: 7,
+        shard: 2,
+        replica: 3,
+        segment_bytes: 64 << 10,
+        created_ns: 5,
+    };
+
+    fn on_disk() -> tempfile::TempDir {
+        let below = std::env::current_exe().unwrap();
+        tempfile::tempdir_in(below.parent().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_second_owner_is_refused_while_the_first_lives() {
+        let root = on_disk();
+        let path = root.path().join("a/b/s2r3");
+        let first = DataDirectory::open(&path).unwrap();
+        let second = DataDirectory::open(&path).unwrap_err();
+        assert_eq!(second.exit_code(), 15, "{second}");
+        drop(first);
+        DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn an_unformatted_directory_has_no_identity_and_a_formatted_one_its_own() {
+        let root = on_disk();
+        let directory = DataDirectory::open(root.path()).unwrap();
+        assert_eq!(directory.identity(ClusterId(7), REPLICA).unwrap(), None);
+        directory.write_superblock(&IDENTITY).unwrap();
+        assert_eq!(
+            directory.identity(ClusterId(7), REPLICA).unwrap(),
+            Some(IDENTITY)
+        );
+    }
+
+    #[test]
+    fn the_directory_of_another_replica_is_refused_with_both_values() {
+        let root = on_disk();
+        let directory = DataDirectory::open(root.path()).unwrap();
+        directory.write_superblock(&IDENTITY).unwrap();
+        let error = directory.identity(ClusterId(9), REPLICA).unwrap_err();
+        assert_eq!(error.exit_code(), 16);
+        assert!(
+            error
+                .to_string()
+                .contains("cluster id 7 on disk, 9 in config"),
+            "{error}"
+        );
+        std::fs::write(directory.superblock_path(), b"short").unwrap();
+        let error = directory.identity(ClusterId(7), REPLICA).unwrap_err();
+        assert_eq!(error.exit_code(), 16);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_or_is_no_disk_is_refused() {
+        let root = on_disk();
+        let file = root.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let error = DataDirectory::open(&file.join("s1r1")).unwrap_err();
+        assert_eq!(error.exit_code(), 14, "{error}");
+        let memory = Path::new("/dev/shm");
+        if rustix::fs::statfs(memory).is_ok_and(|found| found.f_type == TMPFS_MAGIC) {
+            let root = tempfile::tempdir_in(memory).unwrap();
+            let error = DataDirectory::open(root.path()).unwrap_err();
+            assert_eq!(error.exit_code(), 14);
+            assert!(error.to_string().contains("tmpfs"), "{error}");
+        }
+    }
+}

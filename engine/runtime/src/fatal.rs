@@ -1,0 +1,96 @@
+//! Environment faults: a closed list, each with its own exit code.
+//!
+//! | code | variant | cause |
+//! | --- | --- | --- |
+//! | 10 | `WriteFailed` | a write to the log failed (EIO, no space left) |
+//! | 11 | `SyncFailed` | a flush of the log or of its directory failed; never retried: the page cache may have dropped the data |
+//! | 12 | `ReadFailed` | the log or the superblock cannot be read |
+//! | 13 | `CannotListen` | a port is in use, or an address is not this host's |
+//! | 14 | `DataDirectory` | a data directory is missing rights, read-only, or without direct IO |
+//! | 15 | `DirectoryLocked` | another process runs on the data directory |
+//! | 16 | `WrongIdentity` | the data directory belongs to another cluster, shard or replica, or to another version |
+//! | 17 | `Resources` | locked memory, file descriptors, a CPU or io_uring are not to be had |
+//! | 18 | `ClockWentBack` | the wall clock was set back by more than peers tolerate, or the monotonic clock went back |
+//! | 19 | `LogCorrupt` | the log holds damage that recovery must not cut away |
+//!
+//! At run time a fault ends the process ([`end_process`]). At start it parks the replica that has
+//! it; if no replica of the node can run, [`crate::run_node`] returns the first one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// An environment fault. The message says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    #[error("{}: write failed: {source}", path.display())]
+    WriteFailed { path: PathBuf, source: io::Error },
+    #[error("{}: sync failed: {source}", path.display())]
+    SyncFailed { path: PathBuf, source: io::Error },
+    #[error("{}: read failed: {source}", path.display())]
+    ReadFailed { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {address}: {source}")]
+    CannotListen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("data directory {}: {problem}", path.display())]
+    DataDirectory { path: PathBuf, problem: String },
+    #[error("data directory {}: another process holds its lock", path.display())]
+    DirectoryLocked { path: PathBuf },
+    #[error("data directory {}: {problem}", path.display())]
+    WrongIdentity { path: PathBuf, problem: String },
+    #[error("{problem}")]
+    Resources { problem: String },
+    #[error("clock {clock} went back by {by_ns} ns")]
+    ClockWentBack { clock: &'static str, by_ns: u64 },
+    #[error("{}: {problem}", path.display())]
+    LogCorrupt { path: PathBuf, problem: String },
+}
+
+impl Fatal {
+    /// The exit code of the process.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::WriteFailed { .. } => 10,
+            Self::SyncFailed { .. } => 11,
+            Self::ReadFailed { .. } => 12,
+            Self::CannotListen { .. } => 13,
+            Self::DataDirectory { .. } => 14,
+            Self::DirectoryLocked { .. } => 15,
+            Self::WrongIdentity { .. } => 16,
+            Self::Resources { .. } => 17,
+            Self::ClockWentBack { .. } => 18,
+            Self::LogCorrupt { .. } => 19,
+        }
+    }
+
+    pub(crate) fn write(path: &Path, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.to_owned(), source.into());
+        Self::WriteFailed { path, source }
+    }
+
+    pub(crate) fn sync(path: &Path, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.to_owned(), source.into());
+        Self::SyncFailed { path, source }
+    }
+
+    pub(crate) fn read(path: &Path, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.to_owned(), source.into());
+        Self::ReadFailed { path, source }
+    }
+
+    pub(crate) fn directory(path: &Path, problem: impl Into<String>) -> Self {
+        let (path, problem) = (path.to_owned(), problem.into());
+        Self::DataDirectory { path, problem }
+    }
+}
+
+/// Ends the process at once: what the fault put in doubt must not be built upon, and the log is
+/// made to be recovered after a crash.
+pub(crate) fn end_process(fatal: &Fatal) -> ! {
+    let code = fatal.exit_code();
+    tracing::error!(code, "fatal: {fatal}");
+    std::process::exit(i32::from(code))
+}

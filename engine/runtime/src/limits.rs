@@ -1,0 +1,43 @@
+//! Bounds of the shell, beside those of the protocol.
+
+use std::time::Duration;
+
+use quorate_protocol::limits::{
+    BYTES_PER_CONNECTION_MAX, FRAME_OVERHEAD_MAX, FRAME_PAYLOAD_MAX, PIPELINE_MAX,
+};
+
+/// Inputs that wait for the core, per kind of sender. Above it their readers wait, and so TCP does.
+pub(crate) const INBOX_INPUTS_MAX: usize = 8192;
+/// Bytes of those. One connection's whole allowance fits.
+pub(crate) const INBOX_BYTES_MAX: usize = 64 << 20;
+const _: () = assert!(INBOX_BYTES_MAX >= BYTES_PER_CONNECTION_MAX);
+
+/// Time that the core runs before other tasks of its executor get their turn.
+pub(crate) const SLICE: Duration = Duration::from_micros(200);
+/// Steps between two looks at the clock. A step takes between 1 and 100 microseconds.
+pub(crate) const STEPS_PER_CLOCK_READING: usize = 8;
+
+/// Bytes that wait for one peer's socket. Above it messages to that peer are dropped, which the
+/// protocol allows; it holds a leader's whole pipeline twice.
+pub(crate) const PEER_BYTES_MAX: usize = 32 << 20;
+const _: () = assert!(PEER_BYTES_MAX >= 16 * (FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX));
+const _: () = assert!(PIPELINE_MAX <= 8);
+/// Bytes of replies that wait for a client's socket before no more of its requests are read.
+pub(crate) const REPLY_BYTES_HIGH: usize = 4 << 20;
+
+/// First pause after a failed connection to a peer; doubled up to the longest.
+pub(crate) const RECONNECT_MIN: Duration = Duration::from_millis(20);
+pub(crate) const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// How long a connection attempt may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time to answer what is decided and to write the end of the log when the process is to stop.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often counters of refused frames are logged, if they changed.
+pub(crate) const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Depth of each io_uring.
+pub(crate) const RING_DEPTH: usize = 128;
+/// Longest run of one task queue before the executor looks at timers and sockets again. With
+/// glommio's default of 100 ms a busy executor makes heartbeats 200 ms late.
+pub(crate) const PREEMPT_TIMER: Duration = Duration::from_millis(1);

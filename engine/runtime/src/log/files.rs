@@ -1,0 +1,93 @@
+//! The segment files of one log: opened when needed, kept open while recent, created ahead of need.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use glommio::io::Directory;
+use quorate_storage::wal::SegmentNumber;
+
+use crate::disk::{SegmentFile, create_zeroed};
+use crate::fatal::Fatal;
+
+/// Files kept open: the active one, those ahead, and some for catch-up reads.
+const OPEN_MAX: usize = 16;
+
+/// Segment files by number.
+pub(crate) struct SegmentFiles {
+    directory: PathBuf,
+    segment_bytes: u64,
+    open: RefCell<BTreeMap<SegmentNumber, SegmentFile>>,
+}
+
+impl SegmentFiles {
+    pub(crate) fn new(directory: PathBuf, segment_bytes: u64) -> Self {
+        Self {
+            directory,
+            segment_bytes,
+            open: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// The file of a segment that exists.
+    pub(crate) async fn get(&self, segment: SegmentNumber) -> Result<SegmentFile, Fatal> {
+        if let Some(file) = self.open.borrow().get(&segment) {
+            return Ok(file.clone());
+        }
+        let file = SegmentFile::open(&self.path_of(segment)).await?;
+        let evicted = {
+            let mut open = self.open.borrow_mut();
+            open.insert(segment, file.clone());
+            // The newest take the writes; the oldest is needed least.
+            (open.len() > OPEN_MAX).then(|| open.pop_first()).flatten()
+        };
+        if let Some((_, evicted)) = evicted {
+            evicted.close().await;
+        }
+        Ok(file)
+    }
+
+    /// Creates a segment of zeros under a temporary name, then gives it its own.
+    pub(crate) async fn prepare(&self, segment: SegmentNumber) -> Result<(), Fatal> {
+        let path = self.path_of(segment);
+        let beside = path.with_extension("new");
+        create_zeroed(&beside, self.segment_bytes).await?;
+        self.rename(beside, path).await?;
+        self.get(segment).await?;
+        Ok(())
+    }
+
+    /// Gives a free segment a new number.
+    pub(crate) async fn recycle(
+        &self,
+        from: SegmentNumber,
+        to: SegmentNumber,
+    ) -> Result<(), Fatal> {
+        let closed = self.open.borrow_mut().remove(&from);
+        if let Some(file) = closed {
+            file.close().await;
+        }
+        self.rename(self.path_of(from), self.path_of(to)).await?;
+        self.get(to).await?;
+        Ok(())
+    }
+
+    fn path_of(&self, segment: SegmentNumber) -> PathBuf {
+        self.directory.join(segment.file_name())
+    }
+
+    async fn rename(&self, from: PathBuf, to: PathBuf) -> Result<(), Fatal> {
+        let target = to.clone();
+        let renamed = glommio::executor()
+            .spawn_blocking(move || std::fs::rename(from, target))
+            .await;
+        renamed.map_err(|error| Fatal::write(&to, error))?;
+        let sync = async {
+            let directory = Directory::open(&self.directory).await?;
+            directory.sync().await?;
+            directory.close().await
+        };
+        sync.await
+            .map_err(|error| Fatal::sync(&self.directory, error))
+    }
+}

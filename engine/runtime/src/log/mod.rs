@@ -1,0 +1,205 @@
+//! The write-ahead log's shell: carries out what `quorate_storage::wal` asks for.
+//!
+//! Three tasks share the log and borrow it only between awaits:
+//!
+//! ```text
+//! flusher    start_flush -> encode into a DMA buffer -> one O_DSYNC write -> finish_flush -> Durable
+//! preparer   next_operation -> zero-fill or rename the segment after next -> finish_operation
+//! reader     ReadLog -> locate -> one direct read per run of neighbouring frames -> LogRead
+//! ```
+//!
+//! While one flush is in flight the next one fills; as soon as it is done the next is started, before
+//! anything else happens. Any error ends the process: a failed write is never tried again.
+
+mod files;
+mod read;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use glommio::Task;
+use quorate_protocol::ids::{PersistSeq, Slot};
+use quorate_protocol::input::Input;
+use quorate_protocol::output::Record;
+use quorate_protocol::words::Words;
+use quorate_storage::wal::{self, Operation, Wal};
+
+use crate::fatal::{Fatal, end_process};
+use crate::inbox::Inbox;
+use crate::wakeup::Wakeup;
+
+pub(crate) use files::SegmentFiles;
+
+/// The log of a running replica.
+pub(crate) struct Log {
+    shared: Rc<Shared>,
+    _tasks: [Task<()>; 3],
+}
+
+/// A read that the core asked for.
+#[derive(Clone, Copy, Debug)]
+struct ReadRequest {
+    from: Slot,
+    upto: Slot,
+    bytes_max: usize,
+}
+
+struct Shared {
+    wal: RefCell<Wal<Words>>,
+    files: SegmentFiles,
+    inbox: Rc<Inbox>,
+    appended: Wakeup,
+    room_wanted: Wakeup,
+    read_wanted: Wakeup,
+    read_request: Cell<Option<ReadRequest>>,
+    /// The last number given to `append`, and the last that is durable.
+    seq_last: Cell<u64>,
+    durable_upto: Cell<u64>,
+    flushed: Wakeup,
+}
+
+impl Log {
+    /// Goes on with a recovered log. What becomes durable, and what was read, is put into `inbox`.
+    pub(crate) fn start(wal: Wal<Words>, files: SegmentFiles, inbox: Rc<Inbox>) -> Self {
+        let shared = Rc::new(Shared {
+            wal: RefCell::new(wal),
+            files,
+            inbox,
+            appended: Wakeup::default(),
+            room_wanted: Wakeup::default(),
+            read_wanted: Wakeup::default(),
+            read_request: Cell::new(None),
+            seq_last: Cell::new(0),
+            durable_upto: Cell::new(0),
+            flushed: Wakeup::default(),
+        });
+        shared.room_wanted.set();
+        let flusher = Rc::clone(&shared);
+        let preparer = Rc::clone(&shared);
+        let reader = Rc::clone(&shared);
+        let tasks = [
+            glommio::spawn_local(async move { flusher.flush_for_ever().await }),
+            glommio::spawn_local(async move { preparer.prepare_for_ever().await }),
+            glommio::spawn_local(async move { reader.read_for_ever().await }),
+        ];
+        Self {
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    /// Queues a record; the flusher takes it when the present task gives way.
+    pub(crate) fn append(&self, seq: PersistSeq, record: Record) {
+        self.shared.append(seq.0, to_wal(record));
+    }
+
+    /// Answers with `Input::LogRead`. The core asks one at a time.
+    pub(crate) fn read(&self, from: Slot, upto: Slot, bytes_max: usize) {
+        let request = ReadRequest {
+            from,
+            upto,
+            bytes_max,
+        };
+        let open = self.shared.read_request.replace(Some(request));
+        assert!(
+            open.is_none(),
+            "one read of the log at a time, {open:?} is open"
+        );
+        self.shared.read_wanted.set();
+    }
+
+    /// Waits until all that was appended is durable.
+    pub(crate) async fn flush(&self) {
+        while self.shared.durable_upto.get() < self.shared.seq_last.get() {
+            self.shared.flushed.wait().await;
+        }
+    }
+
+    /// Appends the end marker and waits until all is durable. Nothing may be appended behind it.
+    pub(crate) async fn close(&self) {
+        let end = self.shared.seq_last.get() + 1;
+        self.shared.append(end, wal::Record::Clean);
+        self.flush().await;
+    }
+
+    /// What was written since the start.
+    pub(crate) fn counters(&self) -> wal::Counters {
+        self.shared.wal.borrow().counters()
+    }
+}
+
+impl Shared {
+    fn append(&self, seq: u64, record: wal::Record<Words>) {
+        self.wal.borrow_mut().append(seq, record);
+        self.seq_last.set(seq);
+        self.appended.set();
+    }
+
+    async fn flush_for_ever(&self) {
+        loop {
+            if let Err(fault) = self.flush_all().await {
+                end_process(&fault);
+            }
+            self.appended.wait().await;
+        }
+    }
+
+    async fn flush_all(&self) -> Result<(), Fatal> {
+        loop {
+            let flush = self.wal.borrow_mut().start_flush();
+            let Some(mut flush) = flush else {
+                return Ok(());
+            };
+            let file = self.files.get(flush.segment()).await?;
+            let mut buffer = file.buffer(flush.length());
+            flush.encode(buffer.as_bytes_mut());
+            file.write_at(buffer, flush.offset()).await?;
+            let upto = self.wal.borrow_mut().finish_flush(flush);
+            self.durable_upto.set(upto);
+            self.inbox.push_own(Input::Durable {
+                upto: PersistSeq(upto),
+            });
+            self.flushed.set();
+            self.room_wanted.set();
+        }
+    }
+
+    async fn prepare_for_ever(&self) {
+        loop {
+            self.room_wanted.wait().await;
+            loop {
+                let operation = self.wal.borrow_mut().next_operation();
+                let Some(operation) = operation else { break };
+                if let Err(fault) = self.carry_out(operation).await {
+                    end_process(&fault);
+                }
+                self.wal.borrow_mut().finish_operation(operation);
+                // A flush may have waited for the segment.
+                self.appended.set();
+            }
+        }
+    }
+
+    async fn carry_out(&self, operation: Operation) -> Result<(), Fatal> {
+        match operation {
+            Operation::Prepare { segment } => self.files.prepare(segment).await,
+            Operation::Recycle { from, to } => self.files.recycle(from, to).await,
+        }
+    }
+}
+
+fn to_wal(record: Record) -> wal::Record<Words> {
+    match record {
+        Record::Promise { ballot } => wal::Record::Promise { ballot: ballot.0 },
+        Record::Accepted {
+            ballot,
+            slot,
+            entry,
+        } => wal::Record::Accepted {
+            ballot: ballot.0,
+            slot: slot.0,
+            payload: entry.words().clone(),
+        },
+        Record::Chosen { upto } => wal::Record::Chosen { upto: upto.0 },
+    }
+}

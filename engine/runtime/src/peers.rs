@@ -1,0 +1,203 @@
+//! Connections to other replicas: one per replica that the core has something to say to.
+//!
+//! Messages to a replica leave on the connection that this side dialled; what it says comes on the one
+//! that it dialled. A link connects when there is something to send, again after a pause when that
+//! fails, and drops what waited meanwhile: the protocol sends again what matters, and old messages
+//! only keep a returning peer busy.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future;
+use glommio::Task;
+use glommio::net::TcpStream;
+use glommio::timer::sleep;
+use quorate_config::ClusterConfig;
+use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::message::PeerMessage;
+use quorate_wire::{Frame, FrameError, FrameReader, Hello, Origin, encode_hello, encode_peer};
+
+use crate::connection::read_frame;
+use crate::limits::{CONNECT_TIMEOUT, PEER_BYTES_MAX, RECONNECT_MAX, RECONNECT_MIN};
+use crate::refusals::Refusals;
+use crate::stream::{Outgoing, Stream};
+
+/// The links of one replica, made when first used.
+pub(crate) struct Peers {
+    cluster: Rc<ClusterConfig>,
+    own: ReplicaAddress,
+    refusals: Rc<Refusals>,
+    /// The node was told to speak to no peer.
+    isolated: Rc<Cell<bool>>,
+    links: RefCell<BTreeMap<ReplicaAddress, Link>>,
+}
+
+struct Link {
+    waiting: Rc<Outgoing>,
+    _task: Task<()>,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        cluster: Rc<ClusterConfig>,
+        own: ReplicaAddress,
+        refusals: Rc<Refusals>,
+        isolated: Rc<Cell<bool>>,
+    ) -> Self {
+        Self {
+            cluster,
+            own,
+            refusals,
+            isolated,
+            links: RefCell::default(),
+        }
+    }
+
+    /// Queues a message; dropped (and counted) if too much waits for that peer.
+    pub(crate) fn send(&self, to: ReplicaAddress, message: &PeerMessage) {
+        if self.isolated.get() {
+            return;
+        }
+        assert!(self.cluster.contains(to) && to != self.own, "no peer {to}");
+        let mut links = self.links.borrow_mut();
+        let link = links.entry(to).or_insert_with(|| self.link(to));
+        if link.waiting.len() >= PEER_BYTES_MAX {
+            self.refusals.count("peer_queue_full");
+            return;
+        }
+        link.waiting.append(|buffer| {
+            if let Err(error) = encode_peer(self.cluster.cluster_id, message, buffer) {
+                tracing::error!(%to, "message not encoded: {error}");
+            }
+        });
+    }
+
+    /// Ends all links.
+    pub(crate) fn close(&self) {
+        self.links.borrow_mut().clear();
+    }
+
+    fn link(&self, to: ReplicaAddress) -> Link {
+        let waiting = Rc::new(Outgoing::default());
+        let dialler = Dialler {
+            cluster: Rc::clone(&self.cluster),
+            own: self.own,
+            to,
+            waiting: Rc::clone(&waiting),
+        };
+        Link {
+            waiting,
+            _task: glommio::spawn_local(async move { dialler.run_for_ever().await }),
+        }
+    }
+}
+
+/// Why a link broke.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("{0} has no place here")]
+    Misplaced(&'static str),
+    #[error("closed by the peer")]
+    Closed,
+    #[error("no answer to hello within {0:?}")]
+    Silent(Duration),
+}
+
+struct Dialler {
+    cluster: Rc<ClusterConfig>,
+    own: ReplicaAddress,
+    to: ReplicaAddress,
+    waiting: Rc<Outgoing>,
+}
+
+impl Dialler {
+    async fn run_for_ever(&self) {
+        let mut pause = RECONNECT_MIN;
+        let mut said = false;
+        loop {
+            self.waiting.filled().await;
+            let connected = self.connect().await;
+            let broken = match connected {
+                Ok((stream, reader)) => {
+                    tracing::debug!(own = %self.own, to = %self.to, "connected");
+                    (pause, said) = (RECONNECT_MIN, false);
+                    self.serve(&stream, reader).await
+                }
+                Err(broken) => broken,
+            };
+            // Once per outage, not once per attempt.
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!(own = %self.own, to = %self.to, "no link: {broken}");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_MAX);
+            self.waiting.clear();
+        }
+    }
+
+    async fn connect(&self) -> Result<(Stream, FrameReader), Broken> {
+        let address = self.cluster.address_of(self.to);
+        let stream = TcpStream::connect_timeout(address, CONNECT_TIMEOUT).await;
+        let stream = stream.map_err(io::Error::from)?;
+        let stream = Stream::new(stream, self.cluster.limits.idle_timeout)?;
+        let mut hello = Vec::new();
+        let content = Hello {
+            origin: Origin::Peer(self.own),
+            target: self.to,
+        };
+        encode_hello(self.cluster.cluster_id, &content, &mut hello)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        stream.write_all(&hello).await?;
+        let mut reader = FrameReader::new(self.cluster.cluster_id);
+        let limit = self.cluster.limits.handshake_timeout;
+        let too_late = async {
+            sleep(limit).await;
+            Err(Broken::Silent(limit))
+        };
+        match future::or(next_frame(&stream, &mut reader), too_late).await? {
+            Frame::HelloAck(_) => Ok((stream, reader)),
+            frame => Err(unexpected(frame)),
+        }
+    }
+
+    /// Writes what comes; the peer says nothing on this connection, so reading it only shows its end.
+    async fn serve(&self, stream: &Stream, mut reader: FrameReader) -> Broken {
+        let ended = async {
+            match next_frame(stream, &mut reader).await {
+                Ok(frame) => unexpected(frame),
+                Err(broken) => broken,
+            }
+        };
+        let writing = async {
+            match self.waiting.write_to(stream).await {
+                Ok(()) => Broken::Closed,
+                Err(error) => Broken::Io(error),
+            }
+        };
+        future::or(ended, writing).await
+    }
+}
+
+async fn next_frame(stream: &Stream, reader: &mut FrameReader) -> Result<Frame, Broken> {
+    read_frame::<Broken>(stream, reader)
+        .await?
+        .ok_or(Broken::Closed)
+}
+
+fn unexpected(frame: Frame) -> Broken {
+    match frame {
+        Frame::Refused(refused) => {
+            Broken::Refused(format!("{}: {}", refused.refusal.name(), refused.reason))
+        }
+        frame => Broken::Misplaced(frame.kind().name()),
+    }
+}

@@ -1,0 +1,266 @@
+//! From a locked data directory to a log and what it holds, or to the reason why not.
+//!
+//! A new directory is formatted first: one segment of zeros, then the superblock. Otherwise the
+//! segments are mapped and read by `quorate_storage::wal::recover`; its repairs are carried out before
+//! anything is acted upon. A log that has lost a record which may have been acknowledged is not
+//! opened: this replica must not vote as if it had never seen it.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use glommio::io::DmaFile;
+use quorate_config::ClusterConfig;
+use quorate_protocol::config::Recovered;
+use quorate_protocol::entry::Entry;
+use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
+use quorate_protocol::paxos::message::LoggedEntry;
+use quorate_protocol::words::Words;
+use quorate_storage::mmap::Map;
+use quorate_storage::superblock::Identity;
+use quorate_storage::wal::recovery::Harm;
+use quorate_storage::wal::{
+    Frame, Location, Options, Recovery, Repair, SegmentNumber, Wal, recover,
+};
+
+use crate::directory::DataDirectory;
+use crate::disk::create_zeroed;
+use crate::fatal::Fatal;
+use crate::log::SegmentFiles;
+
+/// A log that is ready to go on, and what the core has to know of it.
+pub(crate) struct RecoveredLog {
+    pub(crate) wal: Wal<Words>,
+    pub(crate) files: SegmentFiles,
+    pub(crate) recovered: Recovered,
+}
+
+/// Formats or recovers. Blocks the executor: nothing is served yet.
+pub(crate) async fn open_log(
+    directory: &DataDirectory,
+    cluster: &ClusterConfig,
+    replica: ReplicaAddress,
+) -> Result<RecoveredLog, Fatal> {
+    open_block_first(directory).await?;
+    let identity = match directory.identity(cluster.cluster_id, replica)? {
+        Some(identity) => identity,
+        None => format(directory, cluster, replica).await?,
+    };
+    let started = Instant::now();
+    let maps = map_segments(directory.path())?;
+    let segments: Vec<(SegmentNumber, &[u8])> = maps
+        .iter()
+        .map(|(&number, map)| (number, map.as_ref()))
+        .collect();
+    let recovery = recover(&segments, &identity)
+        .map_err(|error| corrupt(directory.path(), error.to_string()))?;
+    refuse_harm(directory.path(), &recovery)?;
+    let recovered = Recovered {
+        promised: Ballot(recovery.promised),
+        chosen_upto: Slot(recovery.chosen_upto),
+        tail: read_tail(directory.path(), &recovery, &maps)?,
+    };
+    drop(segments);
+    drop(maps);
+    repair(directory.path(), &recovery.repairs)?;
+    tracing::info!(
+        %replica,
+        frames = recovery.frames,
+        promised = %recovered.promised,
+        chosen_upto = recovered.chosen_upto.0,
+        tail = recovered.tail.len(),
+        ended = ?recovery.tail,
+        clean = recovery.clean,
+        milliseconds = started.elapsed().as_millis(),
+        "log recovered"
+    );
+    let files = SegmentFiles::new(directory.path().to_owned(), identity.segment_bytes);
+    Ok(RecoveredLog {
+        wal: Wal::resume(recovery, Options::default()),
+        files,
+        recovered,
+    })
+}
+
+/// See [`DataDirectory::block_path`]. Also proves that the device is not used through the poll ring.
+async fn open_block_first(directory: &DataDirectory) -> Result<(), Fatal> {
+    let path = directory.block_path();
+    let file = DmaFile::open(&path)
+        .await
+        .map_err(|error| Fatal::read(&path, error))?;
+    let read = file
+        .read_at_aligned(0, quorate_storage::BLOCK_BYTES as usize)
+        .await;
+    let read = read.map_err(|error| Fatal::read(&path, error))?;
+    assert_eq!(
+        read.len(),
+        quorate_storage::BLOCK_BYTES as usize,
+        "written when it was locked"
+    );
+    let polled = glommio::executor().io_stats().poll_ring;
+    assert_eq!(polled.file_reads().0, 0, "the device is taken for pollable");
+    drop(read);
+    file.close()
+        .await
+        .map_err(|error| Fatal::read(&path, error))
+}
+
+/// The superblock comes last: a directory that has one is complete.
+async fn format(
+    directory: &DataDirectory,
+    cluster: &ClusterConfig,
+    replica: ReplicaAddress,
+) -> Result<Identity, Fatal> {
+    refuse_foreign_log(directory.path())?;
+    let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let created_ns = created
+        .ok()
+        .and_then(|age| u64::try_from(age.as_nanos()).ok())
+        .unwrap_or(0);
+    let identity = Identity {
+        cluster: cluster.cluster_id.0,
+        shard: replica.shard.0,
+        replica: replica.replica.0,
+        segment_bytes: cluster.segment_bytes,
+        created_ns,
+    };
+    let first = directory.path().join(SegmentNumber::FIRST.file_name());
+    create_zeroed(&first, identity.segment_bytes).await?;
+    directory.sync()?;
+    directory.write_superblock(&identity)?;
+    tracing::info!(%replica, path = %directory.path().display(), "data directory formatted");
+    Ok(identity)
+}
+
+/// Segments without a superblock are left by a format that was interrupted, and then all zero.
+/// Anything else is somebody's log, and formatting would destroy it.
+fn refuse_foreign_log(path: &Path) -> Result<(), Fatal> {
+    for (number, map) in map_segments(path)? {
+        if map.as_ref().iter().any(|&byte| byte != 0) {
+            let problem = format!("{number} holds a log, but there is no superblock");
+            return Err(corrupt(path, problem));
+        }
+    }
+    Ok(())
+}
+
+fn map_segments(path: &Path) -> Result<BTreeMap<SegmentNumber, Map>, Fatal> {
+    let mut maps = BTreeMap::new();
+    let failed = |error| Fatal::read(path, error);
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if let Some(number) = name.to_str().and_then(SegmentNumber::from_file_name) {
+            let path = entry.path();
+            let map = Map::open(&path).map_err(|error| Fatal::read(&path, error))?;
+            maps.insert(number, map);
+        }
+    }
+    Ok(maps)
+}
+
+fn refuse_harm(path: &Path, recovery: &Recovery) -> Result<(), Fatal> {
+    for damage in &recovery.damage {
+        let place = format!("{} at {}", damage.segment, damage.offset);
+        match damage.harm() {
+            Harm::Nothing => {
+                tracing::warn!(path = %path.display(), "{place}: {damage:?}, nothing lost");
+            }
+            Harm::Slot { slot, ballot } => {
+                let problem = format!(
+                    "{place}: the record of slot {slot} under ballot {} is lost",
+                    Ballot(ballot)
+                );
+                return Err(corrupt(path, problem));
+            }
+            Harm::Replica => {
+                let problem = format!("{place}: records are lost: {:?}", damage.row);
+                return Err(corrupt(path, problem));
+            }
+        }
+    }
+    if recovery.damage_unlisted > 0 {
+        let problem = format!("{} more damages", recovery.damage_unlisted);
+        return Err(corrupt(path, problem));
+    }
+    Ok(())
+}
+
+/// The accepted entries above the watermark, while the maps are there.
+fn read_tail(
+    path: &Path,
+    recovery: &Recovery,
+    maps: &BTreeMap<SegmentNumber, Map>,
+) -> Result<Vec<LoggedEntry>, Fatal> {
+    let above = recovery
+        .index
+        .iter()
+        .filter(|(slot, _)| *slot > recovery.chosen_upto);
+    above
+        .map(|(slot, location)| {
+            read_entry(recovery, maps, slot, &location).map_err(|problem| {
+                let place = format!("{} at {}", location.segment, location.offset);
+                corrupt(path, format!("{place}: slot {slot}: {problem}"))
+            })
+        })
+        .collect()
+}
+
+fn read_entry(
+    recovery: &Recovery,
+    maps: &BTreeMap<SegmentNumber, Map>,
+    slot: u64,
+    location: &Location,
+) -> Result<LoggedEntry, String> {
+    let map = maps.get(&location.segment).ok_or("its segment is gone")?;
+    let start = usize::try_from(location.offset).expect("a u32 fits a usize here");
+    let bytes = map.as_ref().get(start..).ok_or("beyond the segment")?;
+    let seal = recovery.identity.seal();
+    let frame = Frame::decode(bytes, location.segment, location.offset, seal)
+        .map_err(|error| error.to_string())?;
+    let words = Words::from_bytes(frame.payload).ok_or("payload is not whole words")?;
+    Ok(LoggedEntry {
+        slot: Slot(slot),
+        accepted: Ballot(location.ballot),
+        entry: Entry::from_words(words).map_err(|error| error.to_string())?,
+    })
+}
+
+fn repair(directory: &Path, repairs: &[Repair]) -> Result<(), Fatal> {
+    let open = |segment: SegmentNumber| -> Result<(PathBuf, File), Fatal> {
+        let path = directory.join(segment.file_name());
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(|error| Fatal::write(&path, error))?;
+        Ok((path, file))
+    };
+    for repair in repairs {
+        match repair {
+            Repair::Write {
+                segment,
+                offset,
+                bytes,
+            } => {
+                let (path, file) = open(*segment)?;
+                file.write_all_at(bytes, *offset)
+                    .map_err(|error| Fatal::write(&path, error))?;
+            }
+            Repair::Sync { segment } => {
+                let (path, file) = open(*segment)?;
+                file.sync_data()
+                    .map_err(|error| Fatal::sync(&path, error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn corrupt(path: &Path, problem: impl Into<String>) -> Fatal {
+    Fatal::LogCorrupt {
+        path: path.to_owned(),
+        problem: problem.into(),
+    }
+}

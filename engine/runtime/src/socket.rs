@@ -1,0 +1,45 @@
+//! Sockets made with std, handed to glommio.
+//!
+//! glommio's own `bind` sets SO_REUSEPORT: a second process would share the port silently and take
+//! half of the connections. So listeners are bound by std, where a taken port is an error, and
+//! converted from the raw descriptor. This is the only `unsafe` of the crate.
+
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, IntoRawFd};
+
+use glommio::net::{TcpListener, UnixStream};
+
+use crate::fatal::Fatal;
+
+/// Binds and listens; an address in use is an error.
+pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Fatal> {
+    std::net::TcpListener::bind(address).map_err(|source| Fatal::CannotListen { address, source })
+}
+
+/// Hands a listener to the executor that this runs on.
+pub(crate) fn listener_on_executor(listener: std::net::TcpListener) -> TcpListener {
+    let descriptor = listener.into_raw_fd();
+    #[expect(
+        unsafe_code,
+        reason = "glommio takes a bound listener only as a raw descriptor"
+    )]
+    // SAFETY: `into_raw_fd` gave up the ownership of an open listening socket; the new value is its
+    // only owner.
+    unsafe {
+        TcpListener::from_raw_fd(descriptor)
+    }
+}
+
+/// Hands one end of a socket pair to the executor that this runs on.
+pub(crate) fn stream_on_executor(stream: std::os::unix::net::UnixStream) -> UnixStream {
+    let descriptor = stream.into_raw_fd();
+    #[expect(
+        unsafe_code,
+        reason = "glommio takes a connected pair only as a raw descriptor"
+    )]
+    // SAFETY: `into_raw_fd` gave up the ownership of an open stream socket; the new value is its only
+    // owner.
+    unsafe {
+        UnixStream::from_raw_fd(descriptor)
+    }
+}

@@ -1,0 +1,140 @@
+//! A TCP stream that one task reads and another writes, and the bytes that wait for the writer.
+//!
+//! Whatever is appended while the core runs goes out in one write when the writer's turn comes: a
+//! write per message would cost many times the CPU.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+
+use crate::wakeup::Wakeup;
+
+/// Memory that an idle connection's buffers keep.
+const BUFFER_BYTES_KEPT: usize = 256 << 10;
+
+/// Both directions of a stream. Borrowed only while the executor polls, never across an await.
+#[derive(Clone)]
+pub(crate) struct Stream(Rc<RefCell<TcpStream>>);
+
+impl Stream {
+    /// Takes a stream over. Small replies must not wait for more: Nagle's algorithm is switched off.
+    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(write_timeout))?;
+        Ok(Self(Rc::new(RefCell::new(stream))))
+    }
+
+    /// Reading fails with `TimedOut` after this long without a byte.
+    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.0.borrow().set_read_timeout(Some(timeout))?;
+        Ok(())
+    }
+
+    /// Reads what is there, at least a byte; 0 at the end.
+    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_read(context, buffer)).await
+    }
+
+    /// Writes everything.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written =
+                poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_write(context, bytes))
+                    .await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+}
+
+/// Bytes on their way to one socket.
+#[derive(Default)]
+pub(crate) struct Outgoing {
+    pending: RefCell<Vec<u8>>,
+    filled: Wakeup,
+    drained: Wakeup,
+    closed: Cell<bool>,
+}
+
+impl Outgoing {
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.pending.borrow().len()
+    }
+
+    /// Appends to what waits; the writer runs when the present task gives way.
+    pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.closed.get() {
+            return;
+        }
+        write(&mut self.pending.borrow_mut());
+        self.filled.set();
+    }
+
+    /// Lets the writer finish what waits and end; later bytes are dropped.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        self.filled.set();
+        self.drained.set();
+    }
+
+    /// Drops what waits, and ends the writer.
+    pub(crate) fn abandon(&self) {
+        self.pending.borrow_mut().clear();
+        self.close();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Wakes the task in [`Self::drained`] for another reason.
+    pub(crate) fn nudge(&self) {
+        self.drained.set();
+    }
+
+    /// Waits until something was written or the connection was closed.
+    pub(crate) async fn drained(&self) {
+        self.drained.wait().await;
+    }
+
+    /// Waits until there is something to write.
+    pub(crate) async fn filled(&self) {
+        while self.pending.borrow().is_empty() && !self.closed.get() {
+            self.filled.wait().await;
+        }
+    }
+
+    /// Drops what waits.
+    pub(crate) fn clear(&self) {
+        self.pending.borrow_mut().clear();
+    }
+
+    /// Writes what comes until [`Self::close`], or until an error.
+    pub(crate) async fn write_to(&self, stream: &Stream) -> io::Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            std::mem::swap(&mut batch, &mut *self.pending.borrow_mut());
+            if batch.is_empty() {
+                if self.closed.get() {
+                    return Ok(());
+                }
+                self.filled.wait().await;
+                continue;
+            }
+            stream.write_all(&batch).await?;
+            batch.clear();
+            batch.shrink_to(BUFFER_BYTES_KEPT);
+            self.drained.set();
+        }
+    }
+}
