@@ -20,7 +20,7 @@ use quorate_protocol::ids::AccountId;
 use quorate_protocol::shard::map::splitmix64;
 
 pub use communities::{Communities, MEMBERS};
-pub use cross::CrossMix;
+pub use cross::{CrossMix, MixError};
 pub use hot_set::HotSet;
 pub use uniform::Uniform;
 pub use zipf::ZipfAccounts;

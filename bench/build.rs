@@ -1,0 +1,26 @@
+//! Records which commit and profile a binary was built from: figures without them are worthless.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let profile = std::env::var("PROFILE").unwrap_or_default();
+    println!("cargo:rustc-env=QUORATE_BUILD_PROFILE={profile}");
+    // Only release builds are measured; others need not be rebuilt after every commit.
+    if profile == "release" {
+        println!("cargo:rerun-if-changed=../.git/logs/HEAD");
+        if let Some(hash) = commit() {
+            println!("cargo:rustc-env=QUORATE_GIT_HASH={hash}");
+        }
+    }
+}
+
+/// The commit of the tree that is being built, if it is a git tree and git is there.
+fn commit() -> Option<String> {
+    let output = Command::new("git")
+        .args(["rev-parse", "--short=12", "HEAD"])
+        .output()
+        .ok()?;
+    let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !hash.is_empty()).then_some(hash)
+}

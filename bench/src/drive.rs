@@ -1,0 +1,455 @@
+//! The clients: what is sent when, and what is recorded of it.
+//!
+//! A closed loop has every client send its next batch when the last is answered; an open loop sends
+//! at times fixed before (`schedule`) and charges the cluster for every delay from then on. A batch
+//! is split by the debit accounts' shards, each part is a request of its own.
+//!
+//! ```text
+//!   0            warm-up            warm-up + seconds           last answer
+//!   |--- not counted ---|----------- counted -----------|--- drain ---|
+//! ```
+//! A request is counted by the time at which it was meant to be sent, and then whatever becomes of
+//! it: leaving out those that were under way at the end would leave out the slowest.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use quorate_protocol::ids::{AccountId, ShardId, TransferId};
+use quorate_protocol::ledger::result::CodeKind;
+use quorate_protocol::ledger::{ResultRow, Transfer};
+
+use crate::acked::{AckedFile, FLUSH_EVERY};
+use crate::backlog::Backlog;
+use crate::feed::Feed;
+use crate::recorder::{Recorder, SecondRow};
+use crate::schedule::{Arrivals, Schedule};
+use crate::setup::{CODE, LEDGER};
+use crate::workload::Draw;
+
+/// Times that a replayed transfer is sent again after an answer that decides nothing; with the
+/// session's own deadline of seconds each, more than any leader change takes.
+const REPLAY_ROUNDS_MAX: u32 = 12;
+/// An open loop keeps at most this much of its schedule waiting for a free client.
+const BACKLOG_NS: u64 = 1_000_000_000;
+
+/// What the clients need of a cluster; the real one is in `link`.
+pub trait Cluster: 'static {
+    /// Number of shards.
+    fn shards(&self) -> u32;
+    /// Where `account` lives as far as the client knows.
+    fn shard_of(&self, account: AccountId) -> ShardId;
+    /// A fresh id.
+    fn next_id(&self) -> TransferId;
+    /// Sends transfers whose debit accounts share `shard`; their final results in the same order.
+    fn create_transfers(
+        &self,
+        shard: ShardId,
+        transfers: Vec<Transfer>,
+    ) -> impl Future<Output = Vec<ResultRow>>;
+}
+
+/// How the load is offered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Closed,
+    /// `rate` transfers a second.
+    Open {
+        rate: f64,
+        arrivals: Arrivals,
+    },
+}
+
+impl Mode {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+        }
+    }
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub mode: Mode,
+    pub clients: usize,
+    pub batch: usize,
+    pub warmup: Duration,
+    /// Counted time; `None`: until stopped or the feed is exhausted.
+    pub seconds: Option<Duration>,
+    pub seed: u64,
+}
+
+/// What a run measured.
+#[derive(Debug)]
+pub struct Measured {
+    pub recorder: Recorder,
+    /// From the end of the warm-up to the end of sending, or to the last commit if that was later.
+    pub measured_ns: u64,
+    /// Share of one core that this thread used while measuring.
+    pub generator_cpu: f64,
+    /// The stop flag ended it.
+    pub interrupted: bool,
+}
+
+/// Runs the load to its end on the current glommio executor. `clusters` are dealt to the clients
+/// in turn. `progress` gets every second that ended, with the name of its phase.
+pub async fn drive<C: Cluster>(
+    clusters: &[Rc<C>],
+    feed: Feed,
+    options: Options,
+    acked: Option<AckedFile>,
+    stop: Arc<AtomicBool>,
+    progress: impl FnMut(&str, &SecondRow),
+) -> (Measured, Option<AckedFile>) {
+    assert!(!clusters.is_empty() && options.clients > 0 && options.batch > 0);
+    let run = Rc::new(Run::new(options, feed, acked, stop));
+    let mut clients = Vec::with_capacity(options.clients);
+    for (client, cluster) in (0..options.clients).zip(clusters.iter().cycle()) {
+        let (run, cluster) = (Rc::clone(&run), Rc::clone(cluster));
+        clients.push(glommio::spawn_local(async move {
+            match &run.backlog {
+                None => closed_loop(&run, &*cluster, client).await,
+                Some(backlog) => open_loop(&run, backlog, &*cluster, client).await,
+            }
+        }));
+    }
+    let running = Rc::new(Cell::new(true));
+    let ticker = {
+        let (run, running) = (Rc::clone(&run), Rc::clone(&running));
+        async move { run.tick(&running, progress).await }
+    };
+    let work = async {
+        run.arrivals().await;
+        for client in clients {
+            client.await;
+        }
+        running.set(false);
+    };
+    futures_lite::future::zip(work, ticker).await;
+    let run = Rc::into_inner(run).expect("every client has ended");
+    run.finish()
+}
+
+/// What the clients of one run share.
+struct Run {
+    options: Options,
+    start: Instant,
+    warmup_ns: u64,
+    /// When sending ends.
+    end_ns: u64,
+    /// When sending ended, once it has: at its time, at the end of the feed, or stopped.
+    ended_ns: Cell<Option<u64>>,
+    stop: Arc<AtomicBool>,
+    backlog: Option<Backlog>,
+    feed: RefCell<Feed>,
+    recorders: RefCell<Recorders>,
+    acked: RefCell<Option<AckedFile>>,
+    rounds_max: u32,
+    cpu: RefCell<Cpu>,
+}
+
+/// Warm-up and measurement, each with its own zero of time.
+#[derive(Default)]
+struct Recorders {
+    warmup: Recorder,
+    measured: Recorder,
+}
+
+/// Thread CPU time at the start and at the end of measuring.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    from: Option<(u64, Duration)>,
+    share: f64,
+}
+
+impl Run {
+    fn new(options: Options, feed: Feed, acked: Option<AckedFile>, stop: Arc<AtomicBool>) -> Self {
+        let warmup_ns = nanos(options.warmup);
+        let length_ns = options.seconds.map_or(u64::MAX, nanos);
+        let rounds_max = if feed.is_replay() {
+            REPLAY_ROUNDS_MAX
+        } else {
+            1
+        };
+        Self {
+            start: Instant::now(),
+            warmup_ns,
+            end_ns: warmup_ns.saturating_add(length_ns),
+            ended_ns: Cell::new(None),
+            stop,
+            backlog: match options.mode {
+                Mode::Closed => None,
+                Mode::Open { rate, .. } => Some(Backlog::new(backlog_limit(&options, rate))),
+            },
+            feed: RefCell::new(feed),
+            recorders: RefCell::default(),
+            acked: RefCell::new(acked),
+            rounds_max,
+            cpu: RefCell::default(),
+            options,
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        nanos(self.start.elapsed())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is to be sent at this time.
+    fn is_over(&self, now_ns: u64) -> bool {
+        let over = now_ns >= self.end_ns || self.stopped() || self.feed.borrow().is_exhausted();
+        if over && self.ended_ns.get().is_none() {
+            self.ended_ns.set(Some(now_ns.min(self.end_ns)));
+        }
+        over
+    }
+
+    fn take(&self, client: usize) -> Vec<Draw> {
+        self.feed.borrow_mut().take(client, self.options.batch)
+    }
+
+    /// In an open loop, puts what is due into the backlog until the end.
+    async fn arrivals(&self) {
+        let (Some(backlog), Mode::Open { rate, arrivals }) = (&self.backlog, self.options.mode)
+        else {
+            return;
+        };
+        let mut schedule = Schedule::new(
+            arrivals,
+            rate / to_f64(self.options.batch),
+            self.options.seed,
+        );
+        loop {
+            let now_ns = self.now_ns();
+            while let Some(intended_ns) = schedule.due(now_ns.min(self.end_ns - 1)) {
+                if !backlog.push(intended_ns) {
+                    self.drop_unsent(intended_ns, 1);
+                }
+            }
+            if self.is_over(now_ns) {
+                break;
+            }
+            // A stop is noticed within one flush interval, however low the rate.
+            let wait_ns = schedule
+                .peek()
+                .saturating_sub(now_ns)
+                .min(nanos(FLUSH_EVERY));
+            glommio::timer::sleep(Duration::from_nanos(wait_ns.max(1))).await;
+        }
+        let left = backlog.close();
+        self.drop_unsent(self.now_ns(), left);
+    }
+
+    fn drop_unsent(&self, intended_ns: u64, requests: usize) {
+        let transfers = u64::try_from(requests * self.options.batch).expect("a usize fits a u64");
+        if let Some(at_ns) = intended_ns.checked_sub(self.warmup_ns) {
+            let mut recorders = self.recorders.borrow_mut();
+            recorders.measured.drop_unsent(at_ns, transfers);
+        } else {
+            let mut recorders = self.recorders.borrow_mut();
+            recorders.warmup.drop_unsent(intended_ns, transfers);
+        }
+    }
+
+    /// A request that was meant to be sent at `intended_ns` has its final results.
+    fn answered(&self, intended_ns: u64, ids: &[TransferId], rows: &[ResultRow]) {
+        let now_ns = self.now_ns();
+        let latency_ns = now_ns.saturating_sub(intended_ns);
+        if let Some(acked) = &mut *self.acked.borrow_mut() {
+            for (id, row) in ids.iter().zip(rows) {
+                if row.result().is_some_and(|code| code.is_success()) {
+                    acked.push(*id);
+                }
+            }
+        }
+        let mut recorders = self.recorders.borrow_mut();
+        if intended_ns >= self.warmup_ns {
+            let at_ns = now_ns - self.warmup_ns;
+            recorders.measured.request(at_ns, latency_ns, rows);
+        } else {
+            recorders.warmup.request(now_ns, latency_ns, rows);
+        }
+    }
+
+    /// Until `running` is false: flushes acknowledged ids, hands out the seconds that ended.
+    async fn tick(&self, running: &Cell<bool>, mut progress: impl FnMut(&str, &SecondRow)) {
+        let (mut warmup_seen, mut measured_seen) = (0, 0);
+        while running.get() {
+            glommio::timer::sleep(FLUSH_EVERY).await;
+            if let Some(acked) = &mut *self.acked.borrow_mut() {
+                acked.flush();
+            }
+            let now_ns = self.now_ns();
+            // Notes the time of a stop while every client waits for an answer.
+            let _ = self.is_over(now_ns);
+            self.cpu
+                .borrow_mut()
+                .sample(now_ns, self.warmup_ns, self.end_ns);
+            let mut recorders = self.recorders.borrow_mut();
+            let warmup_end = now_ns.min(self.warmup_ns);
+            let rows = recorders.warmup.close_until(warmup_end);
+            for row in &recorders.warmup.series()[warmup_seen..rows] {
+                progress("warm-up", row);
+            }
+            warmup_seen = rows;
+            if let Some(at_ns) = now_ns.checked_sub(self.warmup_ns) {
+                let rows = recorders.measured.close_until(at_ns);
+                for row in &recorders.measured.series()[measured_seen..rows] {
+                    progress("run", row);
+                }
+                measured_seen = rows;
+            }
+        }
+    }
+
+    fn finish(self) -> (Measured, Option<AckedFile>) {
+        let mut recorder = self.recorders.into_inner().measured;
+        recorder.finish();
+        let ended_ns = self.ended_ns.get().unwrap_or(self.end_ns);
+        let measured = Measured {
+            measured_ns: ended_ns
+                .saturating_sub(self.warmup_ns)
+                .max(recorder.last_commit_ns()),
+            recorder,
+            generator_cpu: self.cpu.borrow().share,
+            interrupted: self.stop.load(Ordering::Relaxed) && ended_ns < self.end_ns,
+        };
+        (measured, self.acked.into_inner())
+    }
+}
+
+impl Cpu {
+    fn sample(&mut self, now_ns: u64, from_ns: u64, end_ns: u64) {
+        if now_ns < from_ns || now_ns > end_ns {
+            return;
+        }
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        let used = Duration::try_from(used).expect("CPU time is not negative");
+        match self.from {
+            None => self.from = Some((now_ns, used)),
+            Some((start_ns, start_used)) if now_ns > start_ns => {
+                let elapsed = Duration::from_nanos(now_ns - start_ns);
+                self.share = (used - start_used).as_secs_f64() / elapsed.as_secs_f64();
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+async fn closed_loop<C: Cluster>(run: &Run, cluster: &C, client: usize) {
+    loop {
+        let now_ns = run.now_ns();
+        if run.is_over(now_ns) {
+            return;
+        }
+        let draws = run.take(client);
+        send(run, cluster, now_ns, &draws).await;
+    }
+}
+
+async fn open_loop<C: Cluster>(run: &Run, backlog: &Backlog, cluster: &C, client: usize) {
+    while let Some(intended_ns) = backlog.pop().await {
+        let draws = run.take(client);
+        send(run, cluster, intended_ns, &draws).await;
+    }
+}
+
+/// Sends one batch, each shard's part as a request of its own, and waits for all of them.
+async fn send<C: Cluster>(run: &Run, cluster: &C, intended_ns: u64, draws: &[Draw]) {
+    let shards = usize::try_from(cluster.shards()).expect("a u32 fits a usize");
+    let mut parts: Vec<Vec<Transfer>> = vec![Vec::new(); shards];
+    for draw in draws {
+        let shard = cluster.shard_of(draw.debit);
+        let part = usize::try_from(shard.0 - 1).expect("a u32 fits a usize");
+        let id = cluster.next_id();
+        let transfer = Transfer::new(id, draw.debit, draw.credit, draw.amount, LEDGER, CODE);
+        parts[part].push(transfer);
+    }
+    let requests = (1..)
+        .map(ShardId)
+        .zip(parts)
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(shard, part)| request(run, cluster, intended_ns, shard, part));
+    join_all(requests).await;
+}
+
+async fn request<C: Cluster>(
+    run: &Run,
+    cluster: &C,
+    intended_ns: u64,
+    shard: ShardId,
+    transfers: Vec<Transfer>,
+) {
+    let ids: Vec<TransferId> = transfers.iter().map(|transfer| transfer.id).collect();
+    let mut rows = cluster.create_transfers(shard, transfers.clone()).await;
+    assert_eq!(rows.len(), ids.len(), "one result per transfer");
+    for _ in 1..run.rounds_max {
+        let open: Vec<usize> = (0..rows.len()).filter(|&n| is_open(&rows[n])).collect();
+        if open.is_empty() || run.stopped() {
+            break;
+        }
+        let again = open.iter().map(|&n| transfers[n]).collect();
+        let answers = cluster.create_transfers(shard, again).await;
+        for (n, row) in open.into_iter().zip(answers) {
+            rows[n] = row;
+        }
+    }
+    run.answered(intended_ns, &ids, &rows);
+}
+
+/// The same id may be tried again.
+fn is_open(row: &ResultRow) -> bool {
+    row.result()
+        .is_some_and(|code| code.kind() == CodeKind::Unlogged)
+}
+
+/// Runs a few futures to their ends; there are at most as many as shards.
+async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut open: Vec<Pin<Box<_>>> = futures.map(Box::pin).collect();
+    poll_fn(|context| {
+        open.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if open.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// The requests of [`BACKLOG_NS`], and never less than one for each client.
+fn backlog_limit(options: &Options, rate: f64) -> usize {
+    let requests = rate / to_f64(options.batch) * Duration::from_nanos(BACKLOG_NS).as_secs_f64();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a float cast saturates, and the rate is positive"
+    )]
+    let requests = requests.ceil() as usize;
+    requests.max(options.clients)
+}
+
+fn to_f64(batch: usize) -> f64 {
+    f64::from(u32::try_from(batch).expect("a batch has at most BATCH_MAX transfers"))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! The clients against a cluster made of a few lines, in real time.
+
+use super::*;
+use crate::feed::Replay;
+use crate::workload::{Payments, Shape, Uniform};
+use quorate_protocol::ledger::ResultCode;
+use quorate_protocol::time::Timestamp;
+use std::collections::BTreeMap;
+
+/// Two shards by parity; answers after a fixed time, one request at a time if `serial`.
+struct Fake {
+    answer_after: Duration,
+    serial: bool,
+    busy_until: Cell<Option<Instant>>,
+    next_id: Cell<u128>,
+    /// How often each id was sent.
+    seen: RefCell<BTreeMap<TransferId, u32>>,
+    /// Answers `unknown` to the first this many times that an id is sent.
+    unknown_times: u32,
+    requests_open: Cell<usize>,
+    requests_open_max: Cell<usize>,
+}
+
+impl Fake {
+    fn new(answer_after: Duration) -> Self {
+        Self {
+            answer_after,
+            serial: false,
+            busy_until: Cell::new(None),
+            next_id: Cell::new(1),
+            seen: RefCell::default(),
+            unknown_times: 0,
+            requests_open: Cell::new(0),
+            requests_open_max: Cell::new(0),
+        }
+    }
+}
+
+impl Cluster for Fake {
+    fn shards(&self) -> u32 {
+        2
+    }
+
+    fn shard_of(&self, account: AccountId) -> ShardId {
+        ShardId(if account.0.is_multiple_of(2) { 1 } else { 2 })
+    }
+
+    fn next_id(&self) -> TransferId {
+        self.next_id.set(self.next_id.get() + 1);
+        TransferId(self.next_id.get())
+    }
+
+    async fn create_transfers(&self, shard: ShardId, transfers: Vec<Transfer>) -> Vec<ResultRow> {
+        self.requests_open.set(self.requests_open.get() + 1);
+        let open = self.requests_open.get();
+        self.requests_open_max
+            .set(self.requests_open_max.get().max(open));
+        let now = Instant::now();
+        let from = match self.busy_until.get() {
+            Some(until) if self.serial => until.max(now),
+            Some(_) | None => now,
+        };
+        let done = from + self.answer_after;
+        self.busy_until.set(Some(done));
+        glommio::timer::sleep(done - now).await;
+        self.requests_open.set(self.requests_open.get() - 1);
+        let answer = |transfer: &Transfer| {
+            assert_eq!(self.shard_of(transfer.debit_account_id), shard);
+            let mut seen = self.seen.borrow_mut();
+            let times = seen.entry(transfer.id).or_default();
+            *times += 1;
+            if *times <= self.unknown_times {
+                return ResultRow::unlogged(ResultCode::Unknown);
+            }
+            let mut row = ResultRow::logged(ResultCode::Ok, Timestamp(1));
+            if self.shard_of(transfer.credit_account_id) != shard {
+                row.flags = ResultRow::CROSS_SHARD;
+            }
+            row
+        };
+        transfers.iter().map(answer).collect()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        mode: Mode::Closed,
+        clients: 4,
+        batch: 10,
+        warmup: Duration::ZERO,
+        seconds: Some(Duration::from_millis(300)),
+        seed: 1,
+    }
+}
+
+fn endless(clients: u64) -> Feed {
+    let shape = Rc::new(Shape::Uniform(Uniform::new(100)));
+    let stream = |client| Payments::new(Rc::clone(&shape), None, 1, client);
+    Feed::Endless((0..clients).map(stream).collect())
+}
+
+fn list(length: u128) -> Feed {
+    let draw = |n| Draw {
+        debit: AccountId(n),
+        credit: AccountId(n + 1),
+        amount: 1,
+    };
+    Feed::Replay(Replay::once((1..=length).map(draw).collect()))
+}
+
+/// Runs on an executor of its own; the cluster is made there because it is single-threaded.
+fn run(
+    make: impl FnOnce() -> Fake + Send + 'static,
+    feed: impl FnOnce() -> Feed + Send + 'static,
+    options: Options,
+    stop: Arc<AtomicBool>,
+) -> (Measured, BTreeMap<TransferId, u32>, usize) {
+    glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(0))
+        .spawn(move || async move {
+            let cluster = Rc::new(make());
+            let clusters = [Rc::clone(&cluster)];
+            let (measured, _) = drive(&clusters, feed(), options, None, stop, |_, _| {}).await;
+            let seen = cluster.seen.borrow().clone();
+            (measured, seen, cluster.requests_open_max.get())
+        })
+        .unwrap()
+        .join()
+        .unwrap()
+}
+
+fn never() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(false))
+}
+
+#[test]
+fn a_closed_loop_keeps_one_batch_per_client_in_flight() {
+    let (measured, seen, open_max) = run(
+        || Fake::new(Duration::from_millis(5)),
+        || endless(4),
+        options(),
+        never(),
+    );
+    // A batch of four clients splits into at most two requests each.
+    assert!(open_max <= 8, "{open_max}");
+    let committed = measured.recorder.tally().committed();
+    assert_eq!(committed, seen.len() as u64);
+    assert!(seen.values().all(|&times| times == 1));
+    // 60 rounds of 5 ms at most, and surely some even on a busy machine.
+    assert!((40..=2_400).contains(&committed), "{committed}");
+    assert!(measured.recorder.tally().committed_cross > 0);
+    assert!(measured.recorder.all().min() >= 4_900_000);
+    assert!(!measured.interrupted);
+}
+
+/// A cluster that takes 20 ms for each request and is offered 100 requests a second falls behind by
+/// a second every second. A generator that only timed its requests would report 20 ms.
+#[test]
+fn an_open_loop_charges_the_wait_before_sending() {
+    let options = Options {
+        mode: Mode::Open {
+            rate: 100.0,
+            arrivals: Arrivals::Constant,
+        },
+        clients: 1,
+        batch: 1,
+        seconds: Some(Duration::from_millis(600)),
+        ..options()
+    };
+    let slow = || Fake {
+        serial: true,
+        ..Fake::new(Duration::from_millis(20))
+    };
+    let (measured, seen, open_max) = run(slow, || endless(1), options, never());
+    assert_eq!(open_max, 1);
+    let worst_ms = measured.recorder.all().max() / 1_000_000;
+    assert!(worst_ms >= 200, "{worst_ms} ms");
+    // 60 were due; whatever was not sent was dropped, none was forgotten.
+    let sent = seen.len() as u64;
+    assert_eq!(sent + measured.recorder.dropped(), 60);
+    assert!(sent <= 31, "{sent}");
+}
+
+#[test]
+fn an_open_loop_that_keeps_up_drops_nothing_and_sends_the_rate() {
+    let options = Options {
+        mode: Mode::Open {
+            rate: 2_000.0,
+            arrivals: Arrivals::Poisson,
+        },
+        clients: 64,
+        batch: 10,
+        seconds: Some(Duration::from_millis(500)),
+        ..options()
+    };
+    let fast = || Fake::new(Duration::from_millis(1));
+    let (measured, seen, _) = run(fast, || endless(64), options, never());
+    assert_eq!(measured.recorder.dropped(), 0);
+    // 100 batches due, standard deviation 10.
+    assert!((600..1_400).contains(&seen.len()), "{}", seen.len());
+}
+
+/// A replay promises that every transfer of its file takes effect: one whose outcome is unknown is
+/// sent again under the same id.
+#[test]
+fn a_replay_commits_every_transfer_once_through_unknown_answers() {
+    let flaky = || Fake {
+        unknown_times: 2,
+        ..Fake::new(Duration::from_millis(1))
+    };
+    let options = Options {
+        seconds: None,
+        ..options()
+    };
+    let (measured, seen, _) = run(flaky, || list(95), options, never());
+    assert_eq!(measured.recorder.tally().committed(), 95);
+    assert_eq!(measured.recorder.tally().unknown, 0);
+    assert_eq!(seen.len(), 95);
+    assert!(seen.values().all(|&times| times == 3));
+}
+
+/// Elsewhere an unknown outcome is an unknown outcome: counted, not tried until it looks good.
+#[test]
+fn an_unknown_outcome_is_counted_as_such() {
+    let lost = || Fake {
+        unknown_times: u32::MAX,
+        ..Fake::new(Duration::from_millis(5))
+    };
+    let (measured, seen, _) = run(lost, || endless(4), options(), never());
+    assert_eq!(measured.recorder.tally().committed(), 0);
+    assert_eq!(measured.recorder.tally().unknown, seen.len() as u64);
+    assert!(seen.values().all(|&times| times == 1));
+}
+
+#[test]
+fn a_stop_ends_a_run_early_and_says_so() {
+    let stop = never();
+    let flag = Arc::clone(&stop);
+    let options = Options {
+        seconds: Some(Duration::from_secs(600)),
+        ..options()
+    };
+    let stopping = move || {
+        flag.store(true, Ordering::Relaxed);
+        Fake::new(Duration::from_millis(1))
+    };
+    let (measured, seen, _) = run(stopping, || endless(4), options, stop);
+    assert!(measured.interrupted);
+    assert!(seen.is_empty());
+}
+
+#[test]
+fn what_was_meant_to_be_sent_in_the_warm_up_is_not_counted() {
+    let options = Options {
+        warmup: Duration::from_millis(200),
+        seconds: Some(Duration::from_millis(200)),
+        ..options()
+    };
+    let (measured, seen, _) = run(
+        || Fake::new(Duration::from_millis(10)),
+        || endless(4),
+        options,
+        never(),
+    );
+    let committed = measured.recorder.tally().committed();
+    assert!(committed > 0 && committed < seen.len() as u64);
+    let seconds = measured.measured_ns;
+    assert!(seconds >= 200_000_000, "{seconds}");
+}

@@ -1,0 +1,381 @@
+//! From the options to a workload: what fits together, and what is said when it does not.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_config::ClusterConfig;
+use quorate_planner::trace::Trace;
+use quorate_protocol::shard::map::Placement;
+
+use crate::args::{LoadArguments, ModeName, WorkloadArguments, WorkloadName};
+use crate::drive::{Mode, Options};
+use crate::failure::Failure;
+use crate::feed::{Feed, Replay, draws_of};
+use crate::schedule::Arrivals;
+use crate::workload::{
+    Communities, CrossMix, Draw, HotSet, MEMBERS, MixError, Payments, Shape, Uniform, ZipfAccounts,
+};
+
+/// Accounts of the synthetic workloads unless told otherwise.
+const ACCOUNTS: u32 = 9_000;
+/// Measured seconds of a run unless told otherwise.
+const SECONDS: u64 = 10;
+/// Seconds of warm-up unless told otherwise.
+const WARMUP_SECONDS: u64 = 2;
+
+/// A workload whose options were checked. It can be sent to the generator's thread, where its feeds
+/// are made.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub name: WorkloadName,
+    /// Accounts `1..=accounts` take part.
+    pub accounts: u32,
+    pub seed: u64,
+    kind: Kind,
+    cross: Option<f64>,
+    placement: Placement,
+    shards: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Uniform,
+    Zipf { theta: f64 },
+    HotSet { accounts: f64, traffic: f64 },
+    Communities { inside: f64, theta: f64 },
+    Replay(Arc<[Draw]>),
+}
+
+/// Which part of a recorded file a feed takes; synthetic feeds have no parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Every transfer once.
+    Whole,
+    /// The older half once.
+    Older,
+    /// The older half over and over.
+    OlderRepeated,
+    /// The newer half once.
+    Newer,
+}
+
+impl Selection {
+    /// Checks the options against each other and against the cluster; reads the trace.
+    ///
+    /// # Errors
+    /// Names the option, or the file, line and field, that does not fit.
+    pub fn new(arguments: &WorkloadArguments, config: &ClusterConfig) -> Result<Self, Failure> {
+        refuse_foreign(arguments)?;
+        let kind = Kind::of(arguments)?;
+        let selection = Self {
+            name: arguments.workload,
+            accounts: kind.accounts(arguments.accounts)?,
+            seed: arguments.seed,
+            kind,
+            cross: arguments.cross.map(|percent| percent / 100.0),
+            placement: config.placement,
+            shards: config.shards,
+        };
+        let mix = selection.mix();
+        mix.map_err(|error| usage(format!("--cross: {error}")))?;
+        Ok(selection)
+    }
+
+    /// The recorded transfers, of a replay.
+    #[must_use]
+    pub fn trace(&self) -> Option<&[Draw]> {
+        match &self.kind {
+            Kind::Replay(draws) => Some(draws),
+            Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. } | Kind::Communities { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The payments of `clients` clients.
+    #[must_use]
+    pub fn feed(&self, clients: usize, part: Part) -> Feed {
+        let (accounts, seed) = (self.accounts, self.seed);
+        let shape = match &self.kind {
+            Kind::Uniform => Shape::Uniform(Uniform::new(accounts)),
+            Kind::Zipf { theta } => Shape::Zipf(ZipfAccounts::new(accounts, *theta, seed)),
+            Kind::HotSet {
+                accounts: hot,
+                traffic,
+            } => Shape::HotSet(HotSet::new(accounts, *hot, *traffic, seed)),
+            Kind::Communities { inside, theta } => {
+                Shape::Communities(Communities::new(accounts, *inside, *theta, seed))
+            }
+            Kind::Replay(draws) => return Feed::Replay(replay(draws, part)),
+        };
+        let shape = Rc::new(shape);
+        let mix = self.mix().expect("checked when the selection was made");
+        let mix = mix.map(Rc::new);
+        let stream = |client| Payments::new(Rc::clone(&shape), mix.clone(), seed, client);
+        Feed::Endless((0..).take(clients).map(stream).collect())
+    }
+
+    fn mix(&self) -> Result<Option<CrossMix>, MixError> {
+        let new = |share| CrossMix::new(share, self.accounts, self.placement, self.shards);
+        self.cross.map(new).transpose()
+    }
+}
+
+impl Kind {
+    fn of(arguments: &WorkloadArguments) -> Result<Self, Failure> {
+        let share = |percent: Option<f64>, default: f64| percent.unwrap_or(default) / 100.0;
+        Ok(match arguments.workload {
+            WorkloadName::Uniform => Self::Uniform,
+            WorkloadName::Zipf => Self::Zipf {
+                theta: arguments.theta.unwrap_or(0.99),
+            },
+            WorkloadName::HotSet => Self::HotSet {
+                accounts: share(arguments.hot_accounts, 1.0),
+                traffic: share(arguments.hot_traffic, 90.0),
+            },
+            WorkloadName::Communities => Self::Communities {
+                inside: share(arguments.inside, 90.0),
+                theta: arguments.theta.unwrap_or(1.0),
+            },
+            WorkloadName::Replay => {
+                let path = arguments.trace.as_deref().ok_or_else(|| {
+                    usage("--trace: replay needs a file of recorded transfers".to_owned())
+                })?;
+                let trace = Trace::open(path).map_err(|error| usage(error.to_string()))?;
+                Self::Replay(draws_of(&trace).into())
+            }
+        })
+    }
+
+    fn accounts(&self, asked: Option<u32>) -> Result<u32, Failure> {
+        match self {
+            Self::Replay(draws) => accounts_of(draws),
+            Self::Communities { .. } if asked.is_some_and(|n| n < 2 * MEMBERS) => {
+                Err(usage(format!(
+                    "--accounts: communities have {MEMBERS} members and pay each other, so at \
+                     least {}",
+                    2 * MEMBERS
+                )))
+            }
+            Self::Uniform | Self::Zipf { .. } | Self::HotSet { .. } | Self::Communities { .. } => {
+                Ok(asked.unwrap_or(ACCOUNTS))
+            }
+        }
+    }
+}
+
+/// The options of a load, checked against the workload. `seconds` is the measured time.
+///
+/// # Errors
+/// Names the option that does not fit.
+pub fn load_options(
+    load: &LoadArguments,
+    selection: &Selection,
+    seconds: Option<u64>,
+) -> Result<Options, Failure> {
+    let is_replay = selection.trace().is_some();
+    let default_seconds = if is_replay { None } else { Some(SECONDS) };
+    let warmup = match load.warmup {
+        Some(warmup) if is_replay && warmup > 0 => {
+            return Err(usage(
+                "--warmup: replay sends every transfer once and counts all of them".to_owned(),
+            ));
+        }
+        Some(warmup) => warmup,
+        None if is_replay => 0,
+        None => WARMUP_SECONDS,
+    };
+    Ok(Options {
+        mode: mode(load)?,
+        clients: usize::try_from(load.clients).expect("a u32 fits a usize"),
+        batch: usize::try_from(load.batch).expect("a u32 fits a usize"),
+        warmup: Duration::from_secs(warmup),
+        seconds: seconds.or(default_seconds).map(Duration::from_secs),
+        seed: selection.seed,
+    })
+}
+
+fn mode(load: &LoadArguments) -> Result<Mode, Failure> {
+    match load.mode {
+        ModeName::Open => Ok(Mode::Open {
+            rate: load
+                .rate
+                .ok_or_else(|| usage("--rate: an open loop needs it".to_owned()))?,
+            arrivals: load.arrivals.unwrap_or(Arrivals::Constant),
+        }),
+        ModeName::Closed if load.rate.is_some() => Err(usage(
+            "--rate: only an open loop has a rate (--mode open)".to_owned(),
+        )),
+        ModeName::Closed if load.arrivals.is_some() => Err(usage(
+            "--arrivals: only an open loop has intended times (--mode open)".to_owned(),
+        )),
+        ModeName::Closed => Ok(Mode::Closed),
+    }
+}
+
+/// An option that the workload would not read is a mistake: nobody should believe it had an effect.
+fn refuse_foreign(arguments: &WorkloadArguments) -> Result<(), Failure> {
+    use WorkloadName::{Communities, HotSet, Replay, Uniform, Zipf};
+    let given: [(&str, bool, &[WorkloadName]); 7] = [
+        (
+            "--accounts",
+            arguments.accounts.is_some(),
+            &[Uniform, Zipf, HotSet, Communities],
+        ),
+        (
+            "--cross",
+            arguments.cross.is_some(),
+            &[Uniform, Zipf, HotSet],
+        ),
+        ("--theta", arguments.theta.is_some(), &[Zipf, Communities]),
+        ("--inside", arguments.inside.is_some(), &[Communities]),
+        (
+            "--hot-accounts",
+            arguments.hot_accounts.is_some(),
+            &[HotSet],
+        ),
+        ("--hot-traffic", arguments.hot_traffic.is_some(), &[HotSet]),
+        ("--trace", arguments.trace.is_some(), &[Replay]),
+    ];
+    let foreign = given
+        .iter()
+        .find(|(_, given, workloads)| *given && !workloads.contains(&arguments.workload));
+    match foreign {
+        None => Ok(()),
+        Some((option, _, workloads)) => {
+            let names: Vec<&str> = workloads.iter().map(|name| name.name()).collect();
+            Err(usage(format!(
+                "{option}: has no meaning for {}, only for {}",
+                arguments.workload.name(),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// The highest account of a trace; accounts are numbered without gaps.
+fn accounts_of(draws: &[Draw]) -> Result<u32, Failure> {
+    let highest = draws
+        .iter()
+        .map(|draw| draw.debit.0.max(draw.credit.0))
+        .max();
+    let highest = highest.expect("a trace has transfers");
+    u32::try_from(highest)
+        .map_err(|_| usage(format!("--trace: account {highest} is above {}", u32::MAX)))
+}
+
+fn replay(draws: &Arc<[Draw]>, part: Part) -> Replay {
+    let (older, newer) = draws.split_at(draws.len() / 2);
+    match part {
+        Part::Whole => Replay::once(Arc::clone(draws)),
+        Part::Older => Replay::once(older.into()),
+        Part::OlderRepeated => Replay::repeated(older.into()),
+        Part::Newer => Replay::once(newer.into()),
+    }
+}
+
+fn usage(text: String) -> Failure {
+    Failure::Usage(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Command};
+    use clap::Parser;
+    use quorate_config::GenerateOptions;
+    use quorate_protocol::ids::ClusterId;
+    use std::io::Write;
+
+    fn cluster() -> ClusterConfig {
+        let options = GenerateOptions {
+            cluster_id: ClusterId(7),
+            shards: 3,
+            replicas: 3,
+            nodes: 3,
+            directory: "cluster".into(),
+            base_port: 7000,
+            placement: Placement::Hash,
+            host_cores: 2,
+        };
+        ClusterConfig::generate(&options).unwrap()
+    }
+
+    fn select(options: &str) -> Result<(Selection, Options), Failure> {
+        let line = format!("quorate-bench run -f cluster.toml {options}");
+        let parsed = Arguments::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Run(run) = parsed.command else {
+            panic!("it is a run");
+        };
+        let selection = Selection::new(&run.workload, &cluster())?;
+        let options = load_options(&run.load, &selection, run.seconds)?;
+        Ok((selection, options))
+    }
+
+    #[test]
+    fn an_option_without_effect_is_refused_by_its_name() {
+        for (options, field) in [
+            ("--workload uniform --theta 1", "--theta"),
+            ("--workload communities --cross 10", "--cross"),
+            ("--workload zipf --inside 10", "--inside"),
+            ("--workload uniform --hot-accounts 1", "--hot-accounts"),
+            ("--workload uniform --trace x.csv", "--trace"),
+            ("--workload replay", "--trace"),
+            ("--workload uniform --rate 5", "--rate"),
+            ("--workload uniform --arrivals poisson", "--arrivals"),
+            ("--workload communities --accounts 199", "--accounts"),
+        ] {
+            let failure = select(options).unwrap_err();
+            assert_eq!(failure.exit_code(), 2, "{options}");
+            assert!(
+                failure.to_string().starts_with(field),
+                "{options}: {failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_trace_that_cannot_be_read_names_file_line_and_field() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "timestamp,src,dst,amount\n1,0,x,5\n").unwrap();
+        let path = file.path().display().to_string();
+        let failure = select(&format!("--workload replay --trace {path}")).unwrap_err();
+        let text = failure.to_string();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(
+            text.contains(&path) && text.contains("line 2") && text.contains("dst"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_replay_takes_its_accounts_and_amounts_from_the_file_and_runs_to_its_end() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(
+            file,
+            "timestamp,src,dst,amount\n1,0,1,0.5\n2,1,4,0\n3,4,0,2\n"
+        )
+        .unwrap();
+        let path = file.path().display().to_string();
+        let (selection, options) = select(&format!("--workload replay --trace {path}")).unwrap();
+        assert_eq!(selection.accounts, 5);
+        assert_eq!((options.seconds, options.warmup), (None, Duration::ZERO));
+        let amounts = |part| -> Vec<u128> {
+            let draws = selection.feed(1, part).take(0, 4);
+            draws.iter().map(|draw| draw.amount).collect()
+        };
+        assert_eq!(amounts(Part::Whole), [500_000, 1, 2_000_000]);
+        assert_eq!(amounts(Part::Older), [500_000]);
+        assert_eq!(amounts(Part::Newer), [1, 2_000_000]);
+    }
+
+    #[test]
+    fn every_client_has_a_stream_of_its_own() {
+        let (selection, options) = select("--workload communities --clients 3").unwrap();
+        let mut feed = selection.feed(options.clients, Part::Whole);
+        let taken: Vec<Vec<Draw>> = (0..3).map(|client| feed.take(client, 5)).collect();
+        assert!(taken[0] != taken[1] && taken[1] != taken[2]);
+        assert_eq!(options.seconds, Some(Duration::from_secs(10)));
+    }
+}
