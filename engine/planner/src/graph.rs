@@ -1,0 +1,248 @@
+//! The interaction graph: who pays whom, how often.
+//!
+//! Vertices are the accounts that have at least one transfer with another one, in the order of their
+//! ids; so the same set of pairs gives the same graph, whatever order they arrive in. Edges are
+//! undirected, merged, positive and never loops. An account without edges is not in the graph, and
+//! so nothing here can move it. This module decides nothing about shards.
+
+use quorate_protocol::client::PairRow;
+use quorate_protocol::ids::AccountId;
+
+use crate::error::PlanError;
+
+/// Number of transfers between two accounts, in either direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WeightedPair {
+    pub a: AccountId,
+    pub b: AccountId,
+    pub weight: u64,
+}
+
+impl From<PairRow> for WeightedPair {
+    fn from(row: PairRow) -> Self {
+        Self {
+            a: row.a,
+            b: row.b,
+            weight: row.weight,
+        }
+    }
+}
+
+/// Most edges of a graph. METIS counts adjacency entries (two per edge) in an `i32`, and
+/// [`scaled`] needs at most half of [`SCALED_SUM_MAX`] for rounding up.
+pub const EDGES_MAX: usize = 1 << 28;
+/// Bound of every sum of weights that METIS is given; half of what an `i32` holds, because METIS
+/// adds slack (balance factors, coarsening bounds) to sums.
+pub const SCALED_SUM_MAX: u64 = 1 << 30;
+const _: () = assert!(2 * EDGES_MAX as u64 <= SCALED_SUM_MAX / 2);
+const _: () = assert!(SCALED_SUM_MAX <= i32::MAX as u64);
+
+/// Sums of weights in the graph stay below this, so that plain `u64` additions cannot overflow.
+const WEIGHT_SUM_MAX: u128 = 1 << 60;
+
+/// An undirected weighted graph of accounts, in compressed sparse rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InteractionGraph {
+    accounts: Vec<AccountId>,
+    offsets: Vec<u32>,
+    neighbours: Vec<u32>,
+    weights: Vec<u64>,
+    loads: Vec<u64>,
+    total: u64,
+}
+
+impl InteractionGraph {
+    /// Merges pairs, in either order and any number of times each. Pairs of weight 0 and of an
+    /// account with itself are no interaction and are left out.
+    ///
+    /// Weights are exact as long as their sum is below 2^60; above, all are halved alike until it
+    /// is, and none falls to 0.
+    ///
+    /// # Errors
+    /// More than [`EDGES_MAX`] different pairs.
+    pub fn from_pairs(pairs: &[WeightedPair]) -> Result<Self, PlanError> {
+        let real = || pairs.iter().filter(|p| p.weight > 0 && p.a != p.b);
+        let mut accounts: Vec<AccountId> = real().flat_map(|p| [p.a, p.b]).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        if u32::try_from(accounts.len()).is_err() {
+            return Err(PlanError::TooLarge(accounts.len(), EDGES_MAX));
+        }
+        let halvings = halvings(real().map(|p| u128::from(p.weight)).sum());
+        let index = |id| accounts.binary_search(&id).expect("collected above");
+        let mut edges: Vec<(u32, u32, u64)> = real()
+            .map(|p| {
+                let (a, b) = (index(p.a), index(p.b));
+                let weight = (p.weight >> halvings).max(1);
+                (vertex(a.min(b)), vertex(a.max(b)), weight)
+            })
+            .collect();
+        edges.sort_unstable_by_key(|&(a, b, _)| (a, b));
+        edges.dedup_by(|later, kept| {
+            let same = (later.0, later.1) == (kept.0, kept.1);
+            if same {
+                kept.2 += later.2;
+            }
+            same
+        });
+        if edges.len() > EDGES_MAX {
+            return Err(PlanError::TooLarge(edges.len(), EDGES_MAX));
+        }
+        Ok(Self::from_edges(accounts, &edges))
+    }
+
+    /// `edges` are sorted, distinct, smaller vertex first.
+    fn from_edges(accounts: Vec<AccountId>, edges: &[(u32, u32, u64)]) -> Self {
+        let mut offsets = vec![0_u32; accounts.len() + 1];
+        let mut loads = vec![0_u64; accounts.len()];
+        let mut total = 0;
+        for &(a, b, weight) in edges {
+            for end in [a, b] {
+                offsets[end as usize + 1] += 1;
+                loads[end as usize] += weight;
+            }
+            total += weight;
+        }
+        for i in 1..offsets.len() {
+            offsets[i] += offsets[i - 1];
+        }
+        let mut next = offsets.clone();
+        let mut neighbours = vec![0; 2 * edges.len()];
+        let mut weights = vec![0; 2 * edges.len()];
+        for &(a, b, weight) in edges {
+            for (from, to) in [(a, b), (b, a)] {
+                let at = next[from as usize] as usize;
+                neighbours[at] = to;
+                weights[at] = weight;
+                next[from as usize] += 1;
+            }
+        }
+        assert!(u128::from(total) < 2 * WEIGHT_SUM_MAX);
+        Self {
+            accounts,
+            offsets,
+            neighbours,
+            weights,
+            loads,
+            total,
+        }
+    }
+
+    /// Accounts with at least one edge, ascending; a vertex is a position in this list.
+    #[must_use]
+    pub fn accounts(&self) -> &[AccountId] {
+        &self.accounts
+    }
+
+    /// Number of vertices.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// Whether nobody paid anybody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// The vertex of an account.
+    #[must_use]
+    pub fn vertex(&self, account: AccountId) -> Option<usize> {
+        self.accounts.binary_search(&account).ok()
+    }
+
+    /// Neighbours of a vertex with the weight of the edge.
+    pub fn edges(&self, vertex: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let range = self.offsets[vertex] as usize..self.offsets[vertex + 1] as usize;
+        self.neighbours[range.clone()]
+            .iter()
+            .zip(&self.weights[range])
+            .map(|(&to, &weight)| (to as usize, weight))
+    }
+
+    /// Load of each vertex: the weight of its edges, that is how often the account was touched.
+    #[must_use]
+    pub fn loads(&self) -> &[u64] {
+        &self.loads
+    }
+
+    /// Weight of all edges, each counted once. The loads add up to twice as much.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Weight of the edges between different parts: `parts[v]` is the part of vertex `v`.
+    ///
+    /// # Panics
+    /// If `parts` is not one part per vertex.
+    #[must_use]
+    pub fn edge_cut(&self, parts: &[u32]) -> u64 {
+        assert_eq!(parts.len(), self.len());
+        let cut_twice: u64 = (0..self.len())
+            .flat_map(|v| self.edges(v).map(move |(to, weight)| (v, to, weight)))
+            .filter(|&(v, to, _)| parts[v] != parts[to])
+            .map(|(_, _, weight)| weight)
+            .sum();
+        cut_twice / 2
+    }
+
+    /// The same graph in the 32-bit integers of METIS, each sum at most [`SCALED_SUM_MAX`].
+    #[must_use]
+    pub(crate) fn to_metis(&self) -> MetisGraph {
+        let int = |x: u64| i32::try_from(x).expect("at most SCALED_SUM_MAX");
+        let all = 2 * self.total;
+        let (adjacent, vertices) = (self.neighbours.len(), self.len());
+        MetisGraph {
+            xadj: self.offsets.iter().map(|&x| int(x.into())).collect(),
+            adjncy: self.neighbours.iter().map(|&x| int(x.into())).collect(),
+            adjwgt: self
+                .weights
+                .iter()
+                .map(|&w| int(scaled(w, all, adjacent)))
+                .collect(),
+            vwgt: (self.loads.iter())
+                .flat_map(|&w| [int(scaled(w, all, vertices)), 1])
+                .collect(),
+        }
+    }
+}
+
+/// Arrays as METIS takes them; the weights of a vertex are (load, 1).
+pub(crate) struct MetisGraph {
+    pub xadj: Vec<i32>,
+    pub adjncy: Vec<i32>,
+    pub adjwgt: Vec<i32>,
+    pub vwgt: Vec<i32>,
+}
+
+/// `weight` of `cells` positive weights with sum `sum`, scaled so that the new sum is at most
+/// [`SCALED_SUM_MAX`]; never 0. Equal weights stay equal, so a symmetric matrix stays symmetric.
+///
+/// Proof of the bound: each cell becomes at most `weight * room / sum + 1`, where
+/// `room = SCALED_SUM_MAX - cells`; added up that is at most `room + cells`.
+fn scaled(weight: u64, sum: u64, cells: usize) -> u64 {
+    if sum <= SCALED_SUM_MAX {
+        return weight;
+    }
+    let room = SCALED_SUM_MAX - u64::try_from(cells).expect("at most 2 * EDGES_MAX");
+    let share = u128::from(weight) * u128::from(room) / u128::from(sum);
+    u64::try_from(share).expect("weight is at most sum").max(1)
+}
+
+/// How often all weights must be halved for a sum below [`WEIGHT_SUM_MAX`] (before rounding up).
+fn halvings(mut sum: u128) -> u32 {
+    let mut count = 0;
+    while sum >= WEIGHT_SUM_MAX {
+        sum /= 2;
+        count += 1;
+    }
+    // Weights are 64 bits wide: fewer than 2^64 of them need at most 68 halvings, but a shift must
+    // stay below the width; at 63 every weight is 1.
+    count.min(63)
+}
+
+fn vertex(index: usize) -> u32 {
+    u32::try_from(index).expect("the number of accounts was checked")
+}
