@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Deterministic simulation: whole clusters in one process, virtual time, one seed.
+//!
+//! The same `protocol` and `storage` code that ships runs here between a simulated network, simulated
+//! disks and simulated clocks, all of which misbehave as their seed tells them. Observers that share
+//! no code with the core check what the clients were told, what the logs say and what is left at the
+//! end. A seed replays to the byte.
+
+pub mod checkers;
+pub mod clock;
+pub mod counters;
+pub mod disk;
+pub mod history;
+pub mod network;
+pub mod parameters;
+pub mod process;
+pub mod queue;
+pub mod random;
+pub mod trace;

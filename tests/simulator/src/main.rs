@@ -1,1 +1,2 @@
+//! The `sim` binary.
 fn main() {}

@@ -1,0 +1,453 @@
+//! One replica as a process: the core and the log, wired as the runtime wires them.
+//!
+//! `Persist` goes to the log, a flush takes what has gathered as soon as the one before is durable,
+//! and a durable flush goes back as `Input::Durable`. Reads of the log come from the simulated disk.
+//! A process ends at any event; its next life starts from what the disk holds, through the recovery
+//! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::config::{Recovered, ReplicaConfig};
+use quorate_protocol::entry::Entry;
+use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use quorate_protocol::input::Input;
+use quorate_protocol::message::PeerMessage;
+use quorate_protocol::output::{Output, Record, StopReason};
+use quorate_protocol::paxos::message::LoggedEntry;
+use quorate_protocol::replica::Replica;
+use quorate_protocol::time::Now;
+use quorate_protocol::words::Words;
+use quorate_protocol::{client::Reply, client::Status};
+use quorate_storage::superblock::{FILE_NAME, Identity};
+use quorate_storage::wal;
+use quorate_storage::wal::recovery::Harm;
+use quorate_storage::wal::{Flush, Operation, Options, Recovery, Repair, SegmentNumber, Wal};
+
+use crate::disk::{SimDisk, WriteMark};
+
+/// Suffix of a file that is not finished.
+const TEMPORARY: &str = ".tmp";
+
+/// What a process wants from the world.
+#[derive(Debug)]
+pub enum Effect {
+    Send {
+        to: ReplicaAddress,
+        message: PeerMessage,
+    },
+    Reply {
+        connection: ConnectionId,
+        reply: Reply,
+    },
+    /// A write and its sync have started; call [`Process::flush_done`] when they end.
+    FlushStarted { bytes: usize },
+    /// A file operation has started; call [`Process::operation_renamed`], then
+    /// [`Process::operation_done`].
+    OperationStarted,
+    /// A read of the log has started; step with its answer later.
+    ReadStarted { answer: Input },
+    /// An entry took effect here.
+    Applied { slot: Slot, entry: Entry },
+    /// The core stopped itself.
+    Stopped { reason: StopReason },
+    /// The core reported a slot as applied whose entry its log never had.
+    AppliedUnseen { slot: Slot },
+}
+
+/// A running core with its log.
+struct Running {
+    replica: Replica,
+    wal: Wal<Words>,
+    flush: Option<(Flush<Words>, WriteMark)>,
+    operation: Option<Operation>,
+    /// The newest accepted entry of each slot that this life has accepted or found on disk.
+    log: BTreeMap<Slot, LoggedEntry>,
+    applied_upto: Slot,
+}
+
+/// What a start found on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The last flush was incomplete and has been cut.
+    pub torn: bool,
+    pub chosen_upto: Slot,
+    /// Accepted entries above the watermark.
+    pub tail: usize,
+}
+
+/// A replica on its disk, running or not.
+pub struct Process {
+    config: ReplicaConfig,
+    identity: Identity,
+    disk: SimDisk,
+    running: Option<Running>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Process({})", self.config.address)
+    }
+}
+
+impl Process {
+    /// A process that is down, with a freshly formatted disk.
+    #[must_use]
+    pub fn format(config: ReplicaConfig, segment_bytes: u64, mut disk: SimDisk) -> Self {
+        let identity = Identity {
+            cluster: config.cluster.0,
+            shard: config.address.shard.0,
+            replica: config.address.replica.0,
+            segment_bytes,
+            created_ns: 1,
+        };
+        disk.create_zeroed(&SegmentNumber::FIRST.file_name(), length(segment_bytes));
+        let superblock = disk.create(FILE_NAME);
+        disk.write(superblock, 0, &identity.encode());
+        let mark = disk.mark();
+        disk.synced(superblock, mark);
+        disk.directory_synced(mark);
+        Self {
+            config,
+            identity,
+            disk,
+            running: None,
+        }
+    }
+
+    /// Which replica it is.
+    #[must_use]
+    pub fn address(&self) -> ReplicaAddress {
+        self.config.address
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Its disk, for counters.
+    #[must_use]
+    pub fn disk(&self) -> &SimDisk {
+        &self.disk
+    }
+
+    /// Whether a flush is on its way to the disk.
+    #[must_use]
+    pub fn is_flushing(&self) -> bool {
+        self.running.as_ref().is_some_and(|r| r.flush.is_some())
+    }
+
+    /// What users see of it; `None` if it does not run.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.running.as_ref().map(|r| r.replica.status())
+    }
+
+    /// Applied slot and digest; `None` if it does not run.
+    #[must_use]
+    pub fn digest(&self) -> Option<(Slot, u128)> {
+        self.running.as_ref().map(|r| r.replica.digest())
+    }
+
+    /// When it wants its next tick, on its monotonic clock; `None` if it does not run.
+    #[must_use]
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.running.as_ref().map(|r| r.replica.deadline_ns())
+    }
+
+    /// Ends the process. What it wrote stays readable, unless the power goes as well.
+    pub fn stop(&mut self, power_loss: bool) {
+        self.running = None;
+        if power_loss {
+            self.disk.crash();
+        }
+    }
+
+    /// Starts the process from its disk.
+    ///
+    /// # Errors
+    /// If recovery refuses the disk or reports damage: crashes alone never do any.
+    pub fn start(&mut self, seed: u64, now: Now) -> Result<Started, String> {
+        assert!(self.running.is_none(), "started twice");
+        let (recovery, log) = self.recover()?;
+        let tail: Vec<LoggedEntry> = log
+            .values()
+            .filter(|logged| logged.slot.0 > recovery.chosen_upto)
+            .cloned()
+            .collect();
+        let started = Started {
+            torn: recovery.tail == wal::Row::TornTail,
+            chosen_upto: Slot(recovery.chosen_upto),
+            tail: tail.len(),
+        };
+        let recovered = Recovered {
+            promised: Ballot(recovery.promised),
+            chosen_upto: Slot(recovery.chosen_upto),
+            tail,
+        };
+        self.repair(&recovery.repairs)?;
+        let config = ReplicaConfig {
+            seed,
+            ..self.config.clone()
+        };
+        self.running = Some(Running {
+            replica: Replica::new(config, recovered, now),
+            wal: Wal::resume(recovery, Options::default()),
+            flush: None,
+            operation: None,
+            log,
+            applied_upto: Slot::ZERO,
+        });
+        Ok(started)
+    }
+
+    /// Takes one input and drains what follows from it.
+    ///
+    /// # Panics
+    /// If the process does not run, and wherever the core asserts.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let running = self.running.as_mut().expect("only running processes step");
+        running.replica.step(now, input);
+        running.drain(&mut self.disk, &mut effects);
+        running.watch_applied(&mut effects);
+        running.write(&mut self.disk, &mut effects);
+        effects
+    }
+
+    /// The open flush is on stable storage.
+    ///
+    /// # Panics
+    /// If none is open.
+    pub fn flush_done(&mut self, now: Now) -> Vec<Effect> {
+        let running = self.running.as_mut().expect("only running processes flush");
+        let (flush, mark) = running.flush.take().expect("a flush is open");
+        let file = self.disk.open(&flush.segment().file_name());
+        self.disk.synced(file.expect("segments stay"), mark);
+        let upto = PersistSeq(running.wal.finish_flush(flush));
+        self.step(now, Input::Durable { upto })
+    }
+
+    /// The file of the open operation is complete and gets its name, not yet for good.
+    pub fn operation_renamed(&mut self) {
+        let running = self.running.as_ref().expect("checked by the world");
+        let (from, to) = match running.operation.expect("an operation is open") {
+            Operation::Prepare { segment } => {
+                let name = segment.file_name();
+                let temporary = format!("{name}{TEMPORARY}");
+                self.disk
+                    .create_zeroed(&temporary, length(self.identity.segment_bytes));
+                (temporary, name)
+            }
+            Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
+        };
+        assert!(self.disk.rename(&from, &to), "{from} exists");
+    }
+
+    /// The directory of the open operation is synced.
+    pub fn operation_done(&mut self) -> Vec<Effect> {
+        let running = self.running.as_mut().expect("checked by the world");
+        let operation = running.operation.take().expect("an operation is open");
+        let mark = self.disk.mark();
+        self.disk.directory_synced(mark);
+        running.wal.finish_operation(operation);
+        let mut effects = Vec::new();
+        running.write(&mut self.disk, &mut effects);
+        effects
+    }
+
+    fn recover(&self) -> Result<(Recovery, BTreeMap<Slot, LoggedEntry>), String> {
+        let superblock = self.disk.open(FILE_NAME).ok_or("the superblock is gone")?;
+        let identity =
+            Identity::decode(self.disk.bytes(superblock)).map_err(|error| error.to_string())?;
+        identity
+            .check(&self.identity)
+            .map_err(|error| error.to_string())?;
+        let segments: Vec<(SegmentNumber, &[u8])> = self
+            .disk
+            .names()
+            .filter_map(|name| {
+                let number = SegmentNumber::from_file_name(name)?;
+                Some((number, self.disk.bytes(self.disk.open(name)?)))
+            })
+            .collect();
+        let recovery = wal::recover(&segments, &identity).map_err(|error| error.to_string())?;
+        let harmed = recovery.damage.iter().any(|d| d.harm() != Harm::Nothing);
+        if harmed || recovery.damage_unlisted > 0 {
+            return Err(format!("damage after a crash: {:?}", recovery.damage));
+        }
+        let mut log = BTreeMap::new();
+        for (slot, location) in recovery.index.iter() {
+            let bytes = segments
+                .iter()
+                .find(|(number, _)| *number == location.segment)
+                .map_or(&[][..], |(_, bytes)| bytes);
+            let at = usize::try_from(location.offset).expect("a u32 fits");
+            let frame = wal::Frame::decode(
+                bytes.get(at..).unwrap_or(&[]),
+                location.segment,
+                location.offset,
+                identity.seal(),
+            )
+            .map_err(|error| format!("slot {slot}: {error}"))?;
+            let entry = entry_of(frame.payload).map_err(|error| format!("slot {slot}: {error}"))?;
+            let logged = LoggedEntry {
+                slot: Slot(slot),
+                accepted: Ballot(location.ballot),
+                entry,
+            };
+            log.insert(logged.slot, logged);
+        }
+        Ok((recovery, log))
+    }
+
+    fn repair(&mut self, repairs: &[Repair]) -> Result<(), String> {
+        for repair in repairs {
+            let (Repair::Write { segment, .. } | Repair::Sync { segment }) = repair;
+            let file = self
+                .disk
+                .open(&segment.file_name())
+                .ok_or("a segment to repair is gone")?;
+            match repair {
+                Repair::Write { offset, bytes, .. } => {
+                    self.disk.write(file, length(*offset), bytes);
+                }
+                Repair::Sync { .. } => {
+                    let mark = self.disk.mark();
+                    self.disk.synced(file, mark);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    fn drain(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        while let Some(output) = self.replica.poll_output() {
+            match output {
+                Output::Persist { seq, record } => self.persist(seq, record),
+                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
+                Output::Reply { connection, reply } => {
+                    effects.push(Effect::Reply { connection, reply });
+                }
+                Output::ReadLog {
+                    from,
+                    upto,
+                    bytes_max,
+                } => {
+                    let entries = self.read_log(disk, from, upto, bytes_max);
+                    let answer = Input::LogRead { from, entries };
+                    effects.push(Effect::ReadStarted { answer });
+                }
+                Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
+            }
+        }
+    }
+
+    fn persist(&mut self, seq: PersistSeq, record: Record) {
+        let record = match record {
+            Record::Promise { ballot } => wal::Record::Promise { ballot: ballot.0 },
+            Record::Accepted {
+                ballot,
+                slot,
+                entry,
+            } => {
+                let payload = entry.words().clone();
+                let logged = LoggedEntry {
+                    slot,
+                    accepted: ballot,
+                    entry,
+                };
+                let known = self.log.entry(slot).or_insert(logged.clone());
+                if known.accepted <= ballot {
+                    *known = logged;
+                }
+                wal::Record::Accepted {
+                    ballot: ballot.0,
+                    slot: slot.0,
+                    payload,
+                }
+            }
+            Record::Chosen { upto } => wal::Record::Chosen { upto: upto.0 },
+        };
+        self.wal.append(seq.0, record);
+    }
+
+    fn read_log(
+        &self,
+        disk: &SimDisk,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+    ) -> Vec<LoggedEntry> {
+        let mut entries: Vec<LoggedEntry> = Vec::new();
+        let mut bytes = 0;
+        for slot in from.0..=upto.0 {
+            let Some(location) = self.wal.locate(slot) else {
+                break;
+            };
+            bytes += usize::try_from(location.length).expect("a u32 fits");
+            if bytes > bytes_max && !entries.is_empty() {
+                break;
+            }
+            let file = disk.open(&location.segment.file_name());
+            let content = disk.bytes(file.expect("segments stay"));
+            let at = usize::try_from(location.offset).expect("a u32 fits");
+            let frame = self.wal.decode(&content[at..], &location);
+            let frame = frame.expect("what was synced reads back");
+            entries.push(LoggedEntry {
+                slot: Slot(slot),
+                accepted: Ballot(location.ballot),
+                entry: entry_of(frame.payload).expect("what the core wrote is an entry"),
+            });
+        }
+        entries
+    }
+
+    /// Tells the observers what was applied in this step, from the log's point of view.
+    fn watch_applied(&mut self, effects: &mut Vec<Effect>) {
+        let applied_upto = self.replica.status().applied_upto;
+        while self.applied_upto < applied_upto {
+            let slot = self.applied_upto.next();
+            self.applied_upto = slot;
+            effects.push(match self.log.get(&slot) {
+                Some(logged) => Effect::Applied {
+                    slot,
+                    entry: logged.entry.clone(),
+                },
+                None => Effect::AppliedUnseen { slot },
+            });
+        }
+    }
+
+    /// Starts a flush and a file operation, if there is something to do and none is open.
+    fn write(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        if let Some(mut flush) = self.wal.start_flush() {
+            let mut bytes = vec![0; flush.length()];
+            flush.encode(&mut bytes);
+            let file = disk.open(&flush.segment().file_name());
+            disk.write(
+                file.expect("prepared ahead"),
+                length(flush.offset()),
+                &bytes,
+            );
+            effects.push(Effect::FlushStarted { bytes: bytes.len() });
+            self.flush = Some((flush, disk.mark()));
+        }
+        if let Some(operation) = self.wal.next_operation() {
+            self.operation = Some(operation);
+            effects.push(Effect::OperationStarted);
+        }
+    }
+}
+
+fn entry_of(payload: &[u8]) -> Result<Entry, String> {
+    let words = Words::from_bytes(payload).ok_or("payload is not whole words")?;
+    Entry::from_words(words).map_err(|error| error.to_string())
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("simulated files are small")
+}
