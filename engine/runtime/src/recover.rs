@@ -163,7 +163,10 @@ fn map_segments(path: &Path) -> Result<BTreeMap<SegmentNumber, Map>, Fatal> {
 
 fn refuse_harm(path: &Path, recovery: &Recovery) -> Result<(), Fatal> {
     for damage in &recovery.damage {
-        let place = format!("{} at {}", damage.segment, damage.offset);
+        let place = match damage.segment {
+            SegmentNumber(0) => "at the start of the log".to_owned(),
+            segment => format!("{segment} behind {}", damage.offset),
+        };
         match damage.harm() {
             Harm::Nothing => {
                 tracing::warn!(path = %path.display(), "{place}: {damage:?}, nothing lost");

@@ -4,16 +4,35 @@
 //! half of the connections. So listeners are bound by std, where a taken port is an error, and
 //! converted from the raw descriptor. This is the only `unsafe` of the crate.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
+use std::time::{Duration, Instant};
 
 use glommio::net::{TcpListener, UnixStream};
 
 use crate::fatal::Fatal;
 
-/// Binds and listens; an address in use is an error.
+/// How long a port may stay in use. The kernel takes an io_uring down in the background, so that the
+/// listener of a process that has just ended can outlive it by some milliseconds; nothing tells when.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+const PORT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Binds and listens; an address that stays in use is an error.
 pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Fatal> {
-    std::net::TcpListener::bind(address).map_err(|source| Fatal::CannotListen { address, source })
+    let started = Instant::now();
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                if started.elapsed() >= PORT_PATIENCE {
+                    return Err(Fatal::CannotListen { address, source });
+                }
+                std::thread::sleep(PORT_PAUSE);
+            }
+            Err(source) => return Err(Fatal::CannotListen { address, source }),
+        }
+    }
 }
 
 /// Hands a listener to the executor that this runs on.
