@@ -1,7 +1,8 @@
 //! Direct IO on the segment files of one log.
 //!
 //! Opens, reads, writes and zero-fills; knows nothing of what the bytes mean. Writes are O_DSYNC: on
-//! zero-filled files one such write is faster than a write and an fdatasync (`perf/notes`).
+//! zero-filled files one such write is faster than a write and an fdatasync (4 KiB on ext4, virtio: 4.5
+//! to 5.0 against 3.9 to 4.4 thousand a second, and a quarter less CPU).
 
 use std::io;
 use std::path::{Path, PathBuf};
