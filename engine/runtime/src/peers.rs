@@ -56,12 +56,16 @@ impl Peers {
         }
     }
 
-    /// Queues a message; dropped (and counted) if too much waits for that peer.
+    /// Queues a message; dropped (and counted) if there is no such peer or too much waits for it.
     pub(crate) fn send(&self, to: ReplicaAddress, message: &PeerMessage) {
         if self.isolated.get() {
             return;
         }
-        assert!(self.cluster.contains(to) && to != self.own, "no peer {to}");
+        // A leader's name may come from another replica's message: it is not to be trusted.
+        if !self.cluster.contains(to) || to == self.own {
+            self.refusals.count("peer_unknown");
+            return;
+        }
         let waiting = self.waiting(to);
         if waiting.len() >= PEER_BYTES_MAX {
             self.refusals.count("peer_queue_full");
