@@ -13,7 +13,9 @@ pub mod reshard;
 pub mod session;
 mod topology;
 pub mod ulid;
+pub mod verify;
 
 pub use blocking::{BlockingClient, ClientOptions, TransferRecord};
 pub use error::{ClientError, DialError, Target};
 pub use topology::Topology;
+pub use verify::{LedgerReport, VerifyReport};

@@ -238,14 +238,24 @@ impl BlockingClient {
         self.router().topology()
     }
 
+    /// The same by a moment that the caller chose.
+    pub(crate) fn run_until(&mut self, works: Vec<Work>, end: Instant) -> Vec<Outcome> {
+        let left = end.saturating_duration_since(Instant::now());
+        self.run_for(works, left)
+    }
+
     /// Several pieces of work at once; their outcomes in the same order.
-    pub(crate) fn run(&mut self, works: Vec<Work>) -> Vec<Outcome> {
+    fn run(&mut self, works: Vec<Work>) -> Vec<Outcome> {
+        self.run_for(works, self.options.deadline)
+    }
+
+    fn run_for(&mut self, works: Vec<Work>, patience: Duration) -> Vec<Outcome> {
         assert!(works.len() <= OPS_MAX);
         let mut session = Session::new(self.router.take().expect("one call at a time"));
         self.drop_closed();
         let deadline_ns = self
             .now_ns()
-            .saturating_add(u64::try_from(self.options.deadline.as_nanos()).unwrap_or(u64::MAX));
+            .saturating_add(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
         let ids: Vec<_> = works
             .into_iter()
             .map(|work| session.submit(work, deadline_ns))
