@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod cluster;
 mod demo;
 mod failure;
+mod inspect;
 mod logging;
 mod node_process;
 mod ports;
@@ -15,9 +17,9 @@ mod print;
 mod result_codes;
 mod scratch;
 mod server;
-mod session;
 mod status;
 mod target;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,14 @@ enum Command {
     Server(server::ServerArgs),
     /// Show every replica: role, ballot, positions, what it holds
     Status(status::StatusArgs),
+    /// Create and show accounts
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Move money from one account to another, once; or show a transfer
+    Transfer(transfer::TransferArgs),
+    /// Look at logs and open transactions
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
     /// Run the main job here: load, place accounts by who pays whom, load again
     Demo(demo::DemoArgs),
     /// Print every result code, in checking order
@@ -110,6 +120,9 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Cluster(command) => cluster::run(command, context),
         Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args, context),
+        Command::Account(command) => account::run(command, context),
+        Command::Transfer(args) => transfer::run(&args, context),
+        Command::Inspect(command) => inspect::run(command, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::ResultCodes => result_codes::run(context),
     }

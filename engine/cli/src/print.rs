@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use quorate_protocol::ledger::ResultRow;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -42,4 +43,13 @@ pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header(header.to_vec());
     table
+}
+
+/// The name of a result, or its number if a newer server knows more codes than this program.
+#[must_use]
+pub fn result_name(row: &ResultRow) -> String {
+    match row.result() {
+        Some(code) => code.name().to_owned(),
+        None => format!("code {}", row.code),
+    }
 }

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::{ReplyBody, RequestBody, Role, Status};
 use quorate_protocol::ids::ReplicaAddress;
@@ -13,7 +14,6 @@ use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::node_process::running;
 use crate::print::table;
-use crate::session::Session;
 use crate::target::ClusterFile;
 
 /// How long a replica may take to say how it is. One that is paused or gone does not hold up the
@@ -99,8 +99,12 @@ pub fn collect(config: &ClusterConfig) -> ClusterView {
 }
 
 fn ask(config: &ClusterConfig, address: ReplicaAddress) -> Option<Status> {
-    let mut session = Session::open(config, ANSWER_WITHIN);
-    match session.ask_replica(address, RequestBody::Status) {
+    let options = ClientOptions {
+        deadline: ANSWER_WITHIN,
+        connect_timeout: ANSWER_WITHIN,
+    };
+    let mut client = BlockingClient::connect(config, options);
+    match client.replica_request(address, RequestBody::Status) {
         Ok(ReplyBody::Status(status)) => Some(status),
         Ok(_) | Err(_) => None,
     }

@@ -68,7 +68,9 @@ pub fn scan(directory: &Path, id: u128) -> anyhow::Result<Option<LogScan>> {
             match item.frame {
                 Ok(frame) => found.take(&frame, id),
                 Err(error) => {
-                    found.unreadable.push(format!("{segment} at {}: {error}", item.offset));
+                    found
+                        .unreadable
+                        .push(format!("{segment} at {}: {error}", item.offset));
                 }
             }
         }
@@ -112,17 +114,21 @@ impl LogScan {
         };
         for section in entry.sections() {
             let found = rows_about(section, id);
-            self.records.extend(found.into_iter().map(|(record, attempt, detail)| LogRecord {
-                slot: header.name.slot,
-                ballot: Ballot(header.name.ballot),
-                origin: entry.origin(),
-                timestamp: entry.timestamp().0,
-                segment: header.segment,
-                offset: header.offset,
-                record,
-                attempt,
-                detail,
-            }));
+            self.records.extend(
+                found
+                    .into_iter()
+                    .map(|(record, attempt, detail)| LogRecord {
+                        slot: header.name.slot,
+                        ballot: Ballot(header.name.ballot),
+                        origin: entry.origin(),
+                        timestamp: entry.timestamp().0,
+                        segment: header.segment,
+                        offset: header.offset,
+                        record,
+                        attempt,
+                        detail,
+                    }),
+            );
         }
     }
 }
@@ -209,7 +215,10 @@ fn move_row(head: &MoveHead, id: u128, record: &'static str) -> Vec<Row> {
     if head.id.0 != id {
         return Vec::new();
     }
-    let detail = format!("{} accounts from shard {} to {}", head.accounts, head.source, head.target);
+    let detail = format!(
+        "{} accounts from shard {} to {}",
+        head.accounts, head.source, head.target
+    );
     vec![(record, Some(head.attempt), detail)]
 }
 
