@@ -26,7 +26,12 @@
 //!
 //! - *The end marker* is a flush of its own, so it proves that everything before it was durable. The
 //!   repair erases it: a log that is open has no marker, and what follows takes its number and place.
-//!   It is the one durable block that is rewritten, and it carries nothing.
+//!   It is the one durable block that is rewritten, and it carries nothing. Only a marker that is the
+//!   sole proof against a damaged flush before it stays, as one more frame of the chain.
+//!
+//! - *Damage does not heal by restarting.* It is reported again at every start, for as long as the
+//!   segment exists. If only the newest flush proves that damage before it is no tear, that flush is
+//!   not cut: what is missing of it is reported as damage, too.
 //!
 //! Rot of exactly the newest flush looks like a tear, or, if it turned into zeros, like nothing at all.
 //! Only [`Recovery::clean`] excludes it.
@@ -58,7 +63,8 @@ pub struct Recovery {
     pub end: End,
     /// How it ended: `CleanEnd`, `CleanStop`, `StaleBlock` or `TornTail`.
     pub tail: Row,
-    /// The log was closed in order, and is whole. Otherwise the last flush may be lost without a trace.
+    /// The log was closed in order and its last flush is whole. Otherwise the last flush may be lost
+    /// without a trace.
     pub clean: bool,
     /// What is damaged, in log order.
     pub damage: Vec<Damage>,

@@ -33,8 +33,12 @@ pub(super) struct Scan<'a> {
     crc_known: bool,
     /// The frame here is the one to go on with, whatever the chain says: damage was reported.
     resumed: bool,
-    /// If the last frame is an end marker: where it lies, and the chain before it.
-    marker: Option<(usize, Chain)>,
+    /// Number of the first frame of the last frame's flush.
+    flush_first: u64,
+    /// The highest frame number that a reported damage concerns.
+    damaged_upto: u64,
+    /// If the last frame is an end marker.
+    marker: Option<Marker>,
     pub(super) tail_gap_reported: bool,
     /// The newest flush beyond the first hole; it is the newest of the log, so one search is enough.
     newest: Option<Option<Newest>>,
@@ -51,6 +55,16 @@ pub(super) enum Next {
     Nothing,
     Frame(Header),
     Segment(SegmentHeader),
+}
+
+/// The end marker of an orderly stop.
+#[derive(Clone, Copy)]
+struct Marker {
+    offset: usize,
+    before: Chain,
+    /// Whether it may be erased: not if it is what proves that the flush before it was durable, and
+    /// that flush is damaged. Without it the damage would pass for a tear at the next start.
+    erasable: bool,
 }
 
 /// A flush of which something is readable.
@@ -91,6 +105,8 @@ impl<'a> Scan<'a> {
             index_in_flush: 0,
             crc_known: true,
             resumed: false,
+            flush_first: 0,
+            damaged_upto: 0,
             marker: None,
             tail_gap_reported: false,
             newest: None,
@@ -281,11 +297,12 @@ impl<'a> Scan<'a> {
             }
         };
         self.newest = Some(newest);
-        match newest {
-            Some(newest) if self.chain_known && newest.first <= self.chain.number + 1 => {
-                Beyond::SameFlush
-            }
-            _ => Beyond::LaterFlush,
+        let covers = newest.is_some_and(|newest| newest.first <= self.chain.number + 1);
+        // A flush that alone proves damage before it is not cut, or the damage would pass for a tear
+        // at the next start: what is missing of it counts as damage, too.
+        match covers && self.chain_known && self.damage_is_proved() {
+            true => Beyond::SameFlush,
+            false => Beyond::LaterFlush,
         }
     }
 
@@ -340,14 +357,25 @@ impl<'a> Scan<'a> {
             self.mark(slot);
         }
         self.frames += 1;
-        let marker = (kind == Kind::Clean).then_some((header.offset as usize, self.chain));
+        let marker = (kind == Kind::Clean).then_some(Marker {
+            offset: header.offset as usize,
+            before: self.chain,
+            erasable: self.damage_is_proved(),
+        });
         self.advance(header);
         self.crc_known = true;
         self.marker = marker;
     }
 
+    /// Whether the frames up to here prove, without what lies beyond, that the damage before them is no
+    /// tear: the last one's flush began behind it.
+    fn damage_is_proved(&self) -> bool {
+        self.damaged_upto == 0 || self.damaged_upto < self.flush_first
+    }
+
     /// Goes behind a frame whose payload is lost but whose header is good.
     pub(super) fn step_over(&mut self, header: Header) {
+        self.damaged_upto = header.number;
         self.enter(header.segment);
         self.advance(header);
         self.crc_known = false;
@@ -360,6 +388,7 @@ impl<'a> Scan<'a> {
         self.chain.promised = self.chain.promised.max(header.promised);
         self.chain_known = true;
         self.flush = header.flush;
+        self.flush_first = header.flush_first();
         self.index_in_flush = header.index;
         self.segment = header.segment;
         self.offset = header.offset as usize + header.frame_bytes();
@@ -415,6 +444,7 @@ impl<'a> Scan<'a> {
 
     /// Reports what lies between the last frame and `next`, a point of the chain in `segment`.
     pub(super) fn report_gap(&mut self, row: Row, segment: SegmentNumber, next: &Chain) {
+        self.damaged_upto = next.number;
         let lost = match self.chain_known {
             true => next.number.saturating_sub(self.chain.number),
             false => 0,
@@ -435,6 +465,9 @@ impl<'a> Scan<'a> {
     }
 
     pub(super) fn report(&mut self, row: Row, lost: Lost) {
+        if matches!(row, Row::BadSegmentHeader | Row::ChainBroken) {
+            self.damaged_upto = self.chain.number + 1;
+        }
         match lost {
             Lost::Unknown { .. } => self.mark(u64::MAX),
             Lost::Record(name) if name.kind == Kind::Accepted => {
@@ -460,9 +493,10 @@ impl<'a> Scan<'a> {
 
     /// The log ends here.
     pub(super) fn finish(mut self, tail: Row) -> Result<Recovery, RecoveryError> {
-        if let Some((offset, chain)) = self.marker {
-            // The marker says that nothing follows: it goes before anything does.
-            (self.offset, self.chain) = (offset, chain);
+        let marker = self.marker.filter(|marker| marker.erasable);
+        if let Some(marker) = marker {
+            // It says that nothing follows: it goes before anything does.
+            (self.offset, self.chain) = (marker.offset, marker.before);
         }
         let (segment, offset) = self.end()?;
         self.settle_damage();
@@ -487,7 +521,7 @@ impl<'a> Scan<'a> {
                 flush,
             },
             tail,
-            clean: tail == Row::CleanStop && self.damage.is_empty(),
+            clean: tail == Row::CleanStop && marker.is_some(),
             damage: self.damage,
             damage_unlisted: self.damage_unlisted,
             repairs,

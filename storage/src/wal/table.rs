@@ -85,9 +85,9 @@ pub(crate) enum Content {
 pub(crate) enum Beyond {
     /// There is nothing.
     Nothing,
-    /// Its flush covers the record: it need not have been durable.
+    /// It covers the record, which need not have been durable, and no damage depends on it.
     SameFlush,
-    /// Its flush began later: the record was durable.
+    /// It began later: the record was durable.
     LaterFlush,
 }
 
