@@ -14,12 +14,14 @@ mod logging;
 mod node_process;
 mod ports;
 mod print;
+mod reshard;
 mod result_codes;
 mod scratch;
 mod server;
 mod status;
 mod target;
 mod transfer;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -69,6 +71,11 @@ enum Command {
     Account(account::AccountCommand),
     /// Move money from one account to another, once; or show a transfer
     Transfer(transfer::TransferArgs),
+    /// Check the money, the replicas and the owners at a consistent cut, under load
+    Verify(verify::VerifyArgs),
+    /// Place accounts by who pays whom
+    #[command(subcommand)]
+    Reshard(reshard::ReshardCommand),
     /// Look at logs and open transactions
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
@@ -122,6 +129,8 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Status(args) => status::run(&args, context),
         Command::Account(command) => account::run(command, context),
         Command::Transfer(args) => transfer::run(&args, context),
+        Command::Verify(args) => verify::run(&args, context),
+        Command::Reshard(command) => reshard::run(command, context),
         Command::Inspect(command) => inspect::run(command, context),
         Command::Demo(args) => demo::run(&args, context),
         Command::ResultCodes => result_codes::run(context),
