@@ -1,0 +1,199 @@
+//! Random worlds: every seed draws its faults, suffers them for a while, then heals and must make
+//! progress. `PAXOS_SEEDS=from..end` runs others than the default; a failure names its seed.
+
+extern crate std;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::string::String;
+
+use super::world::{Faults, World};
+use crate::ids::{ReplicaId, Slot};
+use crate::limits::{TIMING, Timing};
+use crate::prng::Prng;
+use crate::time::{MS, SECOND};
+
+/// Nothing to spare: elections may begin the moment a lease has ended.
+const TIGHT: Timing = Timing {
+    election_min_ns: TIMING.lease_ns,
+    election_max_ns: 2 * TIMING.lease_ns,
+    ..TIMING
+};
+/// Two clocks that differ by this much drift apart by `drift_ns` in one lease, all but a little.
+const DRIFT_PPM: u64 = 24_000;
+const _: () = assert!(2 * DRIFT_PPM * TIGHT.lease_ns / 1_000_000 <= TIGHT.drift_ns);
+
+/// What the seeds together must have seen, so that a quiet world cannot pass for a safe one.
+#[derive(Debug, Default)]
+struct Sights {
+    slots: u64,
+    leaders: usize,
+    crashes: u64,
+    reads: u64,
+    transfers: u64,
+    lease_lost_to_pause: u64,
+}
+
+#[test]
+fn random_worlds_agree_stay_durable_keep_leases_exclusive_and_recover() {
+    let (from, end) = seeds();
+    let mut sights = Sights::default();
+    for seed in from..end {
+        let result = catch_unwind(AssertUnwindSafe(|| run(seed, &mut sights)));
+        if let Err(panic) = result {
+            std::eprintln!("failed with PAXOS_SEEDS={seed}..{}", seed + 1);
+            resume_unwind(panic);
+        }
+    }
+    std::println!("{} seeds: {sights:?}", end - from);
+    if end - from >= 100 {
+        let seeds = end - from;
+        assert!(sights.slots > 100 * seeds);
+        assert!(sights.leaders as u64 > 3 * seeds);
+        assert!(sights.crashes > 2 * seeds);
+        assert!(sights.reads > 10 * seeds);
+        assert!(sights.transfers > seeds / 6);
+        assert!(sights.lease_lost_to_pause > seeds / 10);
+    }
+}
+
+fn seeds() -> (u64, u64) {
+    let range: String = std::env::var("PAXOS_SEEDS").unwrap_or_else(|_| "0..600".into());
+    let (from, end) = range.split_once("..").expect("PAXOS_SEEDS=from..end");
+    (
+        from.parse().expect("a number"),
+        end.parse().expect("a number"),
+    )
+}
+
+fn run(seed: u64, sights: &mut Sights) {
+    let mut chance = Prng::new(seed ^ 0x5eed);
+    let pick = |chance: &mut Prng, choices: &[u64]| {
+        choices[chance.range(0, choices.len() as u64) as usize]
+    };
+    let faults = Faults {
+        loss: pick(&mut chance, &[0, 10, 100, 300]),
+        duplicate: pick(&mut chance, &[0, 50, 300]),
+        delay_ns_max: pick(&mut chance, &[MS, 10 * MS, 100 * MS]),
+        flush_ns_max: pick(&mut chance, &[MS, 5 * MS, 50 * MS]),
+        stall: pick(&mut chance, &[0, 0, 5]),
+        drift_ppm: pick(&mut chance, &[1, DRIFT_PPM]),
+    };
+    let replicas = [3, 3, 3, 5, 1][chance.range(0, 5) as usize];
+    let mut world = World::with_timing(seed, replicas, faults, TIGHT);
+    world.load = pick(&mut chance, &[20, 200, 800]);
+    let period_ns = pick(&mut chance, &[300 * MS, SECOND, 3 * SECOND]);
+    let until_ns = 8 * SECOND;
+    while world.now_ns < until_ns {
+        world.run(chance.range(1, period_ns));
+        trouble(&mut world, &mut chance, sights);
+    }
+    heal(&mut world, sights);
+}
+
+fn any(world: &World, chance: &mut Prng) -> ReplicaId {
+    let number = chance.range(1, world.nodes.len() as u64 + 1);
+    ReplicaId(u8::try_from(number).expect("few"))
+}
+
+fn trouble(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
+    // Leaders are in trouble more often than others.
+    let id = match world.serving() {
+        Some(leader) if chance.range(0, 2) == 0 => leader,
+        Some(_) | None => any(world, chance),
+    };
+    match chance.range(0, 9) {
+        0..=2 => {
+            if world.node(id).core.is_some() {
+                sights.crashes += 1;
+                let kept = chance.range(0, 4);
+                world.crash(id, usize::try_from(kept).expect("few"));
+                let down_ns = match chance.range(0, 3) {
+                    0 => chance.range(1, 10 * MS),
+                    _ => chance.range(1, 2 * SECOND),
+                };
+                world.restart_at(id, world.now_ns + down_ns);
+            }
+        }
+        3 => world.isolate(id),
+        4 => {
+            let other = any(world, chance);
+            if other != id {
+                world.cut.insert((id, other));
+            }
+        }
+        5 | 6 => world.cut.clear(),
+        7 => {
+            if world.node(id).core.is_some() {
+                let leads = world.core(id).serving().is_some();
+                world.node(id).paused_until_ns = world.now_ns + chance.range(1, 2 * SECOND);
+                sights.lease_lost_to_pause += u64::from(leads);
+            }
+        }
+        _ => {
+            let to = any(world, chance);
+            let leader = world.serving().unwrap_or(id);
+            sights.transfers += u64::from(world.transfer(leader, to));
+        }
+    }
+}
+
+/// All faults end; within a bound the group serves, everybody learns everything, and what was
+/// acknowledged is there.
+fn heal(world: &mut World, sights: &mut Sights) {
+    world.cut.clear();
+    world.faults = Faults {
+        drift_ppm: world.faults.drift_ppm,
+        ..Faults::none()
+    };
+    for id in (1..=world.nodes.len()).map(|id| ReplicaId(u8::try_from(id).expect("few"))) {
+        world.node(id).paused_until_ns = 0;
+        if world.node(id).core.is_none() {
+            world.restart_at(id, world.now_ns);
+        }
+    }
+    world.load = 0;
+    let before = world
+        .chosen
+        .last_key_value()
+        .map_or(Slot::ZERO, |(&slot, _)| slot);
+    world.run_until(8 * SECOND, "one leader serves", |world| {
+        world.serving().is_some()
+    });
+    world.run_until(6 * SECOND, "everybody has applied everything", |world| {
+        let last = world.chosen.last_key_value().map(|(&slot, _)| slot);
+        world.nodes.iter().all(|node| {
+            node.core.as_ref().is_some_and(|core| {
+                Some(core.applied_upto()) == last && core.leader() == world.serving()
+            })
+        })
+    });
+    let last = world
+        .chosen
+        .last_key_value()
+        .map_or(Slot::ZERO, |(&slot, _)| slot);
+    assert!(
+        last > before || before > Slot::ZERO,
+        "nothing was ever chosen"
+    );
+    world.run_until(4 * SECOND, "a leader has room", |world| {
+        world
+            .serving()
+            .is_some_and(|leader| world.can_propose(leader))
+    });
+    let leader = world.serving().expect("just seen");
+    let slot = world.propose(leader).expect("it has room");
+    world.run_until(SECOND, "a new proposal is chosen everywhere", |world| {
+        world.nodes.iter().all(|node| {
+            node.core
+                .as_ref()
+                .is_some_and(|core| core.applied_upto() >= slot)
+        })
+    });
+    sights.slots += slot.0;
+    sights.leaders += world.leaders.len();
+    sights.reads += world
+        .nodes
+        .iter()
+        .map(|node| node.reads_served)
+        .sum::<u64>();
+}
