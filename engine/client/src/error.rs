@@ -4,11 +4,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use quorate_protocol::client::ReplyBody;
 use quorate_protocol::ids::{ReplicaAddress, ShardId};
 use quorate_wire::{EncodeError, FrameError, Refused};
 use thiserror::Error;
 
-use crate::session::Cause;
+use crate::session::{Cause, Outcome};
 
 /// Who was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,35 @@ pub enum ClientError {
         request: &'static str,
         reply: String,
     },
+}
+
+impl ClientError {
+    /// What an outcome that is not the wanted one means; `failures` are those of connections to the
+    /// target.
+    pub(crate) fn of<'a>(
+        target: Target,
+        request: &'static str,
+        outcome: Outcome,
+        failures: impl Iterator<Item = &'a DialError>,
+    ) -> Self {
+        match outcome {
+            Outcome::NoAnswer(cause) => Self::NoAnswer {
+                target,
+                cause,
+                detail: failures.map(|error| format!("; {error}")).collect(),
+            },
+            Outcome::BadRequest(reason) | Outcome::Reply(ReplyBody::BadRequest(reason)) => {
+                Self::BadRequest { target, reason }
+            }
+            other @ (Outcome::Results(_) | Outcome::Accounts(_) | Outcome::Reply(_)) => {
+                Self::Unexpected {
+                    target,
+                    request,
+                    reply: format!("{other:?}"),
+                }
+            }
+        }
+    }
 }
 
 /// Why there is no connection to a replica.

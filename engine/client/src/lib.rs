@@ -9,6 +9,8 @@
 pub mod blocking;
 mod error;
 mod handshake;
+#[cfg(feature = "glommio")]
+pub mod nonblocking;
 pub mod reshard;
 pub mod session;
 mod topology;
@@ -17,5 +19,8 @@ pub mod verify;
 
 pub use blocking::{BlockingClient, ClientOptions, TransferRecord};
 pub use error::{ClientError, DialError, Target};
+#[cfg(feature = "glommio")]
+pub use nonblocking::AsyncClient;
+pub use session::{Cause, Completed, PartResult};
 pub use topology::Topology;
 pub use verify::{LedgerReport, VerifyReport};

@@ -398,31 +398,12 @@ impl BlockingClient {
         request: &'static str,
         outcome: Outcome,
     ) -> ClientError {
-        match outcome {
-            Outcome::NoAnswer(cause) => ClientError::NoAnswer {
-                target,
-                detail: self.dial_detail(target),
-                cause,
-            },
-            Outcome::BadRequest(reason) => ClientError::BadRequest { target, reason },
-            Outcome::Reply(ReplyBody::BadRequest(reason)) => {
-                ClientError::BadRequest { target, reason }
-            }
-            other => ClientError::Unexpected {
-                target,
-                request,
-                reply: format!("{other:?}"),
-            },
-        }
-    }
-
-    /// The failures to connect that concern `target`.
-    fn dial_detail(&self, target: Target) -> String {
-        self.dial_errors
+        let failures = self
+            .dial_errors
             .iter()
             .filter(|&(&replica, _)| target.includes(replica))
-            .map(|(_, error)| format!("; {error}"))
-            .collect()
+            .map(|(_, error)| error);
+        ClientError::of(target, request, outcome, failures)
     }
 }
 
