@@ -27,8 +27,12 @@ pub struct Tolerance {
     pub accounts: f32,
 }
 
-/// Partitions that METIS computes per call, of which it returns the one with the smallest cut.
+/// Partitions that METIS computes per call, of which it returns the one with the smallest cut; the
+/// time is in proportion.
 const CUTS: i32 = 4;
+/// Vertices from which on it computes one only: a second and more each, and on large graphs they
+/// differ little.
+const ONE_CUT_FROM: usize = 200_000;
 /// Refinement passes per level; METIS's own default is 10.
 const PASSES: i32 = 20;
 
@@ -66,6 +70,7 @@ pub fn partition(
     // Edge weights of 0 are a SIGSEGV; the graph has none and scaling makes none.
     assert!(arrays.adjwgt.iter().chain(&arrays.vwgt).all(|&w| w > 0));
     let ubvec = [tolerance.load, tolerance.accounts];
+    let cuts = if graph.len() < ONE_CUT_FROM { CUTS } else { 1 };
     let mut found = vec![0_i32; graph.len()];
     let fail = |e: &dyn std::fmt::Display| PlanError::Metis(e.to_string());
     let guard = METIS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +81,7 @@ pub fn partition(
         .set_ubvec(&ubvec)
         // `Contig` stays off: transfer graphs are disconnected and METIS fails on them with it.
         .set_option(ObjType::Cut)
-        .set_option(NCuts(CUTS))
+        .set_option(NCuts(cuts))
         .set_option(NIter(PASSES))
         .set_option(Seed(seed_of(seed)))
         .part_kway(&mut found)

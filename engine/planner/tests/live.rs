@@ -1,10 +1,5 @@
 //! Plans for a running cluster, from the pairs that its leaders counted.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: a panic fails the test"
-)]
-
 mod common;
 
 use quorate_planner::plan::{BacktestMethod, Method};
