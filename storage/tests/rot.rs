@@ -264,7 +264,7 @@ fn frames_with_good_checksums_and_any_fields_never_panic() {
                 2 => u64::try_from(random.below(200)).unwrap(),
                 _ => u64::try_from(random.below(1 << 40)).unwrap(),
             };
-            let width = if field >= 16 && field < 80 { 8 } else { 1 };
+            let width = if (16..80).contains(&field) { 8 } else { 1 };
             frame[field..field + width].copy_from_slice(&value.to_le_bytes()[..width]);
             IDENTITY.seal().stamp(frame);
         }

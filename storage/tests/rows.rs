@@ -335,6 +335,23 @@ fn a_lost_record_that_was_written_again_is_superseded() {
 }
 
 #[test]
+fn an_older_record_of_the_same_ballot_does_not_pass_for_a_lost_one() {
+    let (mut disk, ..) = log_of(vec![
+        vec![accepted(9, 1, 100)],
+        vec![accepted(9, 1, 200)],
+        vec![accepted(9, 2, 100)],
+    ]);
+    let at = offset_of(&disk, 2);
+    disk.flip(1, (at + 100) * 8);
+    let recovery = disk.recover().unwrap();
+    assert_eq!(
+        rows(&recovery),
+        [(Row::CorruptPayload, Lost::Record(accepted_name(9, 1)))]
+    );
+    assert_eq!(slots(&recovery), [2]);
+}
+
+#[test]
 fn a_lost_promise_is_told_by_the_next_frame() {
     let (mut disk, ..) = log_of(vec![
         vec![accepted(3, 1, 100)],

@@ -31,12 +31,12 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The oldest segment that any header up to `newest` calls needed, or the first file if there is
-    /// no header. Later headers know better.
-    pub(super) fn oldest(&self, newest: SegmentNumber) -> Option<SegmentNumber> {
+    /// The oldest segment needed: the newest header knows, without any it is the first file. A header
+    /// that landed with a torn flush counts: it is kept, and synced before anything is recycled.
+    pub(super) fn oldest(&self) -> Option<SegmentNumber> {
         let (first, _) = self.segments.first_key_value()?;
-        let header = self.headers.range(..=newest).next_back();
-        Some(header.map_or(*first, |(_, header)| header.oldest))
+        let newest = self.headers.values().next_back();
+        Some(newest.map_or(*first, |header| header.oldest))
     }
 
     /// The last file.

@@ -224,7 +224,10 @@ impl<P: AsRef<[u8]> + Clone> Wal<P> {
     pub fn append(&mut self, seq: u64, record: Record<P>) {
         assert!(self.seq_last.is_none_or(|last| last < seq), "seq {seq}");
         let payload_bytes = record.payload().len();
-        assert!(payload_bytes <= self.payload_bytes_max());
+        assert!(
+            payload_bytes <= self.payload_bytes_max(),
+            "payload of {payload_bytes} bytes"
+        );
         if let Record::Accepted { slot, ballot, .. } = record {
             assert!(slot > 0 && self.index.effect(slot, ballot) != Effect::Wild);
         }

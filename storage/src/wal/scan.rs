@@ -89,9 +89,7 @@ impl<'a> Scan<'a> {
         identity: Identity,
     ) -> Result<Self, RecoveryError> {
         let files = Files::new(files, identity)?;
-        let oldest = files
-            .oldest(SegmentNumber::MAX)
-            .ok_or(RecoveryError::NoSegments)?;
+        let oldest = files.oldest().ok_or(RecoveryError::NoSegments)?;
         let begins = oldest == SegmentNumber::FIRST;
         let first = files.headers.get(&oldest).filter(|_| !begins);
         Ok(Self {
@@ -503,12 +501,6 @@ impl<'a> Scan<'a> {
         let repairs = self.repairs(segment);
         let newest = self.newest.flatten().map_or(0, |newest| newest.flush);
         let flush = self.flush.max(newest).max(self.files.flush_max());
-        // A header that is cut proves nothing: what it called free is kept for the next one.
-        let free_end = self.files.oldest(segment).unwrap_or(self.oldest);
-        let mut written: Vec<Written> = (self.files.segments.range(free_end..self.oldest))
-            .map(|(number, _)| Written::new(*number))
-            .collect();
-        written.append(&mut self.written);
         Ok(Recovery {
             identity: self.files.identity,
             promised: self.chain.promised,
@@ -526,9 +518,9 @@ impl<'a> Scan<'a> {
             damage_unlisted: self.damage_unlisted,
             repairs,
             frames: self.frames,
-            written,
+            written: self.written,
             oldest: self.oldest,
-            free: (self.files.segments.range(..free_end))
+            free: (self.files.segments.range(..self.oldest))
                 .map(|(number, _)| *number)
                 .collect(),
             ready: std::iter::successors(Some(segment.next()), |number| Some(number.next()))
