@@ -11,7 +11,8 @@ use crate::schedule::Arrivals;
 /// Load generator for Quorate.
 ///
 /// Progress and logs go to stderr. Exit codes: 0 success, 2 bad usage or input, 3 refused by the
-/// plan's gate, 4 a check of money or durability failed, 1 anything else.
+/// plan's gate, 4 a check of money or durability failed, 1 anything else. A first Ctrl-C ends a load
+/// early, with its report and its check; a second one ends the process.
 #[derive(Parser, Debug)]
 #[command(name = "quorate-bench", version, max_term_width = 100)]
 pub struct Arguments {

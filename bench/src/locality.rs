@@ -56,8 +56,10 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
     let result = stages(&bench, gate, &mut link, &mut report);
     let verify = link.verify(TIME_LIMIT);
     report.verify = Some(verify.clone());
-    if let Err(failure) = &result {
-        report.error = Some(failure.to_string());
+    match &result {
+        // A refusal is an answer; the plan says why.
+        Ok(()) | Err(Failure::Refused(_)) => {}
+        Err(failure) => report.error = Some(failure.to_string()),
     }
     document.write(&report, |terminal| report.to_text(terminal))?;
     result?;

@@ -8,7 +8,7 @@ use quorate_planner::plan::{BacktestMethod, CrossShardRatio, Decision, LoadBalan
 
 use crate::drive::Measured;
 use crate::report::{
-    LatencyUs, RunReport, grouped, grouped_f64, millis, per_second, percent, table, us,
+    LatencyUs, RunReport, grouped, grouped_f64, millis, per_second, percent, seconds, table, us,
 };
 use crate::verify::VerifyReport;
 
@@ -146,7 +146,7 @@ impl DuringReport {
     #[must_use]
     pub fn of(measured: &Measured) -> Self {
         let tally = measured.recorder.tally();
-        let seconds = us(measured.measured_ns) / 1e6;
+        let seconds = seconds(measured.measured_ns);
         Self {
             seconds,
             committed: tally.committed(),
@@ -221,7 +221,11 @@ impl LocalityReport {
     fn sentences(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(plan) = &self.plan {
-            lines.push(format!("plan: {}", plan.reason));
+            let name = match plan.decision {
+                Decision::Apply => "plan",
+                Decision::Refuse => "plan refused",
+            };
+            lines.push(format!("{name}: {}", plan.reason));
         }
         if let Some(reshard) = &self.reshard {
             let FreezeUs { p50, p99, max } = reshard.freeze_us;
@@ -253,5 +257,76 @@ impl LocalityReport {
             lines.push(format!("ended early: {error}"));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_client::reshard::MovedBatch;
+    use serde_json::Value;
+
+    fn applied() -> Applied {
+        Applied {
+            planned: 130,
+            moved: 129,
+            already_there: 1,
+            batches: vec![
+                MovedBatch {
+                    accounts: 128,
+                    freeze_ns: 2_000_000,
+                },
+                MovedBatch {
+                    accounts: 1,
+                    freeze_ns: 9_000_000,
+                },
+            ],
+            ..Applied::default()
+        }
+    }
+
+    /// The keys of `demo` in the contract, which passes this document on.
+    #[test]
+    fn the_document_has_the_keys_of_the_contract() {
+        let report = LocalityReport {
+            reshard: Some(ReshardReport::of(&applied(), 1.5)),
+            verify: Some(VerifyReport::unavailable("nobody was asked".to_owned())),
+            ..LocalityReport::default()
+        };
+        let document = serde_json::to_value(&report).unwrap();
+        for key in ["before", "after", "reshard", "verify"] {
+            assert!(document.get(key).is_some(), "{key} is missing");
+        }
+        let reshard = &document["reshard"];
+        assert_eq!(reshard["moved"], 129);
+        assert_eq!(reshard["seconds"], 1.5);
+        let freeze = &reshard["freeze_us"];
+        assert_eq!(freeze["p50"], 2_000.0);
+        assert_eq!(freeze["p99"], 2_000.0);
+        assert_eq!(freeze["max"], 9_000.0);
+    }
+
+    #[test]
+    fn a_plan_that_moved_nothing_has_no_freeze_time() {
+        let report = ReshardReport::of(&Applied::default(), 0.0);
+        let document = serde_json::to_value(&report).unwrap();
+        assert_eq!(document["freeze_us"]["p50"], Value::Null);
+    }
+
+    #[test]
+    fn a_stage_that_was_not_reached_is_shown_as_such() {
+        let report = LocalityReport {
+            error: Some("stopped by a signal".to_owned()),
+            cross_shard_ratio: Stages {
+                before: Some(0.667),
+                predicted: Some(0.07),
+                achieved: None,
+            },
+            ..LocalityReport::default()
+        };
+        let text = report.to_text(false);
+        for part in ["66.7 %", "7.0 %", "ended early: stopped by a signal"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
     }
 }

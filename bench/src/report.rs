@@ -107,7 +107,7 @@ impl RunReport {
     #[must_use]
     pub fn new(run: Run, recorder: &Recorder, host: Host, verify: VerifyReport) -> Self {
         let tally = recorder.tally();
-        let seconds = us(run.measured_ns) / 1e6;
+        let seconds = seconds(run.measured_ns);
         Self {
             workload: run.workload,
             mode: run.mode,
@@ -248,7 +248,7 @@ impl SeriesRow {
 pub fn progress_line(phase: &str, row: &SecondRow) -> String {
     let ms = |ns: Option<u64>| millis(ns.map(us));
     format!(
-        "{phase} {:>4} s  {:>9}/s  p50 {:>8} ms  p99 {:>8} ms  cross {:>7}  rejected {}  unknown {}  dropped {}",
+        "{phase:<8} {:>3} s  {:>9}/s  p50 {:>8} ms  p99 {:>8} ms  cross {:>7}  rejected {}  unknown {}  dropped {}",
         row.second + 1,
         grouped(row.tally.committed()),
         ms(row.p50_ns),
@@ -281,6 +281,12 @@ pub fn us(ns: u64) -> f64 {
     )]
     let ns = ns as f64;
     rounded(ns / 1e3)
+}
+
+/// Nanoseconds as seconds, to a millisecond.
+#[must_use]
+pub fn seconds(ns: u64) -> f64 {
+    (us(ns) / 1e3).round() / 1e3
 }
 
 /// Transfers a second; 0 if no time was measured.

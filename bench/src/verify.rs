@@ -79,10 +79,10 @@ impl VerifyReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         if self.ok {
-            let unchecked = match self.unchecked.len() {
-                0 => String::new(),
-                count => format!("; {count} replicas not compared"),
-            };
+            let mut unchecked = String::new();
+            for reason in &self.unchecked {
+                unchecked = format!("{unchecked}; not compared: {reason}");
+            }
             return format!(
                 "ok: {} accounts, {} transfers, debits = credits, digests equal, one owner each{unchecked}",
                 self.accounts, self.transfers
