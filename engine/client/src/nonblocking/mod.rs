@@ -5,7 +5,7 @@
 //! belongs to the executor that made it.
 //!
 //! ```text
-//! call ──► submit ──► turn ──► outgoing buffer per replica ──► link (writes, reads) ──► on_reply ──► turn ──► call
+//! call --> submit --> turn --> outgoing buffer per replica --> link (writes, reads) --> on_reply --> turn --> call
 //! ```
 
 mod link;

@@ -5,7 +5,7 @@
 //! at its deadline. Whoever drives it owns sockets and time:
 //!
 //! ```text
-//! submit ──► tick ──► poll_send* ──► (sockets) ──► on_reply / on_dial_failed / on_disconnected ──► poll_done*
+//! submit --> tick --> poll_send* --> (sockets) --> on_reply / on_dial_failed / on_disconnected --> poll_done*
 //! ```
 //!
 //! Guarantees: every submitted row gets exactly one final result; ids are never changed, so a row
