@@ -11,10 +11,10 @@ use crate::acked;
 use crate::args::{Arguments, AuditArguments, Command};
 use crate::audit::audit;
 use crate::failure::Failure;
+use crate::figures::grouped;
 use crate::link::Link;
 use crate::locality::locality;
 use crate::output::Document;
-use crate::report::grouped;
 use crate::run::{load_config, run};
 
 /// Runs one command.

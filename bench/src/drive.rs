@@ -20,8 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use quorate_protocol::ids::{AccountId, ShardId, TransferId};
 use quorate_protocol::ledger::result::CodeKind;
 use quorate_protocol::ledger::{ResultRow, Transfer};
@@ -29,6 +27,7 @@ use quorate_protocol::words::Rows;
 
 use crate::acked::{AckedFile, FLUSH_EVERY};
 use crate::backlog::Backlog;
+use crate::cpu::CpuShare;
 use crate::feed::Feed;
 use crate::recorder::{Recorder, SecondRow};
 use crate::schedule::{Arrivals, Schedule};
@@ -164,7 +163,7 @@ struct Run {
     recorders: RefCell<Recorders>,
     acked: RefCell<Option<AckedFile>>,
     rounds_max: u32,
-    cpu: RefCell<Cpu>,
+    cpu: RefCell<CpuShare>,
 }
 
 /// Warm-up and measurement, each with its own zero of time.
@@ -172,13 +171,6 @@ struct Run {
 struct Recorders {
     warmup: Recorder,
     measured: Recorder,
-}
-
-/// Thread CPU time at the start and at the end of measuring.
-#[derive(Clone, Copy, Default)]
-struct Cpu {
-    from: Option<(u64, Duration)>,
-    share: f64,
 }
 
 impl Run {
@@ -333,28 +325,10 @@ impl Run {
                 .saturating_sub(self.warmup_ns)
                 .max(recorder.last_commit_ns()),
             recorder,
-            generator_cpu: self.cpu.borrow().share,
+            generator_cpu: self.cpu.borrow().share(),
             interrupted: self.stop.load(Ordering::Relaxed) && ended_ns < self.end_ns,
         };
         (measured, self.acked.into_inner())
-    }
-}
-
-impl Cpu {
-    fn sample(&mut self, now_ns: u64, from_ns: u64, end_ns: u64) {
-        if now_ns < from_ns || now_ns > end_ns {
-            return;
-        }
-        let used = clock_gettime(ClockId::ThreadCPUTime);
-        let used = Duration::try_from(used).expect("CPU time is not negative");
-        match self.from {
-            None => self.from = Some((now_ns, used)),
-            Some((start_ns, start_used)) if now_ns > start_ns => {
-                let elapsed = Duration::from_nanos(now_ns - start_ns);
-                self.share = (used - start_used).as_secs_f64() / elapsed.as_secs_f64();
-            }
-            Some(_) => {}
-        }
     }
 }
 

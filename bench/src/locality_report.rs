@@ -7,9 +7,8 @@ use quorate_client::reshard::Applied;
 use quorate_planner::plan::{BacktestMethod, CrossShardRatio, Decision, LoadBalance, Method, Plan};
 
 use crate::drive::Measured;
-use crate::report::{
-    LatencyUs, RunReport, grouped, grouped_f64, millis, per_second, percent, seconds, table, us,
-};
+use crate::figures::{grouped, grouped_f64, millis, per_second, percent, seconds, table, us};
+use crate::report::{LatencyUs, RunReport};
 use crate::verify::VerifyReport;
 
 /// The whole document; a stage that was not reached is `null`.
