@@ -186,7 +186,7 @@ impl Consensus {
                 chosen_upto,
                 log_start: _,
             } => self.on_entries(now_ns, from, entries, chosen_upto),
-            Message::LeadNow { ballot } => self.on_lead_now(now_ns, from, ballot),
+            Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
         }
         self.settle(now_ns);
     }
@@ -347,9 +347,7 @@ impl Consensus {
     pub(super) fn stop(&mut self, reason: StopReason) {
         if self.stopped.is_none() {
             self.depose();
-            self.journal.push(Effect::Stop {
-                reason: reason.clone(),
-            });
+            self.journal.close(reason.clone());
             self.stopped = Some(reason);
         }
     }

@@ -160,7 +160,7 @@ impl Consensus {
         }
     }
 
-    pub(super) fn on_lead_now(&mut self, now_ns: u64, _from: ReplicaId, ballot: Ballot) {
+    pub(super) fn on_lead_now(&mut self, now_ns: u64, ballot: Ballot) {
         if ballot < self.promised {
             return;
         }

@@ -114,7 +114,11 @@ fn a_peer_that_shows_another_chosen_entry_stops_the_replica() {
     hand.say(B, entries(vec![logged(1, leader, &entry(leader, 1))], 1));
     let stopped = hand.say(C, entries(vec![logged(1, leader, &entry(leader, 2))], 1));
     let reason = StopReason::Diverged { slot: Slot(1) };
-    assert!(stopped.contains(&Effect::Stop { reason }));
+    assert_eq!(
+        stopped.last(),
+        Some(&Effect::Stop { reason }),
+        "nothing follows"
+    );
     assert_eq!(hand.core.role(), Role::Stopped);
     assert_eq!(
         hand.say(B, prepare(ballot(9, B))),

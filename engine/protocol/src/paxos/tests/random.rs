@@ -158,7 +158,8 @@ fn power_failure(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
 }
 
 /// One follower loses the leader and wants to elect; another, whose answer carries the lease,
-/// restarts in a moment. It must remember that it may have promised.
+/// restarts in a moment and, perhaps, does not hear the leader again. It has to allow for a promise
+/// that it does not remember.
 fn restart_within_lease(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
     let Some(leader) = world.serving() else {
         return;
@@ -175,6 +176,9 @@ fn restart_within_lease(world: &mut World, chance: &mut Prng, sights: &mut Sight
             sights.restarts_within_lease += 1;
             world.crash(id, 0);
             world.restart_at(id, world.now_ns + MS);
+            if chance.range(0, 2) == 0 {
+                world.cut.insert((leader, id));
+            }
         }
     }
     world.run(chance.range(1, SECOND));
