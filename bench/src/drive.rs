@@ -25,6 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 use quorate_protocol::ids::{AccountId, ShardId, TransferId};
 use quorate_protocol::ledger::result::CodeKind;
 use quorate_protocol::ledger::{ResultRow, Transfer};
+use quorate_protocol::words::Rows;
 
 use crate::acked::{AckedFile, FLUSH_EVERY};
 use crate::backlog::Backlog;
@@ -52,7 +53,7 @@ pub trait Cluster: 'static {
     fn create_transfers(
         &self,
         shard: ShardId,
-        transfers: Vec<Transfer>,
+        transfers: Rows<Transfer>,
     ) -> impl Future<Output = Vec<ResultRow>>;
 }
 
@@ -90,6 +91,13 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// To which part of a run a second belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Warmup,
+    Measured,
+}
+
 /// What a run measured.
 #[derive(Debug)]
 pub struct Measured {
@@ -103,14 +111,14 @@ pub struct Measured {
 }
 
 /// Runs the load to its end on the current glommio executor. `clusters` are dealt to the clients
-/// in turn. `progress` gets every second that ended, with the name of its phase.
+/// in turn. `progress` gets every second that ended, with its phase.
 pub async fn drive<C: Cluster>(
     clusters: &[Rc<C>],
     feed: Feed,
     options: Options,
     acked: Option<AckedFile>,
     stop: Arc<AtomicBool>,
-    progress: impl FnMut(&str, &SecondRow),
+    progress: impl FnMut(Phase, &SecondRow),
 ) -> (Measured, Option<AckedFile>) {
     assert!(!clusters.is_empty() && options.clients > 0 && options.batch > 0);
     let run = Rc::new(Run::new(options, feed, acked, stop));
@@ -286,7 +294,7 @@ impl Run {
     }
 
     /// Until `running` is false: flushes acknowledged ids, hands out the seconds that ended.
-    async fn tick(&self, running: &Cell<bool>, mut progress: impl FnMut(&str, &SecondRow)) {
+    async fn tick(&self, running: &Cell<bool>, mut progress: impl FnMut(Phase, &SecondRow)) {
         let (mut warmup_seen, mut measured_seen) = (0, 0);
         while running.get() {
             glommio::timer::sleep(FLUSH_EVERY).await;
@@ -303,13 +311,13 @@ impl Run {
             let warmup_end = now_ns.min(self.warmup_ns);
             let rows = recorders.warmup.close_until(warmup_end);
             for row in &recorders.warmup.series()[warmup_seen..rows] {
-                progress("warm-up", row);
+                progress(Phase::Warmup, row);
             }
             warmup_seen = rows;
             if let Some(at_ns) = now_ns.checked_sub(self.warmup_ns) {
                 let rows = recorders.measured.close_until(at_ns);
                 for row in &recorders.measured.series()[measured_seen..rows] {
-                    progress("run", row);
+                    progress(Phase::Measured, row);
                 }
                 measured_seen = rows;
             }
@@ -395,6 +403,7 @@ async fn request<C: Cluster>(
     transfers: Vec<Transfer>,
 ) {
     let ids: Vec<TransferId> = transfers.iter().map(|transfer| transfer.id).collect();
+    let transfers = Rows::from_slice(&transfers);
     let mut rows = cluster.create_transfers(shard, transfers.clone()).await;
     assert_eq!(rows.len(), ids.len(), "one result per transfer");
     for _ in 1..run.rounds_max {
@@ -402,7 +411,8 @@ async fn request<C: Cluster>(
         if open.is_empty() || run.stopped() {
             break;
         }
-        let again = open.iter().map(|&n| transfers[n]).collect();
+        let again: Vec<Transfer> = open.iter().map(|&n| transfers[n]).collect();
+        let again = Rows::from_slice(&again);
         let answers = cluster.create_transfers(shard, again).await;
         for (n, row) in open.into_iter().zip(answers) {
             rows[n] = row;

@@ -1,4 +1,12 @@
 //! Load generator for Quorate: workloads, measurement, reports.
+//!
+//! ```text
+//! args ──► select ──► setup ──► generator: drive ──► recorder ──► report
+//!                                  │  ▲
+//!                       schedule, feed │  └ link: the cluster
+//! ```
+//! The parts that decide something are pure or run over a small trait, so that they are tested
+//! without a cluster; `link` is the only module that talks to one.
 
 #![forbid(unsafe_code)]
 
@@ -6,13 +14,20 @@ pub mod acked;
 pub mod args;
 pub mod audit;
 pub mod backlog;
+pub mod command;
 pub mod drive;
 pub mod failure;
 pub mod feed;
+pub mod generator;
 pub mod host;
+pub mod link;
+pub mod locality;
+pub mod locality_report;
+pub mod observe;
 pub mod output;
 pub mod recorder;
 pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod select;
 pub mod setup;

@@ -93,9 +93,10 @@ impl Selection {
         }
     }
 
-    /// The payments of `clients` clients.
+    /// The payments of `clients` clients. Loads that follow each other differ in `round`: the same
+    /// communities, other payments, or a plan would be judged on the payments that made it.
     #[must_use]
-    pub fn feed(&self, clients: usize, part: Part) -> Feed {
+    pub fn feed(&self, clients: usize, part: Part, round: u32) -> Feed {
         let (accounts, seed) = (self.accounts, self.seed);
         let shape = match &self.kind {
             Kind::Uniform => Shape::Uniform(Uniform::new(accounts)),
@@ -112,8 +113,9 @@ impl Selection {
         let shape = Rc::new(shape);
         let mix = self.mix().expect("checked when the selection was made");
         let mix = mix.map(Rc::new);
+        let first = u64::from(round) << 32;
         let stream = |client| Payments::new(Rc::clone(&shape), mix.clone(), seed, client);
-        Feed::Endless((0..).take(clients).map(stream).collect())
+        Feed::Endless((first..).take(clients).map(stream).collect())
     }
 
     fn mix(&self) -> Result<Option<CrossMix>, MixError> {
@@ -362,7 +364,7 @@ mod tests {
         assert_eq!(selection.accounts, 5);
         assert_eq!((options.seconds, options.warmup), (None, Duration::ZERO));
         let amounts = |part| -> Vec<u128> {
-            let draws = selection.feed(1, part).take(0, 4);
+            let draws = selection.feed(1, part, 0).take(0, 4);
             draws.iter().map(|draw| draw.amount).collect()
         };
         assert_eq!(amounts(Part::Whole), [500_000, 1, 2_000_000]);
@@ -371,11 +373,16 @@ mod tests {
     }
 
     #[test]
-    fn every_client_has_a_stream_of_its_own() {
+    fn every_client_has_a_stream_of_its_own_in_every_round() {
         let (selection, options) = select("--workload communities --clients 3").unwrap();
-        let mut feed = selection.feed(options.clients, Part::Whole);
-        let taken: Vec<Vec<Draw>> = (0..3).map(|client| feed.take(client, 5)).collect();
+        let take = |round| -> Vec<Vec<Draw>> {
+            let mut feed = selection.feed(options.clients, Part::Whole, round);
+            (0..3).map(|client| feed.take(client, 5)).collect()
+        };
+        let taken = take(0);
         assert!(taken[0] != taken[1] && taken[1] != taken[2]);
+        assert_eq!(taken, take(0));
+        assert!(take(1).iter().all(|payments| !taken.contains(payments)));
         assert_eq!(options.seconds, Some(Duration::from_secs(10)));
     }
 }

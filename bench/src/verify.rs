@@ -21,6 +21,8 @@ pub struct VerifyReport {
     pub accounts: u64,
     pub transfers: u64,
     pub problems: Vec<String>,
+    /// Replicas whose digest could not be compared, and why.
+    pub unchecked: Vec<String>,
     /// False if the cluster did not answer in time: then nothing is known, and nothing failed.
     pub completed: bool,
 }
@@ -31,6 +33,28 @@ pub struct LedgerRow {
     pub ledger: u32,
     pub debits_posted: String,
     pub credits_posted: String,
+}
+
+impl From<quorate_client::VerifyReport> for VerifyReport {
+    fn from(report: quorate_client::VerifyReport) -> Self {
+        let row = |ledger: &quorate_client::LedgerReport| LedgerRow {
+            ledger: ledger.ledger,
+            debits_posted: ledger.debits_posted.to_string(),
+            credits_posted: ledger.credits_posted.to_string(),
+        };
+        Self {
+            ok: report.ok,
+            ledgers: report.ledgers.iter().map(row).collect(),
+            in_doubt: report.in_doubt,
+            digests_equal: report.digests_equal,
+            owners_unique: report.owners_unique,
+            accounts: report.accounts,
+            transfers: report.transfers,
+            problems: report.problems,
+            unchecked: report.unchecked,
+            completed: true,
+        }
+    }
 }
 
 impl VerifyReport {
@@ -46,6 +70,7 @@ impl VerifyReport {
             accounts: 0,
             transfers: 0,
             problems: vec![reason],
+            unchecked: Vec::new(),
             completed: false,
         }
     }
@@ -54,8 +79,12 @@ impl VerifyReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         if self.ok {
+            let unchecked = match self.unchecked.len() {
+                0 => String::new(),
+                count => format!("; {count} replicas not compared"),
+            };
             return format!(
-                "ok: {} accounts, {} transfers, debits = credits, digests equal, one owner each",
+                "ok: {} accounts, {} transfers, debits = credits, digests equal, one owner each{unchecked}",
                 self.accounts, self.transfers
             );
         }

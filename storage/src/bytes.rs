@@ -29,6 +29,14 @@ pub(crate) fn round_up(value: usize, unit: u32) -> usize {
     value.next_multiple_of(unit as usize)
 }
 
+/// Compares whole blocks at once: a prepared segment is all zeros and is looked through at each start.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N]
         .try_into()

@@ -50,7 +50,7 @@ impl Cluster for Fake {
         TransferId(self.next_id.get())
     }
 
-    async fn create_transfers(&self, shard: ShardId, transfers: Vec<Transfer>) -> Vec<ResultRow> {
+    async fn create_transfers(&self, shard: ShardId, transfers: Rows<Transfer>) -> Vec<ResultRow> {
         self.requests_open.set(self.requests_open.get() + 1);
         let open = self.requests_open.get();
         self.requests_open_max

@@ -1,4 +1,4 @@
-//! Candidate maps for one graph: METIS from scratch, and a warm start from the current map.
+//! Candidate maps for one graph: METIS from scratch, a warm start from the current map, or staying.
 
 use crate::error::PlanError;
 use crate::graph::InteractionGraph;
@@ -37,25 +37,18 @@ pub struct Candidate {
     pub parts: Vec<u32>,
 }
 
-/// All candidates but staying.
+/// The candidate that a method makes, or `None` if it can make none.
 ///
 /// # Errors
 /// METIS fails.
-pub fn candidates(problem: &Problem<'_>) -> Result<Vec<Candidate>, PlanError> {
-    let mut made = Vec::new();
-    if let Some(parts) = from_scratch(problem)? {
-        made.push(Candidate {
-            method: Method::Metis,
-            parts,
-        });
-    }
-    if problem.graph.len() > problem.idle.len() {
-        made.push(Candidate {
-            method: Method::WarmStart,
-            parts: refined(problem, problem.current.clone()),
-        });
-    }
-    Ok(made)
+pub fn candidate(problem: &Problem<'_>, method: Method) -> Result<Option<Candidate>, PlanError> {
+    let parts = match method {
+        Method::Metis => from_scratch(problem)?,
+        Method::WarmStart if problem.graph.len() <= problem.idle.len() => None,
+        Method::WarmStart => Some(refined(problem, problem.current.clone())),
+        Method::Stay => Some(problem.current.clone()),
+    };
+    Ok(parts.map(|parts| Candidate { method, parts }))
 }
 
 fn from_scratch(problem: &Problem<'_>) -> Result<Option<Vec<u32>>, PlanError> {

@@ -94,11 +94,14 @@ impl Gain {
     }
 }
 
+fn mean_cost(score: &Score, cross_cost: f64) -> f64 {
+    cost(score.cross_shard_ratio(), cross_cost)
+}
+
 /// Mean cost of a transfer, a local one being 1.
 #[must_use]
-pub fn mean_cost(score: &Score, cross_cost: f64) -> f64 {
-    let ratio = score.cross_shard_ratio();
-    (1.0 - ratio) + ratio * cross_cost
+pub fn cost(cross_shard_ratio: f64, cross_cost: f64) -> f64 {
+    (1.0 - cross_shard_ratio) + cross_shard_ratio * cross_cost
 }
 
 /// Work of the busiest shard per transfer, as if all shards were like it; equals the mean cost when

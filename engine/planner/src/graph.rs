@@ -246,3 +246,110 @@ fn halvings(mut sum: u128) -> u32 {
 fn vertex(index: usize) -> u32 {
     u32::try_from(index).expect("the number of accounts was checked")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pair((a, b, weight): (u128, u128, u64)) -> WeightedPair {
+        WeightedPair {
+            a: AccountId(a),
+            b: AccountId(b),
+            weight,
+        }
+    }
+
+    fn graph(pairs: &[(u128, u128, u64)]) -> InteractionGraph {
+        let pairs: Vec<_> = pairs.iter().copied().map(pair).collect();
+        InteractionGraph::from_pairs(&pairs).unwrap()
+    }
+
+    /// Weights at the ends of their range and in between.
+    fn weight() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0_u64..3,
+            any::<u64>(),
+            (1_u64 << 30) - 2..(1 << 30) + 2,
+            (1_u64 << 31) - 2..(1 << 31) + 2,
+            u64::MAX - 2..=u64::MAX,
+        ]
+    }
+
+    #[test]
+    fn loops_and_zeros_are_no_interaction() {
+        assert!(graph(&[]).is_empty());
+        assert!(graph(&[(1, 1, 5), (2, 3, 0)]).is_empty());
+        let graph = graph(&[(9, 7, 2), (7, 9, 3), (8, 8, 1), (7, 4, 1)]);
+        assert_eq!(graph.accounts(), [4, 7, 9].map(AccountId));
+        assert_eq!((graph.loads(), graph.total()), (&[1, 6, 5][..], 6));
+        assert_eq!(graph.edges(1).collect::<Vec<_>>(), [(0, 1), (2, 5)]);
+        assert_eq!(graph.vertex(AccountId(8)), None);
+    }
+
+    proptest! {
+        /// Whatever the weights: symmetric, positive, no loops, rows as long as they say, and every
+        /// sum within what METIS can add up in an i32.
+        #[test]
+        fn what_metis_gets_is_always_well_formed(
+            pairs in prop::collection::vec((0_u128..12, 0_u128..12, weight()), 0..60)
+        ) {
+            let graph = graph(&pairs);
+            let metis = graph.to_metis();
+            let sum = |values: &mut dyn Iterator<Item = i32>| values.map(i64::from).sum::<i64>();
+            let bound = i64::try_from(SCALED_SUM_MAX).unwrap();
+            prop_assert!(sum(&mut metis.adjwgt.iter().copied()) <= bound);
+            prop_assert!(sum(&mut metis.vwgt.iter().step_by(2).copied()) <= bound);
+            prop_assert_eq!(metis.xadj.len(), graph.len() + 1);
+            prop_assert_eq!(metis.vwgt.len(), 2 * graph.len());
+            let mut edges = std::collections::BTreeMap::new();
+            for v in 0..graph.len() {
+                for i in metis.xadj[v]..metis.xadj[v + 1] {
+                    let i = usize::try_from(i).unwrap();
+                    let to = usize::try_from(metis.adjncy[i]).unwrap();
+                    prop_assert!(to != v && metis.adjwgt[i] > 0);
+                    prop_assert_eq!(edges.insert((v, to), metis.adjwgt[i]), None);
+                }
+            }
+            prop_assert_eq!(edges.len(), metis.adjncy.len());
+            prop_assert!(edges.iter().all(|(&(a, b), w)| edges.get(&(b, a)) == Some(w)));
+            prop_assert!(metis.vwgt.iter().all(|&w| w > 0));
+        }
+
+        /// The bound of the scaling at its worst: many cells, sums near 2^63.
+        #[test]
+        fn scaled_sums_stay_within_the_bound(
+            heavy in prop::collection::vec(1_u64..1 << 55, 1..64),
+            light in 0_usize..5_000,
+        ) {
+            let weights: Vec<u64> = heavy.into_iter().chain(std::iter::repeat_n(1, light)).collect();
+            let sum = weights.iter().sum();
+            let scaled: Vec<u64> = weights.iter().map(|&w| scaled(w, sum, weights.len())).collect();
+            prop_assert!(scaled.iter().all(|&w| w > 0));
+            prop_assert!(scaled.iter().sum::<u64>() <= SCALED_SUM_MAX);
+            prop_assert!(sum > SCALED_SUM_MAX || scaled == weights);
+        }
+
+        /// Against a dumb twin that looks up each pair as it came in.
+        #[test]
+        fn the_cut_is_the_weight_of_the_pairs_that_are_apart(
+            pairs in prop::collection::vec((0_u128..20, 0_u128..20, 0_u64..1000), 0..80),
+            part in prop::collection::vec(0_u32..4, 20),
+        ) {
+            let graph = graph(&pairs);
+            let of = |id: u128| part[usize::try_from(id).unwrap()];
+            let apart = pairs.iter().filter(|(a, b, _)| of(*a) != of(*b));
+            let parts: Vec<u32> = graph.accounts().iter().map(|id| of(id.0)).collect();
+            prop_assert_eq!(graph.edge_cut(&parts), apart.map(|(_, _, weight)| weight).sum::<u64>());
+        }
+
+        #[test]
+        fn the_order_of_the_pairs_does_not_matter(
+            pairs in prop::collection::vec((0_u128..9, 0_u128..9, 0_u64..9), 0..30)
+        ) {
+            let reversed: Vec<_> = pairs.iter().rev().map(|&(a, b, w)| (b, a, w)).collect();
+            prop_assert_eq!(graph(&pairs), graph(&reversed));
+        }
+    }
+}

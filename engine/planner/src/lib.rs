@@ -33,12 +33,14 @@ pub mod relabel;
 pub mod score;
 pub mod trace;
 pub mod trace_plan;
+pub mod windows;
 
 pub use error::PlanError;
 pub use gate::GateOptions;
 pub use graph::WeightedPair;
-pub use live::{LiveOptions, Observed, Payback, plan_live};
+pub use live::{LiveOptions, Payback, plan_live};
 pub use outcome::SHARDS_MAX;
 pub use plan::{Decision, Plan};
 pub use trace::{Trace, TraceError};
 pub use trace_plan::{TraceOptions, plan_from_trace};
+pub use windows::Observed;

@@ -221,13 +221,16 @@ impl<'a> Refiner<'a> {
     }
 }
 
-/// Load that a part may have: `factor` times the average, but at least the heaviest vertex. That
-/// vertex has to be somewhere, the part with it is the busiest whatever else lies there, and keeping
-/// the others below it would cost cuts and relieve nobody.
+/// Load that a part may have: `factor` times the average, but at least one vertex of average load
+/// more than the average (in a small graph nothing could move otherwise), and at least the heaviest
+/// vertex. That vertex has to be somewhere, the part with it is the busiest whatever else lies there,
+/// and keeping the others below it would cost cuts and relieve nobody.
 #[must_use]
 pub fn load_max(graph: &InteractionGraph, parts: usize, factor: f64) -> u64 {
+    let sum = 2 * graph.total();
     let heaviest = graph.loads().iter().max().copied().unwrap_or(0);
-    limit(2 * graph.total(), parts, factor).max(heaviest)
+    let one_more = sum / (parts as u64) + sum / (graph.len().max(1) as u64);
+    limit(sum, parts, factor).max(one_more).max(heaviest)
 }
 
 /// The largest value that keeps `max / average <= factor`, and at least the average rounded up.
@@ -240,4 +243,99 @@ fn limit(sum: u64, parts: usize, factor: f64) -> u64 {
     )]
     let limit = (float(sum) * factor / float(parts)).floor() as u64;
     limit.max(sum.div_ceil(parts))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use quorate_protocol::ids::AccountId;
+
+    use super::*;
+    use crate::graph::WeightedPair;
+
+    const LIMITS: Limits = Limits {
+        load: 1.1,
+        accounts: 1.3,
+    };
+
+    fn graph(pairs: &[(u128, u128, u64)]) -> InteractionGraph {
+        let pair = |&(a, b, weight)| WeightedPair {
+            a: AccountId(a),
+            b: AccountId(b),
+            weight,
+        };
+        InteractionGraph::from_pairs(&pairs.iter().map(pair).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn loads(graph: &InteractionGraph, parts: &[u32], width: usize) -> Vec<u64> {
+        let mut loads = vec![0; width];
+        for (v, &part) in parts.iter().enumerate() {
+            loads[part as usize] += graph.loads()[v];
+        }
+        loads
+    }
+
+    #[test]
+    fn two_groups_come_apart_by_single_moves() {
+        let inside =
+            |first: u128| (0..6).flat_map(move |i| (0..i).map(move |j| (first + i, first + j, 10)));
+        let pairs: Vec<_> = inside(0).chain(inside(6)).chain([(0, 6, 1)]).collect();
+        let graph = graph(&pairs);
+        let origin: Vec<u32> = (0..12)
+            .map(|v| u32::from(v % 6 == 0) ^ u32::from(v >= 6))
+            .collect();
+        let limits = Limits {
+            load: 1.4,
+            accounts: 1.4,
+        };
+        let mut refiner =
+            Refiner::new(&graph, origin.clone(), &origin, &[0, 0], limits, usize::MAX);
+        refiner.improve();
+        let parts = refiner.into_parts();
+        assert_eq!(graph.edge_cut(&parts), 1, "{parts:?}");
+    }
+
+    #[test]
+    fn everything_on_one_part_is_spread_to_the_limit() {
+        let pairs: Vec<_> = (0..300).map(|i| (i, (i + 1) % 300, 1)).collect();
+        let graph = graph(&pairs);
+        let origin = vec![0; 300];
+        let mut refiner =
+            Refiner::new(&graph, origin.clone(), &origin, &[0; 3], LIMITS, usize::MAX);
+        refiner.balance();
+        let loads = loads(&graph, &refiner.into_parts(), 3);
+        assert!(loads.iter().all(|&load| load <= 220), "{loads:?} of 600");
+    }
+
+    proptest! {
+        /// Never worse than the start: cut, budget and limits are counted here from the parts.
+        #[test]
+        fn improving_keeps_the_limits_and_the_budget(
+            pairs in prop::collection::vec((0_u128..30, 0_u128..30, 1_u64..20), 1..120),
+            start in prop::collection::vec(0_u32..3, 30),
+            idle in prop::collection::vec(0_u64..5, 3),
+            budget in 0_usize..20,
+        ) {
+            let graph = graph(&pairs);
+            let origin = start[..graph.len()].to_vec();
+            let mut refiner = Refiner::new(&graph, origin.clone(), &origin, &idle, LIMITS, budget);
+            refiner.improve();
+            let parts = refiner.into_parts();
+            prop_assert!(graph.edge_cut(&parts) <= graph.edge_cut(&origin));
+            prop_assert!(parts.iter().zip(&origin).filter(|(a, b)| a != b).count() <= budget);
+            let before = loads(&graph, &origin, 3);
+            let limit = load_max(&graph, 3, LIMITS.load);
+            for (before, after) in before.iter().zip(loads(&graph, &parts, 3)) {
+                prop_assert!(after <= limit.max(*before));
+            }
+            let total = graph.len() as u64 + idle.iter().sum::<u64>();
+            let count = |parts: &[u32], p: u32| {
+                parts.iter().filter(|&&x| x == p).count() as u64 + idle[p as usize]
+            };
+            for p in 0..3 {
+                let limit = (total * 13 / 30).max(total.div_ceil(3));
+                prop_assert!(count(&parts, p) <= limit.max(count(&origin, p)));
+            }
+        }
+    }
 }

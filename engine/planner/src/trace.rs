@@ -4,9 +4,8 @@
 //! the line and the field. Rows are kept in time order (rows of equal time in file order), because
 //! planning on the older part and scoring on the newer one is the point of a trace.
 
-use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use quorate_protocol::ids::AccountId;
@@ -46,7 +45,7 @@ pub enum TraceError {
         source: std::io::Error,
     },
     #[error("{file}: line {line}: {reason}")]
-    Row {
+    Line {
         file: String,
         line: u64,
         reason: String,
@@ -89,38 +88,22 @@ impl Trace {
     /// # Errors
     /// As [`Trace::open`].
     pub fn parse(file: &str, input: impl Read) -> Result<Self, TraceError> {
-        let mut reader = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .from_reader(input);
-        let headers = reader.headers().map_err(|e| csv_error(file, e))?;
-        if headers.is_empty() {
+        let mut lines = Lines {
+            file,
+            number: 0,
+            input: BufReader::new(input),
+        };
+        let Some(header) = lines.next()? else {
             return Err(TraceError::Empty { file: file.into() });
-        }
-        if headers != HEADER.as_slice() {
-            let found: Vec<&str> = headers.iter().collect();
-            return Err(TraceError::Row {
-                file: file.into(),
-                line: 1,
-                reason: format!(
-                    "header is \"{}\", not \"{}\"",
-                    found.join(","),
-                    HEADER.join(",")
-                ),
-            });
+        };
+        if !header.fields().eq(HEADER) {
+            let found: Vec<&str> = header.fields().collect();
+            let (found, wanted) = (found.join(","), HEADER.join(","));
+            return Err(header.refused(format!("header is \"{found}\", not \"{wanted}\"")));
         }
         let mut transfers = Vec::new();
-        let mut record = csv::StringRecord::new();
-        while reader
-            .read_record(&mut record)
-            .map_err(|e| csv_error(file, e))?
-        {
-            let line = record.position().map_or(0, csv::Position::line);
-            let row = Row {
-                file,
-                line,
-                record: &record,
-            };
-            transfers.push(row.transfer()?);
+        while let Some(line) = lines.next()? {
+            transfers.push(line.transfer()?);
         }
         Self::new(transfers).ok_or_else(|| TraceError::Empty { file: file.into() })
     }
@@ -132,28 +115,77 @@ impl Trace {
     }
 }
 
-/// One row with what its errors need.
-struct Row<'a> {
+/// Longest line; four numbers need far less.
+const LINE_BYTES_MAX: usize = 1024;
+
+/// The lines of a file that are not blank, with their numbers.
+///
+/// The format has no quotes and no line breaks inside fields, and errors must name the right line
+/// even after blank ones, so lines are read as lines and not by a CSV reader.
+struct Lines<'a, R> {
     file: &'a str,
-    line: u64,
-    record: &'a csv::StringRecord,
+    number: u64,
+    input: BufReader<R>,
 }
 
-impl Row<'_> {
+impl<'a, R: Read> Lines<'a, R> {
+    /// The next line that is not blank, without its end.
+    fn next(&mut self) -> Result<Option<Line<'a>>, TraceError> {
+        loop {
+            let mut bytes = Vec::new();
+            // One byte more than a line may have tells a long line from a full one.
+            let mut bounded = self.input.by_ref().take(LINE_BYTES_MAX as u64 + 1);
+            let count = bounded.read_until(b'\n', &mut bytes);
+            let count = count.map_err(|source| TraceError::Io {
+                file: self.file.into(),
+                source,
+            })?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            let line = Line {
+                file: self.file,
+                number: self.number,
+                text: String::from_utf8_lossy(&bytes).trim().to_owned(),
+            };
+            if count > LINE_BYTES_MAX {
+                return Err(line.refused(format!("longer than {LINE_BYTES_MAX} bytes")));
+            }
+            if !line.text.is_empty() {
+                return Ok(Some(line));
+            }
+        }
+    }
+}
+
+/// One line with what its errors need.
+struct Line<'a> {
+    file: &'a str,
+    number: u64,
+    /// Bytes that are not UTF-8 are replaced: no number contains a replacement character.
+    text: String,
+}
+
+impl Line<'_> {
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        self.text.split(',').map(str::trim)
+    }
+
     fn transfer(&self) -> Result<TraceTransfer, TraceError> {
-        let time = "not a number of at least 0";
-        let timestamp = self.parsed(0, time, |&t: &f64| t.is_finite() && t >= 0.0)?;
+        let count = self.fields().count();
+        if count != HEADER.len() {
+            return Err(self.refused(format!("{count} fields, not {}", HEADER.len())));
+        }
+        let timestamp = self.decimal(0)?;
         let debit = self.account(1)?;
         let credit = self.account(2)?;
         if debit == credit {
-            return Err(self.refused(2, "the same account as src"));
+            return Err(self.bad_field(2, "the same account as src"));
         }
-        let amount = self.parsed(3, "not a number of at least 0", |&x: &f64| {
-            x.is_finite() && x >= 0.0
-        })?;
-        let units = (amount * UNITS_PER_AMOUNT).round().max(1.0);
+        let units = (self.decimal(3)? * UNITS_PER_AMOUNT).round().max(1.0);
         if units > UNITS_MAX {
-            return Err(self.refused(3, "above 2^53 millionths"));
+            return Err(self.bad_field(3, "above 2^53 millionths"));
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -170,54 +202,37 @@ impl Row<'_> {
     }
 
     fn account(&self, column: usize) -> Result<AccountId, TraceError> {
-        let reason = "not a whole number from 0 to 2^64 - 1";
-        let number: u64 = self.parsed(column, reason, |_| true)?;
-        Ok(AccountId(u128::from(number) + 1))
+        let number: Option<u64> = self.field(column).parse().ok();
+        let id = number.map(|number| AccountId(u128::from(number) + 1));
+        id.ok_or_else(|| self.bad_field(column, "not a whole number from 0 to 2^64 - 1"))
     }
 
-    fn parsed<T: std::str::FromStr>(
-        &self,
-        column: usize,
-        reason: &'static str,
-        valid: impl Fn(&T) -> bool,
-    ) -> Result<T, TraceError> {
-        let parsed = self.record.get(column).unwrap_or_default().parse().ok();
-        parsed
-            .filter(|value| valid(value))
-            .ok_or_else(|| self.refused(column, reason))
+    fn decimal(&self, column: usize) -> Result<f64, TraceError> {
+        let number: Option<f64> = self.field(column).parse().ok();
+        number
+            .filter(|number| number.is_finite() && *number >= 0.0)
+            .ok_or_else(|| self.bad_field(column, "not a number of at least 0"))
     }
 
-    fn refused(&self, column: usize, reason: &'static str) -> TraceError {
+    fn field(&self, column: usize) -> &str {
+        self.fields().nth(column).unwrap_or_default()
+    }
+
+    fn refused(&self, reason: String) -> TraceError {
+        TraceError::Line {
+            file: self.file.into(),
+            line: self.number,
+            reason,
+        }
+    }
+
+    fn bad_field(&self, column: usize, reason: &'static str) -> TraceError {
         TraceError::Field {
             file: self.file.into(),
-            line: self.line,
+            line: self.number,
             field: HEADER[column],
             reason,
-            found: self.record.get(column).unwrap_or_default().into(),
+            found: self.field(column).into(),
         }
-    }
-}
-
-/// Errors of the CSV reader itself: wrong number of fields, invalid UTF-8, a failing device.
-fn csv_error(file: &str, error: csv::Error) -> TraceError {
-    let line = error.position().map_or(1, csv::Position::line);
-    let row = |reason: &dyn fmt::Display| TraceError::Row {
-        file: file.into(),
-        line,
-        reason: reason.to_string(),
-    };
-    match error.into_kind() {
-        csv::ErrorKind::Io(source) => TraceError::Io {
-            file: file.into(),
-            source,
-        },
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => row(&format!("{len} fields, not {expected_len}")),
-        csv::ErrorKind::Utf8 { err, .. } => {
-            let field = HEADER.get(err.field()).copied().unwrap_or("after amount");
-            row(&format!("field {field}: not UTF-8"))
-        }
-        other => row(&format!("{other:?}")),
     }
 }

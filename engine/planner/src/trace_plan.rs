@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::shard::map::Placement;
 
-use crate::candidate::{Candidate, LIMITS, Problem, candidates};
+use crate::candidate::{Candidate, LIMITS, Problem, candidate};
 use crate::error::PlanError;
 use crate::fingerprint::Fingerprint;
 use crate::first_touch::FirstTouch;
@@ -104,13 +104,20 @@ pub fn plan_from_trace(trace: &Trace, options: &TraceOptions) -> Result<Plan, Pl
     let stay = Score::of(&history.newer, &history.home, options.shards);
     outcome.current = Some(stay.clone());
     outcome.hash = stay.cross_shard_ratio();
-    let scored = (candidates(&problem)?.into_iter())
-        .map(|candidate| history.backtest(&graph, candidate, options))
-        .max_by(|a, b| {
-            let gain = |x: &Placed| Gain::between(&stay, &x.score, options.gate.cross_cost).least();
-            gain(a).total_cmp(&gain(b)).then(b.method.cmp(&a.method))
-        });
-    match scored {
+    let worth = |score: &Score| Gain::between(&stay, score, options.gate.cross_cost).least();
+    let mut best: Option<Placed> = None;
+    for method in [Method::Metis, Method::WarmStart] {
+        if let Some(candidate) = candidate(&problem, method)? {
+            let placed = history.backtest(&graph, candidate, options);
+            if best
+                .as_ref()
+                .is_none_or(|b| worth(&placed.score) > worth(&b.score))
+            {
+                best = Some(placed);
+            }
+        }
+    }
+    match best {
         None => Ok(outcome.nothing("there are no more accounts than shards")),
         Some(placed) => history.finish(outcome, &placed, options),
     }

@@ -29,6 +29,9 @@ use crate::stream::Stream;
 const LINGER: Duration = Duration::from_millis(250);
 const LINGER_BYTES_MAX: usize = 2 << 20;
 
+/// Bytes that one connection decodes before other tasks have their turn; about 100 microseconds.
+const TURN_BYTES: usize = 256 << 10;
+
 /// Why reading ended.
 enum End {
     /// The other side closed or reset the connection.
@@ -107,6 +110,7 @@ pub(crate) async fn serve(shared: Rc<Connections>, stream: TcpStream) {
         connection: &connection,
         stream: &stream,
         reader: FrameReader::new(shared.cluster.cluster_id),
+        bytes_this_turn: 0,
     };
     let writing = async {
         if let Err(error) = connection.outgoing.write_to(&stream).await {
@@ -116,7 +120,7 @@ pub(crate) async fn serve(shared: Rc<Connections>, stream: TcpStream) {
         }
     };
     future::zip(session.run(), writing).await;
-    shared.forget(connection.id);
+    shared.forget(&connection);
 }
 
 /// Says so if the socket takes it at once; a stranger beyond the limit is not waited for.
@@ -124,10 +128,7 @@ async fn refuse_at_limit(shared: &Connections, stream: &Stream) {
     let mut buffer = Vec::new();
     let refused = Refused {
         refusal: Refusal::ConnectionsMax,
-        reason: format!(
-            "{} connections are taken",
-            shared.cluster.limits.connections_limit
-        ),
+        reason: at_limit(shared),
     };
     if encode_refused(shared.cluster.cluster_id, &refused, &mut buffer).is_ok() {
         let written = future::poll_once(stream.write_all(&buffer)).await;
@@ -140,6 +141,8 @@ struct Session<'a> {
     connection: &'a Connection,
     stream: &'a Stream,
     reader: FrameReader,
+    /// Since other tasks had their turn.
+    bytes_this_turn: usize,
 }
 
 impl Session<'_> {
@@ -182,7 +185,6 @@ impl Session<'_> {
         let ended = match hello.origin {
             Origin::Client { id } => {
                 tracing::debug!(connection = self.connection.id.0, client = id, "client");
-                self.connection.mark_client();
                 self.read_requests().await
             }
             Origin::Peer(from) => {
@@ -215,7 +217,7 @@ impl Session<'_> {
                 format!("{name} before hello"),
             ));
         };
-        check_hello(shared, &hello)?;
+        check_hello(shared, self.connection, &hello)?;
         let ack = HelloAck {
             replica: shared.address,
         };
@@ -274,10 +276,15 @@ impl Session<'_> {
         }
     }
 
+    /// Gives way after a while: a sender that is always ready must not keep the core from its turn.
     async fn next_frame(&mut self) -> Result<Frame, End> {
-        read_frame::<End>(self.stream, &mut self.reader)
-            .await?
-            .ok_or(End::Gone)
+        if self.bytes_this_turn >= TURN_BYTES {
+            self.bytes_this_turn = 0;
+            future::yield_now().await;
+        }
+        let frame = read_frame::<End>(self.stream, &mut self.reader).await?;
+        self.bytes_this_turn += self.reader.last_frame_bytes();
+        frame.ok_or(End::Gone)
     }
 }
 
@@ -301,19 +308,10 @@ where
     }
 }
 
-fn check_hello(shared: &Connections, hello: &Hello) -> Result<(), End> {
+fn check_hello(shared: &Connections, connection: &Connection, hello: &Hello) -> Result<(), End> {
     if hello.target != shared.address {
         let reason = format!("this is {}, not {}", shared.address, hello.target);
         return Err(End::refused(Refusal::WrongReplica, reason));
-    }
-    if let Origin::Peer(from) = hello.origin {
-        if !shared.cluster.contains(from) || from == shared.address {
-            let reason = format!("{from} is not a peer of {}", shared.address);
-            return Err(End::refused(Refusal::UnknownPeer, reason));
-        }
-        if shared.isolated.get() {
-            return Err(End::refused(Refusal::Isolated, "this node is isolated"));
-        }
     }
     if shared.is_stopping() {
         return Err(End::refused(
@@ -321,7 +319,25 @@ fn check_hello(shared: &Connections, hello: &Hello) -> Result<(), End> {
             "this node is going down",
         ));
     }
-    Ok(())
+    match hello.origin {
+        Origin::Client { .. } if shared.admit_client(connection) => Ok(()),
+        Origin::Client { .. } => Err(End::refused(Refusal::ConnectionsMax, at_limit(shared))),
+        Origin::Peer(from) if !shared.cluster.contains(from) || from == shared.address => {
+            let reason = format!("{from} is not a peer of {}", shared.address);
+            Err(End::refused(Refusal::UnknownPeer, reason))
+        }
+        Origin::Peer(_) if shared.isolated.get() => {
+            Err(End::refused(Refusal::Isolated, "this node is isolated"))
+        }
+        Origin::Peer(_) => Ok(()),
+    }
+}
+
+fn at_limit(shared: &Connections) -> String {
+    format!(
+        "{} connections are taken",
+        shared.cluster.limits.connections_limit
+    )
 }
 
 fn misplaced(frame: &Frame) -> End {

@@ -16,6 +16,9 @@ use crate::refusals::Refusals;
 use crate::stream::Outgoing;
 use crate::wakeup::Wakeup;
 
+/// A peer dials again while its old connection is not known to be dead.
+const PLACES_PER_PEER: usize = 2;
+
 /// What all connections of a replica share.
 pub(crate) struct Connections {
     pub(crate) cluster: Rc<ClusterConfig>,
@@ -26,6 +29,7 @@ pub(crate) struct Connections {
     pub(crate) isolated: Rc<Cell<bool>>,
     /// Ordered, so that a shutdown is the same every time.
     live: RefCell<BTreeMap<ConnectionId, Rc<Connection>>>,
+    clients: Cell<usize>,
     last_id: Cell<u64>,
     stopping: Cell<bool>,
     ended: Wakeup,
@@ -60,16 +64,19 @@ impl Connections {
             refusals,
             isolated,
             live: RefCell::default(),
+            clients: Cell::new(0),
             last_id: Cell::new(0),
             stopping: Cell::new(false),
             ended: Wakeup::default(),
         }
     }
 
-    /// Registers a new connection; `None` at the limit.
+    /// Registers a new connection; `None` at the limit. Whether it is a client's shows later
+    /// ([`Self::admit_client`]); until then it may take a place that is kept for peers.
     pub(crate) fn admit(&self) -> Option<Rc<Connection>> {
         let mut live = self.live.borrow_mut();
-        if live.len() >= self.cluster.limits.connections_limit {
+        let for_peers = PLACES_PER_PEER * self.cluster.all_replicas().count();
+        if live.len() >= self.cluster.limits.connections_limit + for_peers {
             return None;
         }
         let id = ConnectionId(self.last_id.get() + 1);
@@ -86,9 +93,24 @@ impl Connections {
         Some(connection)
     }
 
-    /// The connection's tasks have ended.
-    pub(crate) fn forget(&self, id: ConnectionId) {
-        self.live.borrow_mut().remove(&id);
+    /// The handshake said that requests follow. Clients must not take the places of peers: a replica
+    /// that its group cannot reach serves nobody. False at the limit.
+    pub(crate) fn admit_client(&self, connection: &Connection) -> bool {
+        if self.clients.get() >= self.cluster.limits.connections_limit {
+            return false;
+        }
+        self.clients.set(self.clients.get() + 1);
+        connection.is_client.set(true);
+        true
+    }
+
+    /// The connection has ended.
+    pub(crate) fn forget(&self, connection: &Connection) {
+        let known = self.live.borrow_mut().remove(&connection.id);
+        assert!(known.is_some(), "forgotten twice");
+        if connection.is_client() {
+            self.clients.set(self.clients.get() - 1);
+        }
         self.ended.set();
     }
 
@@ -162,11 +184,7 @@ impl Connection {
         });
     }
 
-    /// The handshake said that requests follow.
-    pub(crate) fn mark_client(&self) {
-        self.is_client.set(true);
-    }
-
+    /// Whether requests come on it.
     pub(crate) fn is_client(&self) -> bool {
         self.is_client.get()
     }

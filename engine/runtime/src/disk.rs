@@ -1,7 +1,8 @@
 //! Direct IO on the segment files of one log.
 //!
 //! Opens, reads, writes and zero-fills; knows nothing of what the bytes mean. Writes are O_DSYNC: on
-//! zero-filled files one such write is faster than a write and an fdatasync (`perf/notes`).
+//! zero-filled files one such write is faster than a write and an fdatasync (4 KiB on ext4, virtio: 4.5
+//! to 5.0 against 3.9 to 4.4 thousand a second, and a quarter less CPU).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -121,4 +122,64 @@ pub(crate) async fn create_zeroed(path: &Path, bytes: u64) -> Result<(), Fatal> 
         .await
         .map_err(|error| Fatal::sync(path, error))?;
     file.close().await.map_err(|error| Fatal::sync(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use glommio::{LocalExecutorBuilder, Placement};
+
+    use super::*;
+
+    /// glommio 0.9 probes a device with a read of the first file that an executor opens on it. If
+    /// that file is empty the read "succeeds", the device is taken for pollable, and every write is
+    /// polled for at full CPU, or fails. A file with a block in it has to come first.
+    #[test]
+    fn writes_do_not_go_through_the_poll_ring_if_a_whole_block_is_opened_first() {
+        let beside = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let block = directory.path().join("block");
+        std::fs::write(&block, [b'\n'; 4096]).unwrap();
+        let segment = directory.path().join("segment");
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
+            .make()
+            .unwrap();
+        executor.run(async {
+            DmaFile::open(&block).await.unwrap().close().await.unwrap();
+            create_zeroed(&segment, (ZERO_BYTES + 8192) as u64)
+                .await
+                .unwrap();
+            let file = SegmentFile::open(&segment).await.unwrap();
+            let mut buffer = file.buffer(8192);
+            buffer.as_bytes_mut().fill(7);
+            file.write_at(buffer, 4096).await.unwrap();
+            let read = file.read_at(0, 16384).await.unwrap();
+            let expected = [[0; 4096], [7; 4096], [7; 4096], [0; 4096]].concat();
+            assert_eq!(&read[..], expected);
+            drop(read);
+            file.close().await;
+            let stats = glommio::executor().io_stats();
+            assert_eq!(stats.poll_ring.file_writes().0, 0);
+            assert_eq!(stats.poll_ring.file_reads().0, 0);
+            assert!(stats.main_ring.file_writes().0 >= 3, "the counters count");
+        });
+        let written = std::fs::metadata(&segment).unwrap().len();
+        assert_eq!(written, (ZERO_BYTES + 8192) as u64);
+    }
+
+    #[test]
+    fn reading_beyond_the_end_is_an_error() {
+        let beside = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let segment = directory.path().join("segment");
+        std::fs::write(&segment, [1; 4096]).unwrap();
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
+            .make()
+            .unwrap();
+        executor.run(async {
+            let file = SegmentFile::open(&segment).await.unwrap();
+            assert_eq!(file.read_at(0, 8192).await.unwrap_err().exit_code(), 12);
+            let absent = SegmentFile::open(&directory.path().join("absent")).await;
+            assert_eq!(absent.err().unwrap().exit_code(), 12);
+        });
+    }
 }

@@ -328,6 +328,9 @@ impl Shell {
             tracing::warn!(replica = %self.connections.address, "stopped without a clean end");
         }
         self.peers.close();
+        if let Some(counts) = self.connections.refusals.changes() {
+            tracing::warn!(replica = %self.connections.address, "refused so far: {counts}");
+        }
     }
 }
 

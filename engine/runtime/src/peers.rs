@@ -56,19 +56,22 @@ impl Peers {
         }
     }
 
-    /// Queues a message; dropped (and counted) if too much waits for that peer.
+    /// Queues a message; dropped (and counted) if there is no such peer or too much waits for it.
     pub(crate) fn send(&self, to: ReplicaAddress, message: &PeerMessage) {
         if self.isolated.get() {
             return;
         }
-        assert!(self.cluster.contains(to) && to != self.own, "no peer {to}");
-        let mut links = self.links.borrow_mut();
-        let link = links.entry(to).or_insert_with(|| self.link(to));
-        if link.waiting.len() >= PEER_BYTES_MAX {
+        // A leader's name may come from another replica's message: it is not to be trusted.
+        if !self.cluster.contains(to) || to == self.own {
+            self.refusals.count("peer_unknown");
+            return;
+        }
+        let waiting = self.waiting(to);
+        if waiting.len() >= PEER_BYTES_MAX {
             self.refusals.count("peer_queue_full");
             return;
         }
-        link.waiting.append(|buffer| {
+        waiting.append(|buffer| {
             if let Err(error) = encode_peer(self.cluster.cluster_id, message, buffer) {
                 tracing::error!(%to, "message not encoded: {error}");
             }
@@ -78,6 +81,18 @@ impl Peers {
     /// Ends all links.
     pub(crate) fn close(&self) {
         self.links.borrow_mut().clear();
+    }
+
+    /// What waits for a peer; makes the link at the first call. A new task is polled at once, so no
+    /// borrow is held while one is made.
+    fn waiting(&self, to: ReplicaAddress) -> Rc<Outgoing> {
+        if let Some(link) = self.links.borrow().get(&to) {
+            return Rc::clone(&link.waiting);
+        }
+        let link = self.link(to);
+        let waiting = Rc::clone(&link.waiting);
+        self.links.borrow_mut().insert(to, link);
+        waiting
     }
 
     fn link(&self, to: ReplicaAddress) -> Link {

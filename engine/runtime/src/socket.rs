@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use glommio::net::{TcpListener, UnixStream};
@@ -37,28 +37,24 @@ pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Fatal
 
 /// Hands a listener to the executor that this runs on.
 pub(crate) fn listener_on_executor(listener: std::net::TcpListener) -> TcpListener {
-    let descriptor = listener.into_raw_fd();
-    #[expect(
-        unsafe_code,
-        reason = "glommio takes a bound listener only as a raw descriptor"
-    )]
-    // SAFETY: `into_raw_fd` gave up the ownership of an open listening socket; the new value is its
-    // only owner.
-    unsafe {
-        TcpListener::from_raw_fd(descriptor)
-    }
+    adopt(listener.into())
 }
 
 /// Hands one end of a socket pair to the executor that this runs on.
 pub(crate) fn stream_on_executor(stream: std::os::unix::net::UnixStream) -> UnixStream {
-    let descriptor = stream.into_raw_fd();
+    adopt(stream.into())
+}
+
+/// `T` has to be a type of socket that `socket` is; both callers above say so by their types.
+fn adopt<T: FromRawFd>(socket: OwnedFd) -> T {
+    let descriptor = socket.into_raw_fd();
     #[expect(
         unsafe_code,
-        reason = "glommio takes a connected pair only as a raw descriptor"
+        reason = "glommio takes bound and connected sockets only as raw descriptors"
     )]
-    // SAFETY: `into_raw_fd` gave up the ownership of an open stream socket; the new value is its only
+    // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor; the new value is its only
     // owner.
     unsafe {
-        UnixStream::from_raw_fd(descriptor)
+        T::from_raw_fd(descriptor)
     }
 }

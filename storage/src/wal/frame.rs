@@ -36,7 +36,7 @@
 use thiserror::Error;
 
 use super::record::{Kind, Name, Record};
-use super::segment::SegmentNumber;
+use super::segment::{Chain, SegmentNumber};
 use crate::ALIGN_BYTES;
 use crate::bytes::{put, round_up, u8_at, u32_at, u64_at};
 use crate::superblock::Seal;
@@ -47,6 +47,10 @@ const HEADER_CRC_AT: usize = 88;
 const CRC_AT: usize = 92;
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 96;
+/// Bound of frame and flush numbers: no log gets here; keeps arithmetic on them from overflowing.
+pub(crate) const COUNT_MAX: u64 = 1 << 56;
+/// Bound of the frames of one flush: it lies in one segment of at most 2^30 bytes.
+const INDEX_MAX: u32 = 1 << 24;
 /// Copy and checksum go through the payload together in pieces that stay in the first-level cache.
 const PIECE_BYTES: usize = 8 << 10;
 
@@ -211,6 +215,17 @@ impl Header {
         self.number - u64::from(self.index)
     }
 
+    /// What the frame says of the chain before it; nothing of promise and watermark.
+    pub(crate) fn before(&self) -> Chain {
+        Chain {
+            number: self.number - 1,
+            crc: self.previous_crc,
+            last: self.previous,
+            promised: 0,
+            chosen_upto: 0,
+        }
+    }
+
     /// Bytes of the frame, padding included.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
@@ -221,11 +236,14 @@ impl Header {
     /// safe even if something else wrote them.
     fn check_fields(&self) -> Result<(), FrameError> {
         let impossible = |field, found| Err(FrameError::Field { field, found });
-        if self.number <= u64::from(self.index) {
+        if self.index >= INDEX_MAX {
+            return impossible("index", u64::from(self.index));
+        }
+        if self.number <= u64::from(self.index) || self.number >= COUNT_MAX {
             return impossible("number", self.number);
         }
-        if self.flush == 0 {
-            return impossible("flush", 0);
+        if !(1..COUNT_MAX).contains(&self.flush) {
+            return impossible("flush", self.flush);
         }
         if self.payload_bytes >= 1 << 30 {
             return impossible("payload length", u64::from(self.payload_bytes));
@@ -350,6 +368,22 @@ impl<'a> Frame<'a> {
             Kind::Chosen => Record::Chosen { upto: slot },
             Kind::Clean => Record::Clean,
         }
+    }
+}
+
+impl Seal {
+    /// Writes both checksums of a whole frame (header and payload, without padding): for tools and
+    /// tests that make frames which no log would write.
+    ///
+    /// # Panics
+    /// If `frame` is shorter than a header.
+    pub fn stamp(self, frame: &mut [u8]) {
+        let header_crc = checksum(self, &frame[..HEADER_CRC_AT]);
+        put(frame, HEADER_CRC_AT, &header_crc.to_le_bytes());
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(&frame[..CRC_AT]);
+        hasher.update(&frame[HEADER_BYTES..]);
+        put(frame, CRC_AT, &hasher.finalize().to_le_bytes());
     }
 }
 
@@ -485,7 +519,10 @@ mod tests {
             )
         };
         assert!(refused(|header| header.index = 9));
+        assert!(refused(|header| header.index = INDEX_MAX));
+        assert!(refused(|header| header.number = u64::MAX));
         assert!(refused(|header| header.flush = 0));
+        assert!(refused(|header| header.flush = u64::MAX));
         assert!(refused(|header| header.name.slot = 0));
     }
 }

@@ -15,7 +15,7 @@
 //!    every flush before `f` was durable.
 //! 2. **Fresh blocks only.** A flush starts on a block boundary behind everything written before.
 //!    Durable blocks are never rewritten; recovery rewrites blocks of a torn flush, which was never
-//!    acknowledged (see [`recovery`]).
+//!    acknowledged, and the end marker, which carries nothing (see [`recovery`]).
 //! 3. **One chain.** Frames are numbered 1, 2, 3 ... over all segments; each repeats checksum and
 //!    name of the one before. A hole that the chain closes is padding; a hole that it does not close
 //!    is loss, and the numbers say how much.
@@ -31,11 +31,13 @@
 //! What the log does not do: it does not write, read, wait, or retry. It does not judge ballots: it
 //! keeps the highest promise it was told, and the highest accepted ballot of each slot.
 
+mod files;
 mod flush;
 pub mod frame;
 mod index;
 mod record;
 pub mod recovery;
+mod scan;
 mod segment;
 mod table;
 
@@ -114,6 +116,15 @@ pub(crate) struct Written {
     pub(crate) number: SegmentNumber,
     /// Highest slot among its accepted records; `u64::MAX` if a record in it is lost without a name.
     pub(crate) slot_max: u64,
+}
+
+impl Written {
+    pub(crate) fn new(number: SegmentNumber) -> Self {
+        Self {
+            number,
+            slot_max: 0,
+        }
+    }
 }
 
 /// The log of one replica.
@@ -213,7 +224,10 @@ impl<P: AsRef<[u8]> + Clone> Wal<P> {
     pub fn append(&mut self, seq: u64, record: Record<P>) {
         assert!(self.seq_last.is_none_or(|last| last < seq), "seq {seq}");
         let payload_bytes = record.payload().len();
-        assert!(payload_bytes <= self.payload_bytes_max());
+        assert!(
+            payload_bytes <= self.payload_bytes_max(),
+            "payload of {payload_bytes} bytes"
+        );
         if let Record::Accepted { slot, ballot, .. } = record {
             assert!(slot > 0 && self.index.effect(slot, ballot) != Effect::Wild);
         }
@@ -283,10 +297,7 @@ impl<P: AsRef<[u8]> + Clone> Wal<P> {
         assert_eq!(chain.number, self.chain.number + flush.records.len() as u64);
         let upto = flush.upto();
         if let Some(header) = flush.header {
-            self.written.push_back(Written {
-                number: flush.segment,
-                slot_max: 0,
-            });
+            self.written.push_back(Written::new(flush.segment));
             self.free_below(header.oldest);
         }
         let segment = self.written.back_mut().expect("the flush's segment");

@@ -38,7 +38,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::frame::{Frame, FrameError, HEADER_BYTES, Header, MAGIC as FRAME_MAGIC};
+use super::frame::{COUNT_MAX, Frame, FrameError, HEADER_BYTES, Header, MAGIC as FRAME_MAGIC};
 use super::record::{Kind, Name};
 use crate::bytes::{put, round_up, u8_at, u16_at, u32_at, u64_at};
 use crate::superblock::{Identity, Seal};
@@ -56,6 +56,14 @@ pub struct SegmentNumber(pub u64);
 impl SegmentNumber {
     /// The segment that formatting creates.
     pub const FIRST: Self = Self(1);
+
+    /// No log gets here; keeps arithmetic on numbers from overflowing.
+    pub(crate) const MAX: Self = Self(1 << 48);
+
+    /// Whether a log can have this segment.
+    pub(crate) fn is_possible(self) -> bool {
+        (Self::FIRST..Self::MAX).contains(&self)
+    }
 
     /// The segment after this one.
     #[must_use]
@@ -78,7 +86,7 @@ impl SegmentNumber {
     pub fn from_file_name(name: &str) -> Option<Self> {
         let digits = name.strip_prefix("wal-")?;
         let number = Self(u64::from_str_radix(digits, 16).ok()?);
-        (number.0 > 0 && number.to_string() == name).then_some(number)
+        (number.is_possible() && number.to_string() == name).then_some(number)
     }
 }
 
@@ -132,6 +140,15 @@ pub enum SegmentHeaderError {
 }
 
 impl Chain {
+    /// Goes to another point of the chain; promise and watermark never go back.
+    pub(crate) fn move_to(&mut self, point: &Self) {
+        *self = Self {
+            promised: self.promised.max(point.promised),
+            chosen_upto: self.chosen_upto.max(point.chosen_upto),
+            ..*point
+        };
+    }
+
     /// This chain with one more frame.
     #[must_use]
     pub(crate) fn with(mut self, name: Name, crc: u32) -> Self {
@@ -244,8 +261,11 @@ impl SegmentHeader {
         if header.oldest.0 == 0 || header.oldest > header.segment {
             return impossible("oldest segment", header.oldest.0);
         }
-        if header.flush == 0 {
-            return impossible("flush", 0);
+        if !(1..COUNT_MAX).contains(&header.flush) {
+            return impossible("flush", header.flush);
+        }
+        if header.before.number >= COUNT_MAX {
+            return impossible("number", header.before.number);
         }
         Ok(header)
     }
@@ -301,11 +321,17 @@ impl<'a> Walk<'a> {
 
     /// The header at `offset`, if it belongs there.
     pub(crate) fn header(&self, offset: usize) -> Result<Header, FrameError> {
-        let place = u32::try_from(offset).map_err(|_| FrameError::Short {
-            bytes: 0,
-            needed: HEADER_BYTES,
-        })?;
-        Header::parse_at(self.tail(offset), self.segment, place, self.seal)
+        let bytes = self.tail(offset);
+        let short = |needed| FrameError::Short {
+            bytes: bytes.len(),
+            needed,
+        };
+        let place = u32::try_from(offset).map_err(|_| short(HEADER_BYTES))?;
+        let header = Header::parse_at(bytes, self.segment, place, self.seal)?;
+        match header.frame_bytes() <= bytes.len() {
+            true => Ok(header),
+            false => Err(short(header.frame_bytes())),
+        }
     }
 
     /// The payload behind a header that was found at its own offset.
@@ -389,6 +415,7 @@ mod tests {
             "wal-1a",
             "wal-000000000000001A",
             "wal-0000000000000000",
+            "wal-ffffffffffffffff",
             "wal-000000000000001a.tmp",
             "wal-+00000000000001a",
             "superblock",

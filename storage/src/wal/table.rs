@@ -5,6 +5,7 @@
 //! | `NextRecord` | a frame that continues the chain | - | taken |
 //! | `DuplicateSlot` | the same, for a slot that has a record of an equal or lower ballot | - | taken, replaces it |
 //! | `LowerDuplicate` | the same, the slot's record has a higher ballot | - | taken, the higher one stays |
+//! | `NextSegment` | the next segment's header continues the chain | - | its frames come next |
 //! | `PromiseBelowBallot` | the same, but its promise in force is below its ballot or the promise before | - | damage, unnamed |
 //! | `WildSlot` | the same, its slot is too far from all others | - | damage, named |
 //! | `ChainBroken` | the next frame by number, but not the one that followed | - | damage, unnamed |
@@ -13,14 +14,18 @@
 //! | `CorruptPayload` | the next frame's header without its payload | a later flush | damage, named |
 //! | `CorruptMiddle` | no frame of the chain | a later flush | damage, named if one record is lost |
 //! | `TornTail` | anything that is not a whole frame | at most the same flush | cut |
-//! | `CleanStop` | nothing, and the last record is the end marker | nothing | end |
+//! | `CleanStop` | no frame, and the last record is the end marker | nothing | end |
 //! | `CleanEnd` | nothing | nothing | end |
 //! | `StaleBlock` | a frame from before the segment was recycled | nothing | end |
 //!
-//! "A later flush": some frame's flush began behind the record that is missing here. Flushes are
+//! "A later flush": the flush of some frame or segment header began behind the record that is missing here. Flushes are
 //! written one at a time, so the missing record was durable and may have been acknowledged. "At most
 //! the same flush": the newest flush found began at or before the place looked at; it was not durable
 //! as a whole, nobody was told of it.
+//!
+//! Bytes behind the last flush that are neither zeros nor provably stale count as a tear: in a
+//! recycled segment the middle of an old frame looks like it. Behind the end marker they mean nothing:
+//! it is erased, durably, before anything is written behind it.
 
 /// A row of the recovery table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub enum Row {
     NextRecord,
     DuplicateSlot,
     LowerDuplicate,
+    NextSegment,
     PromiseBelowBallot,
     WildSlot,
     ChainBroken,
@@ -46,6 +52,8 @@ pub enum Row {
 pub(crate) enum Here {
     /// The next frame, whole.
     Continues(Content),
+    /// No frame, but the next segment's header continues.
+    NextSegment,
     /// The frame with the next number, but chain, name or place do not fit.
     ChainBroken,
     /// The first frame of the next segment continues, its segment's header is bad.
@@ -72,14 +80,14 @@ pub(crate) enum Content {
     Wild,
 }
 
-/// What the newest frame found beyond proves about the record that should be here.
+/// What the newest flush found beyond proves about the record that should be here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
-    /// There is none.
+    /// There is nothing.
     Nothing,
-    /// Its flush covers the record: it need not have been durable.
+    /// It covers the record, which need not have been durable, and no damage depends on it.
     SameFlush,
-    /// Its flush began later: the record was durable.
+    /// It began later: the record was durable.
     LaterFlush,
 }
 
@@ -94,7 +102,7 @@ pub(crate) struct Observation {
 
 type Matches = fn(&Observation) -> bool;
 
-const TABLE: [(Row, Matches); 14] = [
+const TABLE: [(Row, Matches); 15] = [
     (Row::NextRecord, |seen| {
         seen.here == Here::Continues(Content::New)
     }),
@@ -104,6 +112,7 @@ const TABLE: [(Row, Matches); 14] = [
     (Row::LowerDuplicate, |seen| {
         seen.here == Here::Continues(Content::Ignored)
     }),
+    (Row::NextSegment, |seen| seen.here == Here::NextSegment),
     (Row::PromiseBelowBallot, |seen| {
         seen.here == Here::Continues(Content::PromiseLow)
     }),
@@ -125,10 +134,10 @@ const TABLE: [(Row, Matches); 14] = [
             && seen.beyond == Beyond::LaterFlush
     }),
     (Row::TornTail, |seen| match seen.beyond {
-        Beyond::Nothing => matches!(
-            seen.here,
-            Here::HeaderBad | Here::PayloadBad | Here::Garbage
-        ),
+        Beyond::Nothing => {
+            matches!(seen.here, Here::HeaderBad | Here::PayloadBad)
+                || (seen.here == Here::Garbage && !seen.stopped)
+        }
         Beyond::SameFlush => matches!(
             seen.here,
             Here::HeaderBad | Here::PayloadBad | Here::Stale | Here::Zero | Here::Garbage
@@ -138,7 +147,7 @@ const TABLE: [(Row, Matches); 14] = [
     (Row::CleanStop, |seen| {
         seen.stopped
             && seen.beyond == Beyond::Nothing
-            && matches!(seen.here, Here::Zero | Here::Stale)
+            && matches!(seen.here, Here::Zero | Here::Stale | Here::Garbage)
     }),
     (Row::CleanEnd, |seen| {
         !seen.stopped && seen.beyond == Beyond::Nothing && seen.here == Here::Zero
@@ -173,6 +182,7 @@ mod tests {
             Content::Wild,
         ];
         let here = content.map(Here::Continues).into_iter().chain([
+            Here::NextSegment,
             Here::ChainBroken,
             Here::HeaderBad,
             Here::PayloadBad,

@@ -145,6 +145,11 @@ impl Cluster {
         run(&binaries().quorate, self.with_file(&args))
     }
 
+    /// Runs `quorate ...` without the topology file.
+    pub fn quorate_plain<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
+        run(&binaries().quorate, args)
+    }
+
     /// Runs `quorate-bench ... -f cluster.toml`.
     pub fn bench<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
         let args: Vec<&str> = args.into_iter().collect();

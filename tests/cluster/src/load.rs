@@ -116,7 +116,7 @@ impl LoadReport {
     /// If one is missing or there twice, or if there was nothing to look up.
     pub fn assert_nothing_lost(&self, cluster: &Cluster) {
         let acked = self.acked.to_string_lossy();
-        let done = cluster.bench(["audit", "--acked", &acked]);
+        let done = cluster.bench(["audit", "--json", "--acked", &acked]);
         assert_eq!(done.code, Some(0), "audit: {done:?}");
         let audit = done.json();
         assert!(

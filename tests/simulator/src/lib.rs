@@ -6,13 +6,24 @@
 //! end. A seed replays to the byte.
 
 pub mod checkers;
+pub mod client;
 pub mod clock;
+pub mod codec;
 pub mod counters;
 pub mod disk;
+pub mod faults;
 pub mod history;
+pub mod job;
 pub mod network;
+pub mod node;
+pub mod outcome;
 pub mod parameters;
+pub mod phases;
 pub mod process;
 pub mod queue;
 pub mod random;
+pub mod rare;
+pub mod runner;
 pub mod trace;
+pub mod workload;
+pub mod world;

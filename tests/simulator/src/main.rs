@@ -1,2 +1,215 @@
-//! The `sim` binary.
-fn main() {}
+//! The `sim` binary: runs seeds and reports what broke.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use quorate_simulator::counters::Counters;
+use quorate_simulator::outcome::Outcome;
+use quorate_simulator::parameters::Parameters;
+use quorate_simulator::runner::{SeedResult, Summary, run_seed, run_seeds};
+use quorate_simulator::trace::Trace;
+
+/// A check failed.
+const VIOLATED: u8 = 4;
+/// Bad usage or input.
+const USAGE: u8 = 2;
+
+/// Simulates whole clusters from a seed: faulty network, disks and clocks, the engine's own core and
+/// storage, and checkers that trust neither.
+#[derive(Debug, Parser)]
+#[command(name = "sim", version)]
+struct Arguments {
+    /// Run one seed and print its parameters.
+    #[arg(long, conflicts_with_all = ["seeds", "meta", "jobs"])]
+    seed: Option<u64>,
+    /// With --seed: write every event to this file.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    trace: Option<PathBuf>,
+    /// Run the seeds A..B, B excluded.
+    #[arg(long, value_name = "A..B", value_parser = parse_range, required_unless_present = "seed")]
+    seeds: Option<Range<u64>>,
+    /// Threads.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+    /// Run every seed twice and compare the trace hashes.
+    #[arg(long)]
+    meta: bool,
+}
+
+fn parse_range(text: &str) -> Result<Range<u64>, String> {
+    let (first, end) = text
+        .split_once("..")
+        .ok_or_else(|| format!("\"{text}\" is not of the form A..B"))?;
+    let number = |part: &str| {
+        part.parse::<u64>()
+            .map_err(|error| format!("\"{part}\" in \"{text}\": {error}"))
+    };
+    let range = number(first)?..number(end)?;
+    if range.is_empty() {
+        return Err(format!("\"{text}\" holds no seed"));
+    }
+    Ok(range)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.seed, &arguments.seeds) {
+        (Some(seed), _) => one(seed, arguments.trace.as_ref(), arguments.json),
+        (None, Some(seeds)) if arguments.meta => meta(seeds.clone(), arguments.json),
+        (None, Some(seeds)) => many(seeds.clone(), arguments.jobs, arguments.json),
+        (None, None) => unreachable!("clap requires one of them"),
+    }
+}
+
+fn one(seed: u64, trace: Option<&PathBuf>, json: bool) -> ExitCode {
+    let trace = match trace.map(File::create).transpose() {
+        Ok(file) => file.map_or_else(Trace::default, |file| {
+            Trace::to_writer(Box::new(BufWriter::new(file)))
+        }),
+        Err(error) => {
+            eprintln!("cannot create the trace file: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    exit_on_panic(seed);
+    if !json {
+        print_parameters(seed);
+    }
+    let outcome = run_seed(seed, trace);
+    let mut summary = Summary::default();
+    let result = SeedResult::Finished(Box::new(outcome.clone()));
+    summary.add(&result);
+    if json {
+        println!("{}", summary.to_json());
+    } else {
+        print_outcome(&outcome);
+    }
+    verdict(&result)
+}
+
+/// Ends the process with the exit code of a violation, after the usual message.
+fn exit_on_panic(seed: u64) {
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        earlier(panic);
+        print_replay(seed);
+        std::process::exit(i32::from(VIOLATED));
+    }));
+}
+
+fn many(seeds: Range<u64>, jobs: usize, json: bool) -> ExitCode {
+    let started = Instant::now();
+    let mut summary = Summary::default();
+    run_seeds(seeds, jobs, |result| {
+        summary.add(&result);
+        verdict(&result);
+    });
+    if json {
+        println!("{}", summary.to_json());
+    } else {
+        print_summary(&summary, started.elapsed().as_secs_f64());
+    }
+    exit_code(summary.failed.is_empty())
+}
+
+fn meta(seeds: Range<u64>, json: bool) -> ExitCode {
+    let mut failed = Vec::new();
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        exit_on_panic(seed);
+        let hashes = [(); 2].map(|()| run_seed(seed, Trace::default()).trace_hash);
+        if hashes[0] != hashes[1] {
+            eprintln!(
+                "seed {seed}: trace hashes {:016x} and {:016x}",
+                hashes[0], hashes[1]
+            );
+            failed.push(seed);
+        }
+    }
+    if json {
+        println!("{}", serde_json::json!({"seeds": count, "failed": failed}));
+    } else {
+        println!("{count} seeds run twice, {} differ", failed.len());
+    }
+    exit_code(failed.is_empty())
+}
+
+fn print_parameters(seed: u64) {
+    let parameters = Parameters::draw(seed).to_json();
+    let text = serde_json::to_string_pretty(&parameters).expect("plain values");
+    println!("{text}");
+    println!("replay: sim --seed {seed}");
+}
+
+fn print_outcome(outcome: &Outcome) {
+    println!(
+        "simulated {:.3} s in {} events: {} transfers sent, {} committed, {} reads",
+        seconds(outcome.simulated_ns),
+        outcome.events,
+        outcome.sent,
+        outcome.committed,
+        outcome.reads
+    );
+    print_counters("faults", &outcome.faults);
+    print_counters("rare events", &outcome.rare_events);
+    println!("trace hash {:016x}", outcome.trace_hash);
+}
+
+fn print_summary(summary: &Summary, elapsed_seconds: f64) {
+    println!(
+        "{} seeds in {elapsed_seconds:.1} s, simulated {:.1} s: {} transfers sent, {} committed, {} \
+         reads, {} events",
+        summary.seeds,
+        seconds(summary.simulated_ns),
+        summary.sent,
+        summary.committed,
+        summary.reads,
+        summary.events
+    );
+    print_counters("faults", &summary.faults);
+    print_counters("rare events", &summary.rare_events);
+    println!("failed: {:?}", summary.failed);
+}
+
+fn print_counters(title: &str, counters: &Counters) {
+    println!("{title}:");
+    for (name, count) in counters.iter() {
+        println!("  {count:>9} {name}");
+    }
+}
+
+/// Prints what a seed broke, and how to see it again.
+fn verdict(result: &SeedResult) -> ExitCode {
+    let problems = result.problems();
+    for problem in &problems {
+        eprintln!("seed {}: {problem}", result.seed());
+    }
+    if !problems.is_empty() {
+        print_replay(result.seed());
+    }
+    exit_code(problems.is_empty())
+}
+
+fn print_replay(seed: u64) {
+    eprintln!("replay: sim --seed {seed} --trace trace.txt");
+}
+
+fn exit_code(passed: bool) -> ExitCode {
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(VIOLATED)
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    std::time::Duration::from_nanos(ns).as_secs_f64()
+}

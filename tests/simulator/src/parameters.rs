@@ -121,7 +121,7 @@ impl Parameters {
         let shards = stream.pick(&[1, 2, 2, 3, 3, 3, 3, 4]);
         let replicas = stream.pick(&[1, 3, 3, 3, 3, 3, 3, 5]);
         let clients = 2 + stream.index(7);
-        let duration_ns = stream.between(5, 20) * SECOND;
+        let duration_ns = stream.between(8, 30) * SECOND;
         let workload = draw_workload(stream, clients, duration_ns, shards);
         let placement = if stream.chance(500_000) {
             Placement::Hash
@@ -140,7 +140,7 @@ impl Parameters {
             ids: stream.pick(&[IdRule::Ulid, IdRule::Any]),
             timing: TIMING,
             network: draw_network(stream),
-            disk: draw_disk(stream),
+            disk: draw_disk(stream, &workload, clients),
             intervals: draw_intervals(stream, duration_ns),
             durations: Durations {
                 down_ns: stream.pick(&[100 * MS, SECOND, 3 * SECOND]),
@@ -151,7 +151,7 @@ impl Parameters {
             clock_drift_ppm: stream.pick(&[0, 100, 5_000, 20_000]),
             clock_offset_ns: stream.pick(&[0, MS, 100 * MS, 4 * SECOND]),
             duration_ns,
-            digest_every: stream.pick(&[1, 8, 32]),
+            digest_every: stream.pick(&[4, 16, 64]),
             workload,
         }
     }
@@ -211,10 +211,15 @@ fn draw_network(stream: &mut Stream) -> NetworkSettings {
     }
 }
 
-fn draw_disk(stream: &mut Stream) -> DiskSettings {
+fn draw_disk(stream: &mut Stream, workload: &WorkloadSettings, clients: usize) -> DiskSettings {
+    // A segment holds the largest entry: everything that all clients can have open at once, as
+    // transfers, prepared rows and resolved rows, or the bound of an entry with its headers.
+    let open = u64::try_from(clients * workload.open_max).expect("dozens");
+    let largest = (open + 2) * workload.batch_max * 1_024 + (32 << 10);
+    let least = largest.next_power_of_two().clamp(64 << 10, 2 << 20);
     DiskSettings {
         sector_bytes: stream.pick(&[512, 4096]),
-        segment_bytes: stream.pick(&[64, 128, 1024]) << 10,
+        segment_bytes: (least * stream.pick(&[1, 1, 4])).min(2 << 20),
         flush_min_ns: stream.pick(&[20_000, 200_000, MS]),
         flush_mean_ns: stream.pick(&[20_000, 200_000, 2 * MS]),
         stall_ppm: stream.pick(&[0, 0, 1_000, 10_000]),
@@ -245,7 +250,7 @@ fn draw_workload(
     duration_ns: u64,
     shards: u32,
 ) -> WorkloadSettings {
-    let transfers = stream.between(1_000, 3_000);
+    let transfers = stream.between(1_500, 4_000);
     let batch_max: u64 = stream.pick(&[1, 4, 16, 64]);
     let operations = transfers / batch_max.div_ceil(2) + 1;
     let clients = u64::try_from(clients).expect("a few");
@@ -263,7 +268,8 @@ fn draw_workload(
         transfers,
         batch_max,
         open_max: stream.pick(&[1, 4]),
-        think_ns: duration_ns * clients * 2 / (operations * 3),
+        // Half of the time would do: crashes and retries take the rest.
+        think_ns: duration_ns * clients / (operations * 2),
         read_ppm: stream.pick(&[0, 100_000, 400_000]),
         cross_ppm: stream.pick(&[0, 200_000, 600_000, 1_000_000]),
         reuse_ppm: stream.pick(&[0, 20_000, 150_000]),

@@ -46,6 +46,8 @@ pub enum Effect {
     OperationStarted,
     /// A read of the log has started; step with its answer later.
     ReadStarted { answer: Input },
+    /// The replica serves as leader from now on.
+    Leads { ballot: Ballot, in_doubt: u64 },
     /// An entry took effect here.
     Applied { slot: Slot, entry: Entry },
     /// The core stopped itself.
@@ -63,6 +65,9 @@ struct Running {
     /// The newest accepted entry of each slot that this life has accepted or found on disk.
     log: BTreeMap<Slot, LoggedEntry>,
     applied_upto: Slot,
+    /// It has advanced since it was last asked for.
+    advanced: bool,
+    leading: Option<Ballot>,
 }
 
 /// What a start found on disk.
@@ -150,6 +155,13 @@ impl Process {
         self.running.as_ref().map(|r| r.replica.digest())
     }
 
+    /// The applied slot, if it has just become a multiple of `every`.
+    pub fn take_digest_slot(&mut self, every: u64) -> Option<Slot> {
+        let running = self.running.as_mut()?;
+        let advanced = std::mem::take(&mut running.advanced);
+        (advanced && running.applied_upto.0.is_multiple_of(every)).then_some(running.applied_upto)
+    }
+
     /// When it wants its next tick, on its monotonic clock; `None` if it does not run.
     #[must_use]
     pub fn deadline_ns(&self) -> Option<u64> {
@@ -198,6 +210,8 @@ impl Process {
             operation: None,
             log,
             applied_upto: Slot::ZERO,
+            advanced: false,
+            leading: None,
         });
         Ok(started)
     }
@@ -211,7 +225,7 @@ impl Process {
         let running = self.running.as_mut().expect("only running processes step");
         running.replica.step(now, input);
         running.drain(&mut self.disk, &mut effects);
-        running.watch_applied(&mut effects);
+        running.watch(&mut effects);
         running.write(&mut self.disk, &mut effects);
         effects
     }
@@ -406,12 +420,21 @@ impl Running {
         entries
     }
 
-    /// Tells the observers what was applied in this step, from the log's point of view.
-    fn watch_applied(&mut self, effects: &mut Vec<Effect>) {
-        let applied_upto = self.replica.status().applied_upto;
-        while self.applied_upto < applied_upto {
+    /// Tells the observers what was applied in this step, from the log's point of view, and who leads.
+    fn watch(&mut self, effects: &mut Vec<Effect>) {
+        let status = self.replica.status();
+        let leading = status.serving.then_some(status.ballot);
+        if let Some(ballot) = leading
+            && self.leading != leading
+        {
+            let in_doubt = status.in_doubt;
+            effects.push(Effect::Leads { ballot, in_doubt });
+        }
+        self.leading = leading;
+        while self.applied_upto < status.applied_upto {
             let slot = self.applied_upto.next();
             self.applied_upto = slot;
+            self.advanced = true;
             effects.push(match self.log.get(&slot) {
                 Some(logged) => Effect::Applied {
                     slot,

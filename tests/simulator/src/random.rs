@@ -55,7 +55,7 @@ impl Stream {
     }
 
     /// 128 fair bits.
-    pub fn next_u128(&mut self) -> u128 {
+    pub fn bits_128(&mut self) -> u128 {
         u128::from(self.bits()) << 64 | u128::from(self.bits())
     }
 

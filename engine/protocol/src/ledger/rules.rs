@@ -173,6 +173,10 @@ impl Side {
 #[must_use]
 pub fn compare_transfer(recorded: &Transfer, code: ResultCode, again: &Transfer) -> ResultCode {
     use ResultCode as Code;
+    // A refusal is final for its id, whatever is asked for under it later.
+    if code != Code::Ok {
+        return Code::IdAlreadyFailed;
+    }
     let (r, a) = (recorded, again);
     let guards = [
         (r.flags != a.flags, Code::ExistsWithDifferentFlags),
@@ -192,11 +196,7 @@ pub fn compare_transfer(recorded: &Transfer, code: ResultCode, again: &Transfer)
         (r.ledger != a.ledger, Code::ExistsWithDifferentLedger),
         (r.code != a.code, Code::ExistsWithDifferentCode),
     ];
-    match first_failing(&guards) {
-        Err(different) => different,
-        Ok(()) if code == Code::Ok => Code::Exists,
-        Ok(()) => Code::IdAlreadyFailed,
-    }
+    first_failing(&guards).err().unwrap_or(Code::Exists)
 }
 
 /// What the creation of an account that exists is answered.

@@ -190,6 +190,7 @@ fn a_refusal_is_final_for_its_id() {
     assert_eq!(world.transfer(1, 1, 2, 101), ResultCode::ExceedsCredits);
     assert_eq!(world.transfer(2, 9, 1, 1000), ResultCode::Ok);
     assert_eq!(world.transfer(1, 1, 2, 101), ResultCode::IdAlreadyFailed);
+    assert_eq!(world.transfer(1, 1, 2, 100), ResultCode::IdAlreadyFailed);
     assert_eq!(world.transfer(3, 7, 2, 1), ResultCode::DebitAccountNotFound);
     assert_eq!(
         world.transfer(4, 1, 7, 1),

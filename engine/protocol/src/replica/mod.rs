@@ -32,7 +32,7 @@ use alloc::vec::Vec;
 use crate::client::{Reply, ReplyBody, Role, Status};
 use crate::config::{Recovered, ReplicaConfig};
 use crate::entry::Entry;
-use crate::ids::{AccountId, Ballot, ConnectionId, ReplicaAddress, RequestId, Slot};
+use crate::ids::{AccountId, Ballot, ConnectionId, ReplicaAddress, ReplicaId, RequestId, Slot};
 use crate::input::Input;
 use crate::ledger::ResultCode;
 use crate::ledger::apply::Applied;
@@ -98,8 +98,11 @@ impl Replica {
         for logged in &recovered.tail {
             clock.observe(logged.entry.timestamp());
         }
+        // The usual spread of leaders; a wrong guess costs one redirect.
+        let first_guess = |shard: u32| (shard - 1) % u32::from(config.replicas) + 1;
         let routes = (1..=config.shards)
-            .map(|_| Route::new(config.preferred_leader))
+            .map(|shard| ReplicaId(u8::try_from(first_guess(shard)).expect("at most replicas")))
+            .map(Route::new)
             .collect();
         Self {
             consensus: Consensus::new(&config, recovered, now),

@@ -73,7 +73,7 @@ impl Replica {
 
     /// `from` does not lead: follow its hint, or go round.
     pub(crate) fn on_not_leading(&mut self, from: ReplicaAddress, leader: Option<ReplicaId>) {
-        let replicas = self.config.replicas;
+        let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);
         if let Some(route) = self.route(from.shard) {
             if route.leader != from.replica {
                 return;
@@ -81,7 +81,15 @@ impl Replica {
             let hint = leader.filter(|hint| (1..=replicas).contains(&hint.0));
             route.leader = hint.unwrap_or(next_replica(route.leader, replicas));
             route.changed = true;
+            // The shard has spoken: its hint gets a full interval before anyone suspects it.
+            route.heard_ns = now_ns;
         }
+    }
+
+    /// Whether the belief about a shard's leader changed since timers were last looked after.
+    pub(crate) fn route_changed(&self, shard: ShardId) -> bool {
+        let index = usize::try_from(shard.0).unwrap_or(0).wrapping_sub(1);
+        self.routes.get(index).is_some_and(|route| route.changed)
     }
 
     /// Goes round at a shard that has not been heard for `silence_ns`.

@@ -172,6 +172,10 @@ impl Replica {
 
     fn drive_migration(&mut self, id: MoveId) {
         let now_ns = self.now.mono_ns;
+        let Some(target) = self.migrations.running.get(&id).map(|m| m.target) else {
+            return;
+        };
+        let changed = self.route_changed(target);
         let Some(migration) = self.migrations.running.get_mut(&id) else {
             return;
         };
@@ -185,9 +189,9 @@ impl Replica {
                 }
             }
             Stage::Preparing { words, sent_ns, .. } => {
-                if *sent_ns + PREPARE_RESEND_NS <= now_ns {
+                if changed || *sent_ns + PREPARE_RESEND_NS <= now_ns {
                     *sent_ns = now_ns;
-                    let (words, target) = (words.clone(), migration.target);
+                    let words = words.clone();
                     if self.migration_age(id) >= FREEZE_NS_MAX + VOTE_NS_MAX {
                         return self.abort_migration(id);
                     }

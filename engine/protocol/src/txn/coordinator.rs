@@ -501,15 +501,11 @@ impl Replica {
 
     fn is_due(&self, running: &Running) -> bool {
         let now_ns = self.now.mono_ns;
-        let changed = |shard: ShardId| {
-            let index = usize::try_from(shard.0).unwrap_or(0).wrapping_sub(1);
-            self.routes.get(index).is_some_and(|route| route.changed)
-        };
         match running.phase {
             Phase::Preparing { sent_ns } => {
                 running.deadline_ns <= now_ns
                     || sent_ns + PREPARE_RESEND_NS <= now_ns
-                    || changed(running.target)
+                    || self.route_changed(running.target)
             }
             Phase::Backoff { until_ns } => running.deadline_ns <= now_ns || until_ns <= now_ns,
             Phase::Committing | Phase::Evaluating => false,

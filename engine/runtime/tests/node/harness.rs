@@ -52,7 +52,7 @@ pub fn config(directory: &Path, shards: u32, replicas: u8, nodes: u32) -> Cluste
 pub fn changed(config: &ClusterConfig, from: &str, to: &str) -> ClusterConfig {
     let text = config.to_toml();
     assert!(text.contains(from), "{from} is not in {text}");
-    ClusterConfig::parse(&text.replace(from, to), "test").unwrap()
+    ClusterConfig::parse(&text.replacen(from, to, 1), "test").unwrap()
 }
 
 /// A base port whose neighbourhood is free now. Tests of this process never get the same one.

@@ -170,12 +170,33 @@ fn silence_is_ended_by_its_deadline() {
 }
 
 #[test]
+fn a_peer_finds_a_place_when_clients_have_taken_all() {
+    let directory = scratch();
+    let config = config(directory.path(), 1, 3, 3);
+    let config = changed(
+        &config,
+        "\n[[node]]",
+        "\n[limits]\nconnections = 8\n[[node]]",
+    );
+    let node = start(&config, 1);
+    let clients: Vec<Client> = (0..8)
+        .map(|_| Client::connect(&config, replica(1, 1)))
+        .collect();
+    let mut peer = Client::dial(config.address_of(replica(1, 1)));
+    peer.send_hello(Origin::Peer(replica(1, 2)), replica(1, 1));
+    assert!(matches!(peer.receive(), Ok(Frame::HelloAck(_))));
+    drop(clients);
+    node.stop();
+}
+
+#[test]
 fn connections_beyond_the_limit_are_refused_and_places_come_back() {
     let target = Target::new();
     let mut taken: Vec<Client> = (1..8)
         .map(|_| Client::connect(&target.config, replica(1, 1)))
         .collect();
     let mut beyond = target.dial();
+    beyond.send_hello(Origin::Client { id: 2 }, replica(1, 1));
     assert_eq!(refusal(&mut beyond).0, Refusal::ConnectionsMax);
     taken.pop();
     let started = Instant::now();

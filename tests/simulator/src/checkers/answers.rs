@@ -138,10 +138,11 @@ fn check_used(
     sent: &Transfer,
     recorded: &RecordedTransfer,
 ) -> Result<(), String> {
-    let took_effect = recorded.code == ResultCode::Ok as u16;
+    // Differences are named before a refusal is: "exists" then means that the id is recorded, not that
+    // money moved. The order is the one of `ResultCode::ALL`.
     let kept = &recorded.transfer;
     let holds = match code {
-        ResultCode::IdAlreadyFailed => !took_effect,
+        ResultCode::IdAlreadyFailed => recorded.code != ResultCode::Ok as u16,
         ResultCode::ExistsWithDifferentFlags => kept.flags != sent.flags,
         ResultCode::ExistsWithDifferentDebitAccountId => {
             kept.debit_account_id != sent.debit_account_id
@@ -155,8 +156,7 @@ fn check_used(
         ResultCode::ExistsWithDifferentCode => kept.code != sent.code,
         _ => true,
     };
-    let right_kind = took_effect || code == ResultCode::IdAlreadyFailed;
-    if holds && right_kind {
+    if holds {
         Ok(())
     } else {
         Err(format!("recorded is {recorded:?}"))

@@ -1,0 +1,186 @@
+//! The generator's thread: one glommio executor, pinned, with all clients of a run on it.
+//!
+//! One thread saturates the clusters that fit beside it on a small machine; reports say how much of
+//! its core it used, so that a run limited by the generator is seen as one.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use glommio::{LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_getaffinity};
+
+use quorate_config::ClusterConfig;
+use quorate_protocol::limits::BYTES_PER_CONNECTION_MAX;
+
+use crate::acked::AckedFile;
+use crate::drive::{Measured, Options, Phase, drive};
+use crate::failure::Failure;
+use crate::host;
+use crate::link::AsyncLink;
+use crate::recorder::SecondRow;
+use crate::report::progress_line;
+use crate::select::{Part, Selection};
+
+/// Clients that share one connection to each shard: their requests then share system calls, too.
+const CLIENTS_PER_CONNECTION: usize = 16;
+/// Connections to each shard.
+const CONNECTIONS_MAX: usize = 32;
+/// Bytes of a transfer on its way.
+const TRANSFER_BYTES: usize = 128;
+/// With glommio's default of 100 ms a busy executor is that late with every timer.
+const PREEMPT: Duration = Duration::from_millis(1);
+const IO_MEMORY: usize = 64 << 10;
+const RING_DEPTH: usize = 128;
+/// Above this share of its core the generator may be what is measured.
+const BUSY: f64 = 0.8;
+
+/// One load to generate.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub config: ClusterConfig,
+    pub selection: Selection,
+    /// Name of the load in its progress lines.
+    pub name: &'static str,
+    pub part: Part,
+    /// Number among the loads of one command; each has other payments.
+    pub round: u32,
+    pub options: Options,
+    pub cpu: usize,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Job {
+    /// Runs to the end on a thread of its own, and returns the file of acknowledged ids.
+    ///
+    /// # Errors
+    /// The executor cannot start.
+    pub fn run(self, acked: Option<AckedFile>) -> anyhow::Result<(Measured, Option<AckedFile>)> {
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(self.cpu))
+            .name("generator")
+            .preempt_timer(PREEMPT)
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH);
+        let handle = executor
+            .spawn(move || self.run_here(acked))
+            .map_err(|error| anyhow::anyhow!("{error}"))
+            .context("starting the generator")?;
+        let result = handle.join().map_err(|error| anyhow::anyhow!("{error}"));
+        result.context("running the generator")
+    }
+
+    async fn run_here(self, acked: Option<AckedFile>) -> (Measured, Option<AckedFile>) {
+        let links: Vec<Rc<AsyncLink>> = (0..connections(&self.options))
+            .map(|_| Rc::new(AsyncLink::new(&self.config)))
+            .collect();
+        let clients = self.options.clients;
+        let feed = self.selection.feed(clients, self.part, self.round);
+        let progress = |phase: Phase, row: &SecondRow| {
+            let name = match phase {
+                Phase::Warmup => "warm-up",
+                Phase::Measured => self.name,
+            };
+            eprintln!("{}", progress_line(name, row));
+        };
+        let result = drive(&links, feed, self.options, acked, self.stop, progress).await;
+        for link in links {
+            if let Some(link) = Rc::into_inner(link) {
+                link.close().await;
+            }
+        }
+        result
+    }
+}
+
+/// Connections to each shard, so that their bounds on bytes in flight are never what limits.
+fn connections(options: &Options) -> usize {
+    let bytes = options.clients * options.batch * TRANSFER_BYTES;
+    let for_clients = options.clients.div_ceil(CLIENTS_PER_CONNECTION);
+    let for_bytes = bytes.div_ceil(BYTES_PER_CONNECTION_MAX / 2);
+    for_clients
+        .max(for_bytes)
+        .clamp(1, CONNECTIONS_MAX.min(options.clients))
+}
+
+/// The CPU to run on: the one asked for, or the last that this process may use.
+///
+/// # Errors
+/// This process may not use that CPU.
+pub fn choose_cpu(asked: Option<usize>) -> Result<usize, Failure> {
+    let allowed = sched_getaffinity(None)
+        .map_err(|error| anyhow::anyhow!("reading the CPU affinity: {error}"))?;
+    let usable = |&cpu: &usize| allowed.is_set(cpu);
+    match asked {
+        Some(cpu) if cpu < CpuSet::MAX_CPU && usable(&cpu) => Ok(cpu),
+        Some(cpu) => Err(Failure::Usage(format!(
+            "--cpu: CPU {cpu} is not one that this process may use"
+        ))),
+        None => (0..CpuSet::MAX_CPU)
+            .rev()
+            .find(usable)
+            .ok_or_else(|| anyhow::anyhow!("no CPU to run on").into()),
+    }
+}
+
+/// Says before a run what will make its figures worse or worthless.
+pub fn warn_before(config: &ClusterConfig, cpu: usize) {
+    if host::is_debug_build() {
+        eprintln!("warning: debug build of the generator, its figures mean nothing");
+    }
+    let shared: Vec<String> = config
+        .nodes()
+        .filter(|node| node.address.is_loopback() && node.cores.contains(&cpu))
+        .map(|node| node.id.to_string())
+        .collect();
+    if !shared.is_empty() {
+        let nodes = shared.join(", ");
+        eprintln!("warning: the generator shares CPU {cpu} with the replicas of node {nodes}");
+    }
+}
+
+/// Says after a run that the generator may have been its limit.
+pub fn warn_after(measured: &Measured) {
+    if measured.generator_cpu > BUSY {
+        eprintln!(
+            "warning: the generator used {:.0} % of its core, it may be what was measured",
+            measured.generator_cpu * 100.0
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::Mode;
+
+    fn with(clients: usize, batch: usize) -> usize {
+        connections(&Options {
+            mode: Mode::Closed,
+            clients,
+            batch,
+            warmup: Duration::ZERO,
+            seconds: None,
+            seed: 1,
+        })
+    }
+
+    #[test]
+    fn connections_are_shared_and_bounded() {
+        let counts = [with(1, 1), with(64, 1), with(1_024, 1), with(65_536, 1)];
+        assert_eq!(counts, [1, 4, 32, 32]);
+        // Four clients with a whole mebibyte each fit half of one connection's bytes.
+        assert_eq!(with(4, 8_190), 1);
+        assert_eq!(with(32, 8_190), 4);
+        assert_eq!(with(2, 8_190), 1);
+    }
+
+    #[test]
+    fn a_cpu_that_does_not_exist_is_named() {
+        let failure = choose_cpu(Some(usize::MAX)).unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.to_string().starts_with("--cpu"));
+        assert!(choose_cpu(None).is_ok());
+    }
+}

@@ -1,0 +1,207 @@
+//! `quorate-bench locality`: what does placement by who pays whom bring?
+//!
+//! ```text
+//! prepare | load "before" | load "held out" | plan | load "during" + moves | load "after" | verify
+//!          \__ older window \__ newer window __/
+//! ```
+//! The plan is made on what the leaders counted during the first load and judged on the second, whose
+//! payments it has not seen. The result is measured on payments that neither has seen. A recorded
+//! file is split: its older half makes the plan, its newer half is the traffic after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use quorate_client::reshard::{AccountMove, Applied, ApplyOptions, apply};
+use quorate_planner::{Decision, GateOptions, LiveOptions, Observed, Plan, plan_live};
+
+use crate::args::LocalityArguments;
+use crate::drive::Measured;
+use crate::failure::Failure;
+use crate::generator::{warn_after, warn_before};
+use crate::link::Link;
+use crate::locality_report::{Balance, DuringReport, LocalityReport, PlanReport, ReshardReport};
+use crate::observe::{self, Window};
+use crate::output::Document;
+use crate::run::{Bench, load_config};
+use crate::select::{Part, Selection};
+use crate::setup::{FUNDS, Funding};
+use crate::verify::TIME_LIMIT;
+
+/// Seconds of the held-out load per second of the first one: the split of a backtest is 3 to 1.
+const HELD_OUT_DIVISOR: u64 = 3;
+/// A replayed file is paid over and over while accounts move; nobody may run out of money meanwhile.
+const REPLAY_FUNDS_TIMES: u128 = 1_000;
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad usage, a cluster that does not answer, a refused plan (exit code 3), accounts that could not
+/// be moved, or a failed money check. The document is written in every case but the first.
+pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<(), Failure> {
+    let config = load_config(&arguments.cluster.path)?;
+    let selection = Selection::new(&arguments.workload, &config)?;
+    let seconds = selection.trace().is_none().then_some(arguments.seconds);
+    let bench = Bench::new(config, selection, &arguments.load, seconds, stop)?;
+    let gate = GateOptions {
+        cross_cost: arguments.cross_cost,
+        min_gain: arguments.min_gain,
+    };
+    let mut document = Document::open(arguments.json.as_deref())?;
+    warn_before(&bench.config, bench.cpu);
+    let mut link = Link::new(&bench.config);
+    let mut report = LocalityReport::default();
+    let result = stages(&bench, gate, &mut link, &mut report);
+    let verify = link.verify(TIME_LIMIT);
+    report.verify = Some(verify.clone());
+    if let Err(failure) = &result {
+        report.error = Some(failure.to_string());
+    }
+    document.write(&report, |terminal| report.to_text(terminal))?;
+    result?;
+    verify.into_result()
+}
+
+/// All stages in order; what is known so far is in `report` also when one fails.
+fn stages(
+    bench: &Bench,
+    gate: GateOptions,
+    link: &mut Link,
+    report: &mut LocalityReport,
+) -> Result<(), Failure> {
+    let shards = bench.config.shards;
+    bench.prepare(link, &funding(bench))?;
+    observe::reset(link, shards)?;
+
+    let before = load(bench, "before", Part::Older, 0)?;
+    let older = observe::window(link, shards)?;
+    report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
+    check_stop(bench)?;
+
+    let newer = held_out(bench, link)?;
+    let owners = observe::owners(link, shards)?;
+    let observed = match &newer {
+        None => Observed::OneWindow(&older.pairs),
+        Some(newer) => Observed::TwoWindows {
+            older: &older.pairs,
+            newer: &newer.pairs,
+        },
+    };
+    let options = LiveOptions {
+        gate,
+        seed: bench.selection.seed,
+        ..LiveOptions::default()
+    };
+    let plan = plan_live(observed, &owners, shards, &options).context("planning")?;
+    eprintln!("plan: {} moves, {}", plan.moves.len(), plan.reason);
+    let dropped = older.dropped + newer.as_ref().map_or(0, |window| window.dropped);
+    report.plan = Some(PlanReport::of(&plan, dropped));
+    let mut balance = Balance {
+        load_before: observe::load_max_over_avg(&older.pairs, &owners, shards),
+        accounts_before: observe::accounts_max_over_avg(&owners, shards),
+        ..Balance::default()
+    };
+    report.compare(&plan, balance);
+    if plan.decision == Decision::Refuse {
+        return Err(Failure::Refused(plan.reason));
+    }
+
+    let (during, applied, seconds) = move_under_load(bench, &plan)?;
+    report.during = Some(DuringReport::of(&during));
+    report.reshard = Some(ReshardReport::of(&applied, seconds));
+    check_stop(bench)?;
+
+    observe::reset(link, shards)?;
+    let after = load(bench, "after", Part::Newer, 3)?;
+    report.after = Some(bench.report(&after, link.verify(TIME_LIMIT)));
+    let owners = observe::owners(link, shards)?;
+    let window = observe::window(link, shards)?;
+    balance.load_after = Some(observe::load_max_over_avg(&window.pairs, &owners, shards));
+    balance.accounts_after = Some(observe::accounts_max_over_avg(&owners, shards));
+    report.compare(&plan, balance);
+    check_complete(&applied)
+}
+
+fn funding(bench: &Bench) -> Funding {
+    match bench.selection.trace() {
+        None => Funding::Even(FUNDS),
+        Some(draws) => Funding::outgoing(draws, REPLAY_FUNDS_TIMES),
+    }
+}
+
+fn load(bench: &Bench, name: &'static str, part: Part, round: u32) -> anyhow::Result<Measured> {
+    let (measured, _) = bench.job(name, part, round).run(None)?;
+    warn_after(&measured);
+    Ok(measured)
+}
+
+/// A short load whose payments the plan will not have seen; `None` for a recorded file, which has no
+/// third part to give.
+fn held_out(bench: &Bench, link: &mut Link) -> anyhow::Result<Option<Window>> {
+    let Some(seconds) = bench.options.seconds else {
+        return Ok(None);
+    };
+    let shards = bench.config.shards;
+    observe::reset(link, shards)?;
+    let mut job = bench.job("held out", Part::Whole, 1);
+    job.options.warmup = Duration::ZERO;
+    job.options.seconds = Some(Duration::from_secs(
+        (seconds.as_secs() / HELD_OUT_DIVISOR).max(1),
+    ));
+    job.run(None)?;
+    observe::window(link, shards).map(Some)
+}
+
+/// Carries the plan out while the load goes on; the load ends with the last move.
+fn move_under_load(bench: &Bench, plan: &Plan) -> anyhow::Result<(Measured, Applied, f64)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut job = bench.job("during", Part::OlderRepeated, 2);
+    job.options.warmup = Duration::ZERO;
+    job.options.seconds = None;
+    job.stop = Arc::clone(&stop);
+    let loading = thread::Builder::new()
+        .name("during".to_owned())
+        .spawn(move || job.run(None))
+        .context("starting the load")?;
+    let start = Instant::now();
+    let applied = carry_out(bench, plan);
+    let seconds = start.elapsed().as_secs_f64();
+    stop.store(true, Ordering::Relaxed);
+    let joined = loading.join();
+    let (measured, _) = joined.map_err(|_| anyhow::anyhow!("the generator panicked"))??;
+    Ok((measured, applied?, seconds))
+}
+
+fn carry_out(bench: &Bench, plan: &Plan) -> anyhow::Result<Applied> {
+    let planned = |step: &quorate_planner::plan::Move| AccountMove {
+        account: step.account,
+        source: step.source,
+        target: step.target,
+    };
+    let moves: Vec<AccountMove> = plan.moves.iter().map(planned).collect();
+    let connect = |_| anyhow::Ok(Link::new(&bench.config).into_client());
+    apply(&moves, ApplyOptions::default(), connect, |_| ())
+}
+
+fn check_stop(bench: &Bench) -> Result<(), Failure> {
+    if bench.stop.load(Ordering::Relaxed) {
+        return Err(Failure::Other(anyhow::anyhow!("stopped by a signal")));
+    }
+    Ok(())
+}
+
+fn check_complete(applied: &Applied) -> Result<(), Failure> {
+    if applied.is_complete() {
+        return Ok(());
+    }
+    Err(Failure::Other(anyhow::anyhow!(
+        "{} of {} planned accounts are not at their targets: {} given up, {} refused, {} elsewhere",
+        applied.planned - applied.moved - applied.already_there,
+        applied.planned,
+        applied.given_up.len(),
+        applied.refused.len(),
+        applied.elsewhere.len(),
+    )))
+}

@@ -1,0 +1,199 @@
+//! `quorate-bench run`: set up, load, check the money, report.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use quorate_config::ClusterConfig;
+
+use crate::acked::AckedFile;
+use crate::args::{LoadArguments, RunArguments};
+use crate::drive::{Measured, Mode, Options};
+use crate::failure::Failure;
+use crate::generator::{Job, choose_cpu, warn_after, warn_before};
+use crate::host::Host;
+use crate::link::Link;
+use crate::output::Document;
+use crate::recorder::Recorder;
+use crate::report::{Run, RunReport, Settings};
+use crate::select::{Part, Selection, load_options};
+use crate::setup::{FUNDS, Funding, prepare};
+use crate::verify::{TIME_LIMIT, VerifyReport};
+
+/// What every command that loads a cluster starts from.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    pub config: ClusterConfig,
+    pub selection: Selection,
+    pub options: Options,
+    pub cpu: usize,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Bench {
+    /// Checks everything that was typed before anything is started.
+    ///
+    /// # Errors
+    /// Names the file or the option that does not fit.
+    pub fn new(
+        config: ClusterConfig,
+        selection: Selection,
+        load: &LoadArguments,
+        seconds: Option<u64>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
+        let options = load_options(load, &selection, seconds)?;
+        let cpu = choose_cpu(load.cpu)?;
+        Ok(Self {
+            config,
+            selection,
+            options,
+            cpu,
+            stop,
+        })
+    }
+
+    /// Accounts and money, told on stderr.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or has accounts with other properties.
+    pub fn prepare(&self, link: &mut Link, funding: &Funding) -> anyhow::Result<()> {
+        let (accounts, shards) = (self.selection.accounts, self.config.shards);
+        eprintln!("preparing {accounts} accounts on {shards} shards");
+        let prepared = prepare(link, accounts, funding, self.config.placement, shards)?;
+        eprintln!(
+            "{} accounts new, {} funded",
+            prepared.created, prepared.funded
+        );
+        Ok(())
+    }
+
+    /// One load on a thread of its own.
+    #[must_use]
+    pub fn job(&self, name: &'static str, part: Part, round: u32) -> Job {
+        Job {
+            config: self.config.clone(),
+            selection: self.selection.clone(),
+            name,
+            part,
+            round,
+            options: self.options,
+            cpu: self.cpu,
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// The report of what a load measured.
+    #[must_use]
+    pub fn report(&self, measured: &Measured, verify: VerifyReport) -> RunReport {
+        let run = Run {
+            measured_ns: measured.measured_ns,
+            generator_cpu: measured.generator_cpu,
+            interrupted: measured.interrupted,
+            ..self.blank()
+        };
+        RunReport::new(run, &measured.recorder, Host::of(&self.config), verify)
+    }
+
+    /// The report of a load that could not be made.
+    #[must_use]
+    pub fn report_of_error(&self, error: String, verify: VerifyReport) -> RunReport {
+        let run = Run {
+            error: Some(error),
+            ..self.blank()
+        };
+        RunReport::new(run, &Recorder::default(), Host::of(&self.config), verify)
+    }
+
+    fn blank(&self) -> Run {
+        let transfers = |draws: &[_]| u64::try_from(draws.len()).expect("a slice's length fits");
+        Run {
+            workload: self.selection.name.name(),
+            mode: self.options.mode.name(),
+            clients: self.options.clients,
+            batch: self.options.batch,
+            measured_ns: 0,
+            generator_cpu: 0.0,
+            interrupted: false,
+            error: None,
+            settings: Settings {
+                accounts: self.selection.accounts,
+                seed: self.selection.seed,
+                warmup_seconds: self.options.warmup.as_secs(),
+                rate: match self.options.mode {
+                    Mode::Closed => None,
+                    Mode::Open { rate, .. } => Some(rate),
+                },
+                trace_transfers: self.selection.trace().map(transfers),
+            },
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Bad usage, a cluster that cannot be set up, a replay that did not commit every transfer, or a
+/// failed money check. The document is written in every case but the first.
+pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failure> {
+    let config = load_config(&arguments.cluster.path)?;
+    let selection = Selection::new(&arguments.workload, &config)?;
+    let bench = Bench::new(config, selection, &arguments.load, arguments.seconds, stop)?;
+    let mut document = Document::open(arguments.json.as_deref())?;
+    let acked = arguments.acked.as_deref().map(|path| {
+        AckedFile::create(path)
+            .map_err(|error| Failure::Usage(format!("--acked: {}: {error}", path.display())))
+    });
+    let acked = acked.transpose()?;
+    warn_before(&bench.config, bench.cpu);
+    let mut link = Link::new(&bench.config);
+    let result = load(&bench, &mut link, acked);
+    let verify = link.verify(TIME_LIMIT);
+    match result {
+        Ok(measured) => {
+            let report = bench.report(&measured, verify.clone());
+            document.write(&report, |terminal| report.to_text(terminal))?;
+            warn_after(&measured);
+            verify.into_result()?;
+            check_replay(&bench, &report)
+        }
+        Err(error) => {
+            let report = bench.report_of_error(format!("{error:#}"), verify);
+            document.write(&report, |terminal| report.to_text(terminal))?;
+            Err(Failure::Other(error))
+        }
+    }
+}
+
+fn load(bench: &Bench, link: &mut Link, acked: Option<AckedFile>) -> anyhow::Result<Measured> {
+    let funding = match bench.selection.trace() {
+        None => Funding::Even(FUNDS),
+        Some(draws) => Funding::outgoing(draws, 1),
+    };
+    bench.prepare(link, &funding)?;
+    let (measured, acked) = bench.job("run", Part::Whole, 0).run(acked)?;
+    if let Some(acked) = acked {
+        acked.finish()?;
+    }
+    Ok(measured)
+}
+
+/// A replay is done when every transfer of its file has committed.
+fn check_replay(bench: &Bench, report: &RunReport) -> Result<(), Failure> {
+    match report.settings.trace_transfers {
+        Some(transfers) if transfers != report.committed && bench.options.seconds.is_none() => {
+            Err(Failure::Check(format!(
+                "replay: {} of {transfers} transfers committed",
+                report.committed
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Reads the topology.
+///
+/// # Errors
+/// The file, the line and the field that are wrong.
+pub fn load_config(path: &std::path::Path) -> Result<ClusterConfig, Failure> {
+    ClusterConfig::load(path).map_err(|error| Failure::Usage(error.to_string()))
+}

@@ -1,0 +1,55 @@
+//! `quorate account`: creates accounts and shows them.
+
+mod create;
+mod show;
+
+use clap::Subcommand;
+use quorate_protocol::ledger::{Account, AccountFlags};
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::failure::Outcome;
+
+/// What to do with accounts.
+#[derive(Subcommand, Debug)]
+pub enum AccountCommand {
+    /// Create a range of accounts with the same properties
+    Create(create::CreateArgs),
+    /// Show accounts with their balances, wherever they live
+    Show(show::ShowArgs),
+}
+
+/// Runs the command.
+pub fn run(command: AccountCommand, context: Context) -> Outcome {
+    match command {
+        AccountCommand::Create(args) => create::run(&args, context),
+        AccountCommand::Show(args) => show::run(&args, context),
+    }
+}
+
+/// The names of the flags that are set.
+fn flag_names(flags: AccountFlags) -> Vec<&'static str> {
+    AccountFlags::NAMES
+        .iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+/// The contract's document of one account.
+fn document(account: &Account, shard: u32) -> Value {
+    json!({
+        "id": account.id.to_string(),
+        "shard": shard,
+        "ledger": account.ledger,
+        "code": account.code,
+        "flags": flag_names(account.flags),
+        "debits_pending": account.debits_pending.to_string(),
+        "debits_posted": account.debits_posted.to_string(),
+        "credits_pending": account.credits_pending.to_string(),
+        "credits_posted": account.credits_posted.to_string(),
+        "user_data": account.user_data.to_string(),
+        "ownership_epoch": account.ownership_epoch,
+        "timestamp": account.timestamp.0.to_string(),
+    })
+}

@@ -1,0 +1,132 @@
+//! `cluster start` and `cluster restart`: nodes as detached processes, then a wait for leaders.
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use quorate_config::{ClusterConfig, NodeConfig};
+use rustix::process::Signal;
+
+use crate::Context;
+use crate::cluster::stop::end;
+use crate::failure::{Failure, Outcome};
+use crate::logging::LogFormat;
+use crate::node_process::{POLL, log_end, log_file, running, spawn};
+use crate::status::{ClusterView, collect, not_serving};
+use crate::target::{ClusterFile, NodeChoice};
+
+/// Lines of a node's log that are shown when it dies at start.
+const LOG_LINES: usize = 15;
+
+/// Options of `cluster start`.
+#[derive(Args, Debug)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub cluster: ClusterFile,
+    #[command(flatten)]
+    pub choice: NodeChoice,
+    /// How long every shard may take to have a leader that serves; 0s returns at once
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+}
+
+/// A node that was started here.
+#[derive(Debug)]
+pub struct Started {
+    pub id: u32,
+    pub child: Child,
+    log: PathBuf,
+}
+
+/// Starts what does not run yet, waits, prints the cluster.
+pub fn run(args: &StartArgs, context: Context) -> Outcome {
+    let config = args.cluster.load()?;
+    let nodes = args.choice.of(&config)?;
+    let mut started = start(&args.cluster.path, &nodes, context.log_format)?;
+    let view = if args.wait.is_zero() {
+        collect(&config)
+    } else {
+        wait_serving(&config, &mut started, args.wait)?
+    };
+    context.output.print(&view.document(), || {
+        format!("{}\n\n{}", view.nodes_table(), view.replicas_table())
+    })
+}
+
+/// Stops the chosen nodes cleanly, then as [`run`].
+pub fn restart(args: &StartArgs, context: Context) -> Outcome {
+    let config = args.cluster.load()?;
+    let wait = args.wait.max(Duration::from_secs(1));
+    end(&config, &args.choice.of(&config)?, Signal::TERM, wait)?;
+    run(args, context)
+}
+
+/// Starts every node of the list that does not run.
+pub fn start(
+    cluster: &Path,
+    nodes: &[&NodeConfig],
+    format: LogFormat,
+) -> Result<Vec<Started>, Failure> {
+    // The processes may outlive a change of the caller's directory, but not of a relative path.
+    let cluster = std::path::absolute(cluster).context("make the topology file's path absolute")?;
+    let mut started = Vec::new();
+    for node in nodes.iter().filter(|node| running(node).is_none()) {
+        started.push(Started {
+            id: node.id.0,
+            child: spawn(&cluster, node, format)?,
+            log: log_file(node),
+        });
+    }
+    Ok(started)
+}
+
+/// Waits until every shard has a leader that serves; fails early if a node ends.
+pub fn wait_serving(
+    config: &ClusterConfig,
+    started: &mut [Started],
+    wait: Duration,
+) -> Result<ClusterView, Failure> {
+    let deadline = Instant::now() + wait;
+    loop {
+        for node in started.iter_mut() {
+            node.assert_runs(config)?;
+        }
+        let view = collect(config);
+        if view.shards_without_leader().is_empty() {
+            return Ok(view);
+        }
+        if Instant::now() >= deadline {
+            return Err(not_serving(&view, wait));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+impl Started {
+    /// Fails with the node's own exit code and the end of its log if it has ended.
+    fn assert_runs(&mut self, config: &ClusterConfig) -> Result<(), Failure> {
+        let Some(status) = self.child.try_wait()? else {
+            return Ok(());
+        };
+        let node = config.nodes().find(|node| node.id.0 == self.id);
+        let lines = node
+            .map(|node| log_end(node, LOG_LINES))
+            .unwrap_or_default();
+        let message = format!(
+            "node {} ended at start ({status}), its log {} ends with:\n{}",
+            self.id,
+            self.log.display(),
+            lines.join("\n")
+        );
+        Err(
+            match status.code().and_then(|code| u8::try_from(code).ok()) {
+                Some(2) => Failure::usage(message),
+                Some(code @ 10..=19) => Failure::Environment { code, message },
+                _ => Failure::Other(anyhow::anyhow!(message)),
+            },
+        )
+    }
+}

@@ -1,0 +1,209 @@
+//! One node as a detached process of this host: its pid file, its log file, its signals.
+//!
+//! Both files lie in the node's data directory, so whoever has the topology file finds them. The
+//! pid file holds the pid and the process's start time, so that a reused pid is never signalled.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use quorate_config::NodeConfig;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::logging::LogFormat;
+
+/// How often a wait looks again.
+pub const POLL: Duration = Duration::from_millis(20);
+/// Bytes of a log's end that are read to show its last lines.
+const LOG_END_BYTES: u64 = 64 << 10;
+
+/// A process that is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    pub pid: u32,
+    /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
+    started: u64,
+}
+
+/// Where a node's process notes its pid.
+#[must_use]
+pub fn pid_file(node: &NodeConfig) -> PathBuf {
+    node.data_dir.join("node.pid")
+}
+
+/// Where a node's process logs to.
+#[must_use]
+pub fn log_file(node: &NodeConfig) -> PathBuf {
+    node.data_dir.join("node.log")
+}
+
+/// The node's process, if its pid file names one that is alive.
+#[must_use]
+pub fn running(node: &NodeConfig) -> Option<Running> {
+    let text = fs::read_to_string(pid_file(node)).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    let noted = Running {
+        pid: pid.parse().ok()?,
+        started: started.parse().ok()?,
+    };
+    (start_time(noted.pid) == Some(noted.started)).then_some(noted)
+}
+
+/// Starts `quorate server` for the node in a process group of its own, so that the terminal's
+/// Ctrl-C does not reach it.
+pub fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Result<Child> {
+    fs::create_dir_all(&node.data_dir)
+        .with_context(|| format!("node {}: create {}", node.id, node.data_dir.display()))?;
+    let log_path = log_file(node);
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .with_context(|| format!("node {}: open {}", node.id, log_path.display()))?;
+    let own = std::env::current_exe().context("find this program")?;
+    let child = Command::new(own)
+        .arg("server")
+        .arg("-f")
+        .arg(cluster)
+        .args(["--node", &node.id.to_string()])
+        .args(["--log-format", format.name()])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().context("share the log file")?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("node {}: start", node.id))?;
+    // A child that died at once is a zombie until it is waited for, and still has a start time.
+    let (_, started) = state_and_start(child.id())
+        .ok_or_else(|| anyhow!("node {}: process {} is not there", node.id, child.id()))?;
+    let pid_path = pid_file(node);
+    fs::write(&pid_path, format!("{} {started}\n", child.id()))
+        .with_context(|| format!("node {}: write {}", node.id, pid_path.display()))?;
+    Ok(child)
+}
+
+impl Running {
+    /// Sends a signal. A process that ended meanwhile is no error.
+    pub fn signal(self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| anyhow!("{} is not a pid", self.pid))?;
+        if !self.is_alive() {
+            return Ok(());
+        }
+        match kill_process(pid, signal) {
+            Err(rustix::io::Errno::SRCH) => Ok(()),
+            other => other.with_context(|| format!("signal process {}", self.pid)),
+        }
+    }
+
+    /// Whether this very process still runs; a zombie does not.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
+
+    /// Waits until the process is gone and its ports are free. False if that is not so at the
+    /// deadline. The kernel lets go of an io_uring and its sockets only after the process has ended.
+    #[must_use]
+    pub fn wait_gone(self, ports: &[SocketAddr], deadline: Instant) -> bool {
+        let is_held = |port: &SocketAddr| {
+            TcpListener::bind(port).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+        };
+        while self.is_alive() || ports.iter().any(is_held) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(POLL);
+        }
+        true
+    }
+}
+
+/// The start time of a live process. A zombie, whose parent has not waited for it, runs no more;
+/// but a killed process shows its first thread as a zombie while others are still being ended.
+fn start_time(pid: u32) -> Option<u64> {
+    let (state, started) = state_and_start(pid)?;
+    let ended = matches!(state, 'Z' | 'X') && threads(pid) <= 1;
+    (!ended).then_some(started)
+}
+
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+fn state_and_start(pid: u32) -> Option<(char, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may contain anything.
+    let (_, behind) = stat.rsplit_once(')')?;
+    let mut fields = behind.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // Field 22 of the line; `state` was field 3.
+    let started = fields.nth(18)?.parse().ok()?;
+    Some((state, started))
+}
+
+/// The last lines of the node's log, oldest first; empty without a log.
+#[must_use]
+pub fn log_end(node: &NodeConfig, lines: usize) -> Vec<String> {
+    read_end(&log_file(node), lines).unwrap_or_default()
+}
+
+fn read_end(path: &Path, lines: usize) -> std::io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(LOG_END_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    let first = all.len().saturating_sub(lines);
+    Ok(all[first..].iter().map(|&line| line.to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_own_process_has_a_start_time_and_a_gone_one_has_none() {
+        let own = std::process::id();
+        assert!(start_time(own).is_some());
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert_eq!(start_time(pid), None);
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_taken_for_the_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = NodeConfig {
+            id: quorate_protocol::ids::NodeId(1),
+            address: "127.0.0.1".parse().unwrap(),
+            base_port: 1,
+            cores: vec![0],
+            data_dir: directory.path().to_path_buf(),
+        };
+        let own = std::process::id();
+        let started = start_time(own).unwrap();
+        fs::write(pid_file(&node), format!("{own} {started}\n")).unwrap();
+        assert_eq!(running(&node).map(|running| running.pid), Some(own));
+        fs::write(pid_file(&node), format!("{own} {}\n", started + 1)).unwrap();
+        assert_eq!(running(&node), None);
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_its_last_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        fs::write(&path, "a\nb\nc\n").unwrap();
+        assert_eq!(read_end(&path, 2).unwrap(), ["b", "c"]);
+        assert_eq!(read_end(&path, 9).unwrap(), ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,209 @@
+//! `reshard plan`: from a running cluster's own traffic, or from a recorded file.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use quorate_client::{BlockingClient, ClientOptions};
+use quorate_config::ClusterConfig;
+use quorate_planner::{
+    Decision, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions, map_csv,
+    plan_from_trace, plan_live,
+};
+
+use super::observe::{counted, owners};
+use crate::Context;
+use crate::failure::{Failure, Outcome};
+use crate::print::{Output, line};
+
+/// Moves that are shown to people.
+const MOVES_SHOWN: usize = 5;
+
+/// Options of `reshard plan`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["path", "trace"]))]
+pub struct PlanArgs {
+    /// Plan for this running cluster, from what its leaders counted
+    #[arg(
+        short = 'f',
+        long = "file",
+        value_name = "cluster.toml",
+        conflicts_with = "trace"
+    )]
+    pub path: Option<PathBuf>,
+    /// Plan for this recorded file (timestamp,src,dst,amount), without a cluster
+    #[arg(long, value_name = "FILE.csv", requires = "shards")]
+    pub trace: Option<PathBuf>,
+    /// With --trace: number of shards
+    #[arg(long, value_name = "K", requires = "trace")]
+    pub shards: Option<u32>,
+    /// With --trace: part of the file that the plan is made on; the rest is the backtest
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
+    pub train: f64,
+    /// With --trace: how often the plan is made anew on the way through the file; only 1 so far
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1))]
+    pub epochs: u32,
+    /// With --trace: load over the average above which a shard takes no new account
+    #[arg(long, default_value_t = 1.1, value_name = "X")]
+    pub first_touch_cap: f64,
+    #[command(flatten)]
+    pub gate: GateArgs,
+    /// With --trace: write account,shard of every account that the plan places
+    #[arg(long, value_name = "map.csv", requires = "trace")]
+    pub map_out: Option<PathBuf>,
+    /// Write the plan as JSON
+    #[arg(short = 'o', value_name = "plan.json")]
+    pub out: Option<PathBuf>,
+}
+
+/// What a plan must gain, and its seed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct GateArgs {
+    /// Cost of a cross-shard transfer, a local one being 1
+    #[arg(long, default_value_t = 4.0, value_name = "X")]
+    pub cross_cost: f64,
+    /// Least predicted gain of throughput that is worth the moves
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
+    pub min_gain: f64,
+    /// Seed of the partitioner
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+}
+
+impl GateArgs {
+    fn options(self) -> GateOptions {
+        GateOptions {
+            cross_cost: self.cross_cost,
+            min_gain: self.min_gain,
+        }
+    }
+}
+
+/// Makes the plan, writes and prints it; exit code 3 if the gate refuses.
+pub fn run(args: &PlanArgs, context: Context) -> Outcome {
+    let plan = match (&args.path, &args.trace, args.shards) {
+        (Some(path), _, _) => live(&ClusterConfig::load(path)?, args.gate)?,
+        (None, Some(trace), Some(shards)) => recorded(args, trace, shards)?,
+        (None, _, _) => return Err(Failure::usage("reshard plan: -f, or --trace with --shards")),
+    };
+    let text = plan.to_json();
+    if let Some(out) = &args.out {
+        fs::write(out, &text).with_context(|| format!("write {}", out.display()))?;
+    }
+    if let Some(out) = &args.map_out {
+        write_map(&plan, out)?;
+    }
+    match context.output {
+        Output::Machine => line(text.trim_end())?,
+        Output::People => line(&people(&plan))?,
+    }
+    match plan.decision {
+        Decision::Apply => Ok(()),
+        Decision::Refuse => Err(Failure::Refused(format!("refused: {}", plan.reason))),
+    }
+}
+
+fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure> {
+    let trace = Trace::open(trace).map_err(|error| Failure::Usage(error.into()))?;
+    let options = TraceOptions {
+        train: args.train,
+        gate: args.gate.options(),
+        first_touch_cap: Some(args.first_touch_cap),
+        seed: args.gate.seed,
+        ..TraceOptions::new(shards)
+    };
+    plan_from_trace(&trace, &options).map_err(failure)
+}
+
+/// A plan from what the leaders of a running cluster counted since they lead.
+pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
+    let mut client = BlockingClient::connect(config, ClientOptions::default());
+    let counted = counted(&mut client, config)?;
+    let owners = owners(&mut client, config)?;
+    eprintln!(
+        "observed: {} pairs, {} local and {} cross-shard transfers, {} not counted; {} accounts",
+        counted.pairs.len(),
+        counted.local,
+        counted.cross,
+        counted.dropped,
+        owners.len()
+    );
+    let options = LiveOptions {
+        gate: gate.options(),
+        seed: gate.seed,
+        ..LiveOptions::default()
+    };
+    let observed = Observed::OneWindow(&counted.pairs);
+    plan_live(observed, &owners, config.shards, &options).map_err(failure)
+}
+
+/// An option out of range is the user's; everything else is not.
+fn failure(error: PlanError) -> Failure {
+    match error {
+        PlanError::Option { .. } => Failure::Usage(error.into()),
+        PlanError::TooLarge(..)
+        | PlanError::NoOwner(_)
+        | PlanError::OwnerOutOfRange { .. }
+        | PlanError::Metis(_) => Failure::Other(error.into()),
+    }
+}
+
+fn write_map(plan: &Plan, out: &Path) -> anyhow::Result<()> {
+    let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
+    map_csv::write(&plan.map, BufWriter::new(file))
+        .with_context(|| format!("write {}", out.display()))
+}
+
+fn people(plan: &Plan) -> String {
+    let ratio = plan.cross_shard_ratio;
+    let load = plan.load_max_over_avg;
+    let mut lines = vec![
+        format!(
+            "{}: {}",
+            match plan.decision {
+                Decision::Apply => "apply",
+                Decision::Refuse => "refuse",
+            },
+            plan.reason
+        ),
+        String::new(),
+        format!(
+            "cross-shard ratio   hash {:.3}  now {:.3}  predicted {:.3} (backtest)  {:.3} (in sample)",
+            ratio.hash, ratio.current, ratio.backtest, ratio.in_sample
+        ),
+        format!(
+            "load, max/avg       now {:.3}  planned {:.3}",
+            load.current, load.planned
+        ),
+        format!(
+            "accounts, max/avg   planned {:.3}",
+            plan.accounts_max_over_avg
+        ),
+        format!(
+            "planned on {} transfers, scored on {} others",
+            plan.transfers_planned_on, plan.transfers_scored_on
+        ),
+        format!(
+            "cross cost {}, least gain {}, seed {}, input {}",
+            plan.gate.cross_cost, plan.gate.min_gain, plan.seed, plan.input_hash
+        ),
+        format!(
+            "hubs: {} (floor of the ratio because of them: {:.3})",
+            plan.hubs.len(),
+            plan.hub_floor
+        ),
+        format!("moves: {}, hottest first", plan.moves.len()),
+    ];
+    for planned in plan.moves.iter().take(MOVES_SHOWN) {
+        lines.push(format!(
+            "  account {} from shard {} to {}",
+            planned.account, planned.source, planned.target
+        ));
+    }
+    if plan.moves.len() > MOVES_SHOWN {
+        lines.push("  ...".to_owned());
+    }
+    lines.join("\n")
+}

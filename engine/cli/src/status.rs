@@ -1,0 +1,291 @@
+//! `status`: what every process and every replica says of itself. `cluster ps` prints the same.
+
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use quorate_client::{BlockingClient, ClientOptions};
+use quorate_config::ClusterConfig;
+use quorate_protocol::client::{ReplyBody, RequestBody, Role, Status};
+use quorate_protocol::ids::ReplicaAddress;
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::failure::{Failure, Outcome};
+use crate::node_process::running;
+use crate::print::table;
+use crate::target::ClusterFile;
+
+/// How long a replica may take to say how it is. One that is paused or gone does not hold up the
+/// others: all are asked at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Options of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub cluster: ClusterFile,
+}
+
+/// Prints the replicas, and the processes with `--json`.
+pub fn run(args: &StatusArgs, context: Context) -> Outcome {
+    let config = args.cluster.load()?;
+    let view = collect(&config);
+    context
+        .output
+        .print(&view.document(), || view.replicas_table())
+}
+
+/// One process.
+#[derive(Debug)]
+pub struct NodeView {
+    pub node: u32,
+    /// Only known for processes that `cluster start` started on this host.
+    pub pid: Option<u32>,
+    /// It has a process here, or one of its replicas answered.
+    pub alive: bool,
+    pub address: String,
+}
+
+/// One replica; without a status if it did not answer.
+#[derive(Debug)]
+pub struct ReplicaView {
+    pub address: ReplicaAddress,
+    pub node: u32,
+    pub status: Option<Status>,
+}
+
+/// The whole cluster as seen from here.
+#[derive(Debug)]
+pub struct ClusterView {
+    pub nodes: Vec<NodeView>,
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// Asks every replica at once.
+#[must_use]
+pub fn collect(config: &ClusterConfig) -> ClusterView {
+    let replicas: Vec<ReplicaView> = thread::scope(|scope| {
+        let asked: Vec<_> = config
+            .all_replicas()
+            .map(|address| (address, scope.spawn(move || ask(config, address))))
+            .collect();
+        asked
+            .into_iter()
+            .map(|(address, answer)| ReplicaView {
+                address,
+                node: config.node_of(address).id.0,
+                // A thread that panicked has told so on stderr; its replica gave no answer.
+                status: answer.join().unwrap_or(None),
+            })
+            .collect()
+    });
+    let nodes = config
+        .nodes()
+        .map(|node| {
+            let process = running(node);
+            let answered = replicas
+                .iter()
+                .any(|replica| replica.node == node.id.0 && replica.status.is_some());
+            NodeView {
+                node: node.id.0,
+                pid: process.map(|process| process.pid),
+                alive: process.is_some() || answered,
+                address: format!("{}:{}", node.address, node.base_port),
+            }
+        })
+        .collect();
+    ClusterView { nodes, replicas }
+}
+
+fn ask(config: &ClusterConfig, address: ReplicaAddress) -> Option<Status> {
+    let options = ClientOptions {
+        deadline: ANSWER_WITHIN,
+        connect_timeout: ANSWER_WITHIN,
+    };
+    let mut client = BlockingClient::connect(config, options);
+    match client.replica_request(address, RequestBody::Status) {
+        Ok(ReplyBody::Status(status)) => Some(status),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+impl ClusterView {
+    /// Shards without a leader that serves.
+    #[must_use]
+    pub fn shards_without_leader(&self) -> Vec<u32> {
+        let mut shards: Vec<u32> = self
+            .replicas
+            .iter()
+            .map(|row| row.address.shard.0)
+            .collect();
+        shards.dedup();
+        shards.retain(|&shard| {
+            !self.replicas.iter().any(|row| {
+                let serves = |status: &Status| status.role == Role::Leader && status.serving;
+                row.address.shard.0 == shard && row.status.as_ref().is_some_and(serves)
+            })
+        });
+        shards
+    }
+
+    /// The document of the contract.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let nodes: Vec<Value> = self
+            .nodes
+            .iter()
+            .map(|node| {
+                json!({
+                    "node": node.node,
+                    "pid": node.pid,
+                    "alive": node.alive,
+                    "address": node.address,
+                })
+            })
+            .collect();
+        let epoch = self
+            .replicas
+            .iter()
+            .filter_map(|row| Some(row.status.as_ref()?.epoch))
+            .max();
+        json!({
+            "nodes": nodes,
+            "replicas": self.replicas.iter().map(ReplicaView::document).collect::<Vec<_>>(),
+            "epoch": epoch,
+        })
+    }
+
+    /// Processes, for people.
+    #[must_use]
+    pub fn nodes_table(&self) -> String {
+        let mut table = table(&["node", "pid", "alive", "address"]);
+        for node in &self.nodes {
+            table.add_row([
+                node.node.to_string(),
+                node.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+                if node.alive { "yes" } else { "no" }.to_owned(),
+                node.address.clone(),
+            ]);
+        }
+        table.to_string()
+    }
+
+    /// Replicas, for people.
+    #[must_use]
+    pub fn replicas_table(&self) -> String {
+        let mut table = table(&[
+            "shard",
+            "replica",
+            "node",
+            "role",
+            "ballot",
+            "chosen",
+            "applied",
+            "lag",
+            "leader",
+            "accounts",
+            "transfers",
+            "in doubt",
+            "note",
+        ]);
+        for row in &self.replicas {
+            table.add_row(row.cells(self.chosen_max(row.address.shard.0)));
+        }
+        table.to_string()
+    }
+
+    fn chosen_max(&self, shard: u32) -> u64 {
+        self.replicas
+            .iter()
+            .filter(|row| row.address.shard.0 == shard)
+            .filter_map(|row| Some(row.status.as_ref()?.chosen_upto.0))
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl ReplicaView {
+    fn document(&self) -> Value {
+        let mut document = json!({
+            "shard": self.address.shard.0,
+            "replica": self.address.replica.0,
+            "node": self.node,
+            "role": Role::Stopped.name(),
+            "ballot": null,
+            "chosen_upto": null,
+            "applied_upto": null,
+            "leader": null,
+            "serving": false,
+            "reason": "no answer",
+        });
+        if let Some(status) = &self.status {
+            document["role"] = status.role.name().into();
+            document["ballot"] = status.ballot.to_string().into();
+            document["chosen_upto"] = status.chosen_upto.0.into();
+            document["applied_upto"] = status.applied_upto.0.into();
+            document["leader"] = status.leader.map(|leader| leader.0).into();
+            document["serving"] = status.serving.into();
+            document["reason"] = status.reason.clone().into();
+            document["accounts"] = status.accounts.into();
+            document["transfers"] = status.transfers.into();
+            document["in_doubt"] = status.in_doubt.into();
+            document["committed_local"] = status.committed_local.into();
+            document["committed_cross"] = status.committed_cross.into();
+        }
+        document
+    }
+
+    fn cells(&self, chosen_max: u64) -> Vec<String> {
+        let mut cells = vec![
+            self.address.shard.to_string(),
+            self.address.replica.to_string(),
+            self.node.to_string(),
+        ];
+        match &self.status {
+            None => {
+                cells.push(Role::Stopped.name().to_owned());
+                cells.extend(["-"; 8].map(str::to_owned));
+                cells.push("no answer".to_owned());
+            }
+            Some(status) => cells.extend([
+                status.role.name().to_owned(),
+                status.ballot.to_string(),
+                status.chosen_upto.to_string(),
+                status.applied_upto.to_string(),
+                chosen_max.saturating_sub(status.applied_upto.0).to_string(),
+                status
+                    .leader
+                    .map_or("-".to_owned(), |leader| leader.to_string()),
+                status.accounts.to_string(),
+                status.transfers.to_string(),
+                status.in_doubt.to_string(),
+                note(status),
+            ]),
+        }
+        cells
+    }
+}
+
+fn note(status: &Status) -> String {
+    match (&*status.reason, status.role, status.serving) {
+        ("", Role::Leader, false) => "does not serve yet".to_owned(),
+        (reason, ..) => reason.to_owned(),
+    }
+}
+
+/// The shards that do not serve, as a failure for a command that waited for them.
+#[must_use]
+pub fn not_serving(view: &ClusterView, waited: Duration) -> Failure {
+    let shards: Vec<String> = view
+        .shards_without_leader()
+        .iter()
+        .map(|shard| format!("shard {shard}"))
+        .collect();
+    let waited = humantime::format_duration(waited);
+    Failure::Other(anyhow::anyhow!(
+        "after {waited} without a leader that serves: {}\n{}",
+        shards.join(", "),
+        view.replicas_table()
+    ))
+}

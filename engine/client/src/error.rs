@@ -1,0 +1,129 @@
+//! Why a call has no answer, and why a connection does not come about.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use quorate_protocol::client::ReplyBody;
+use quorate_protocol::ids::{ReplicaAddress, ShardId};
+use quorate_wire::{EncodeError, FrameError, Refused};
+use thiserror::Error;
+
+use crate::session::{Cause, Outcome};
+
+/// Who was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Cluster,
+    Shard(ShardId),
+    Replica(ReplicaAddress),
+}
+
+impl Target {
+    /// Whether this replica may have been asked.
+    pub(crate) fn includes(self, replica: ReplicaAddress) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Shard(shard) => shard == replica.shard,
+            Self::Replica(asked) => asked == replica,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("the cluster"),
+            Self::Shard(shard) => write!(f, "shard {shard}"),
+            Self::Replica(replica) => write!(f, "{replica}"),
+        }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The deadline passed, or a replica that was asked by name is out of reach.
+    #[error("{target}: {}{detail}", cause.text())]
+    NoAnswer {
+        target: Target,
+        cause: Cause,
+        /// The newest failures to connect, or empty.
+        detail: String,
+    },
+    #[error("{target} refused the request: {reason}")]
+    BadRequest { target: Target, reason: String },
+    #[error("{target} answered {reply} to {request}")]
+    Unexpected {
+        target: Target,
+        request: &'static str,
+        reply: String,
+    },
+}
+
+impl ClientError {
+    /// What an outcome that is not the wanted one means; `failures` are those of connections to the
+    /// target.
+    pub(crate) fn of<'a>(
+        target: Target,
+        request: &'static str,
+        outcome: Outcome,
+        failures: impl Iterator<Item = &'a DialError>,
+    ) -> Self {
+        match outcome {
+            Outcome::NoAnswer(cause) => Self::NoAnswer {
+                target,
+                cause,
+                detail: failures.map(|error| format!("; {error}")).collect(),
+            },
+            Outcome::BadRequest(reason) | Outcome::Reply(ReplyBody::BadRequest(reason)) => {
+                Self::BadRequest { target, reason }
+            }
+            other @ (Outcome::Results(_) | Outcome::Accounts(_) | Outcome::Reply(_)) => {
+                Self::Unexpected {
+                    target,
+                    request,
+                    reply: format!("{other:?}"),
+                }
+            }
+        }
+    }
+}
+
+/// Why there is no connection to a replica.
+#[derive(Debug, Error)]
+pub enum DialError {
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{address} closed the connection during the handshake: {source}")]
+    Handshake {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{address} refused the connection ({}): {}", refused.refusal.name(), refused.reason)]
+    Refused {
+        address: SocketAddr,
+        refused: Refused,
+    },
+    #[error("{address} does not speak the protocol: {source}")]
+    Frame {
+        address: SocketAddr,
+        source: FrameError,
+    },
+    #[error("{found} answers at {address}, {wanted} was asked for")]
+    WrongReplica {
+        address: SocketAddr,
+        wanted: ReplicaAddress,
+        found: ReplicaAddress,
+    },
+    #[error("{address} answered the handshake with a {kind} frame")]
+    WrongFrame {
+        address: SocketAddr,
+        kind: &'static str,
+    },
+    #[error("the handshake does not encode: {0}")]
+    Encode(#[from] EncodeError),
+}

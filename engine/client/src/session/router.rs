@@ -1,0 +1,150 @@
+//! Where requests go: the believed leader of each shard, the believed shard of each account.
+//!
+//! Everything here is a hint that answers correct. It outlives a session, so that a client learns
+//! the cluster once.
+
+use quorate_protocol::ids::{AccountId, Ballot, ReplicaAddress, ReplicaId, RequestId, ShardId};
+use quorate_protocol::shard::map::splitmix64;
+use quorate_protocol::time::{MS, Timestamp};
+
+use super::learnt::Learnt;
+use crate::topology::Topology;
+
+const BACKOFF_NS_MIN: u64 = 10 * MS;
+const BACKOFF_NS_MAX: u64 = 200 * MS;
+
+/// What a client has learnt about its cluster.
+#[derive(Debug)]
+pub struct Router {
+    topology: Topology,
+    /// By shard.
+    routes: Vec<Route>,
+    learnt: Learnt,
+    seen: Timestamp,
+    /// Request ids are never used twice, whatever connection they go to.
+    last_request: u64,
+    random: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    target: ReplicaId,
+    /// The highest ballot that an answer named; older hints are ignored.
+    ballot: Ballot,
+}
+
+impl Router {
+    /// Knows nothing but the configuration. `seed` spreads the backoff of clients.
+    #[must_use]
+    pub fn new(topology: Topology, seed: u64) -> Self {
+        let routes = topology
+            .preferred_leaders
+            .iter()
+            .map(|&target| Route {
+                target,
+                ballot: Ballot::ZERO,
+            })
+            .collect();
+        Self {
+            topology,
+            routes,
+            learnt: Learnt::default(),
+            seen: Timestamp::ZERO,
+            last_request: 0,
+            random: seed,
+        }
+    }
+
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Where the account lives as far as the answers so far tell.
+    #[must_use]
+    pub fn shard_of(&self, account: AccountId) -> ShardId {
+        self.learnt
+            .shard_of(account)
+            .unwrap_or_else(|| self.home(account))
+    }
+
+    /// The replica that is believed to lead the shard.
+    #[must_use]
+    pub fn leader(&self, shard: ShardId) -> ReplicaAddress {
+        ReplicaAddress {
+            shard,
+            replica: self.routes[self.topology.shard_index(shard)].target,
+        }
+    }
+
+    /// The highest timestamp in any answer.
+    #[must_use]
+    pub fn seen(&self) -> Timestamp {
+        self.seen
+    }
+
+    pub(super) fn observe(&mut self, clock: Timestamp) {
+        self.seen = self.seen.max(clock);
+    }
+
+    pub(super) fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId(self.last_request)
+    }
+
+    /// An answer named the account's shard.
+    pub(super) fn learn(&mut self, account: AccountId, shard: ShardId) {
+        if shard == self.home(account) {
+            self.learnt.forget(account);
+        } else {
+            self.learnt.learn(account, shard);
+        }
+    }
+
+    /// `from` does not lead. True if its hint names another target than so far.
+    pub(super) fn not_leader(
+        &mut self,
+        from: ReplicaAddress,
+        ballot: Ballot,
+        leader: Option<ReplicaId>,
+    ) -> bool {
+        let index = self.topology.shard_index(from.shard);
+        let route = &mut self.routes[index];
+        let known = leader.filter(|&replica| {
+            replica != from.replica && (1..=self.topology.replicas).contains(&replica.0)
+        });
+        match known {
+            Some(leader) if ballot > route.ballot || route.target == from.replica => {
+                route.ballot = route.ballot.max(ballot);
+                route.target = leader;
+                true
+            }
+            // Someone else has moved the target on since this request was sent.
+            _ if route.target != from.replica => true,
+            _ => {
+                self.go_round(from);
+                false
+            }
+        }
+    }
+
+    /// `from` did not answer: asks the next one, unless the target is another one already.
+    pub(super) fn go_round(&mut self, from: ReplicaAddress) {
+        let index = self.topology.shard_index(from.shard);
+        let route = &mut self.routes[index];
+        if route.target == from.replica {
+            route.target = ReplicaId(from.replica.0 % self.topology.replicas + 1);
+        }
+    }
+
+    /// How long to wait before try number `tries` (from 0): doubling, with jitter over its upper half.
+    pub(super) fn backoff_ns(&mut self, tries: u32) -> u64 {
+        let full = (BACKOFF_NS_MIN << tries.min(8)).min(BACKOFF_NS_MAX);
+        self.random = self.random.wrapping_add(1);
+        full / 2 + splitmix64(self.random) % (full / 2 + 1)
+    }
+
+    fn home(&self, account: AccountId) -> ShardId {
+        self.topology.placement.home(account, self.topology.shards)
+    }
+}

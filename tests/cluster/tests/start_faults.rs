@@ -1,0 +1,166 @@
+//! What keeps a node from starting: each with a message that names it and an exit code of its own,
+//! and without harm to a node that runs.
+
+#![forbid(unsafe_code)]
+
+use std::fs::{self, Permissions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use quorate_cluster_tests::{Cluster, Finished, Shape};
+
+const PORT_IN_USE: i32 = 13;
+const DATA_DIRECTORY: i32 = 14;
+const DIRECTORY_LOCKED: i32 = 15;
+const WRONG_IDENTITY: i32 = 16;
+
+fn assert_ends(done: &Finished, code: i32, says: &[&str]) {
+    assert_eq!(done.code, Some(code), "{done:?}");
+    for word in says {
+        assert!(
+            done.stderr.contains(word),
+            "`{word}` is not in: {}",
+            done.stderr
+        );
+    }
+}
+
+fn server(cluster: &Cluster) -> Finished {
+    cluster.quorate(["server", "--node", "1"])
+}
+
+#[test]
+fn an_unknown_key_is_named_with_file_and_line() {
+    let add = |text: String| text.replacen("shards = 1", "shards = 1\nshard_size = 7", 1);
+    let cluster = Cluster::init_with("unknown-key", Shape::SINGLE, add);
+    for command in [["server", "--node", "1"], ["cluster", "start", "--wait"]] {
+        let args = command
+            .into_iter()
+            .chain(["1s"].into_iter().filter(|_| command[0] == "cluster"));
+        let done = cluster.quorate(args);
+        assert_ends(&done, 2, &["cluster.toml:4", "shard_size"]);
+    }
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_named() {
+    let spoil = |text: String| text.replacen("replicas = 1", "replicas = 2", 1);
+    let cluster = Cluster::init_with("bad-value", Shape::SINGLE, spoil);
+    assert_ends(&server(&cluster), 2, &["cluster.toml", "replicas", "2"]);
+}
+
+#[test]
+fn a_missing_file_and_a_missing_node_are_named() {
+    let cluster = Cluster::init_with("missing", Shape::SINGLE, |text| text);
+    let done = cluster.quorate(["server", "--node", "7"]);
+    assert_ends(&done, 2, &["--node", "7"]);
+    fs::remove_file(cluster.file()).unwrap();
+    assert_ends(&server(&cluster), 2, &["cluster.toml", "cannot be read"]);
+}
+
+#[test]
+fn two_processes_on_one_directory_are_refused_and_the_first_goes_on() {
+    let cluster = Cluster::start("two", Shape::SINGLE);
+    let done = server(&cluster);
+    assert_ends(&done, DIRECTORY_LOCKED, &["nodes/n1", "lock"]);
+    cluster.assert_sound(Duration::from_secs(15));
+}
+
+#[test]
+fn the_directory_of_another_cluster_is_refused_with_both_ids() {
+    let cluster = Cluster::start("identity", Shape::SINGLE);
+    cluster.kill_all();
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("cluster_id"))
+        .unwrap();
+    let old = line.split('=').nth(1).unwrap().trim().to_owned();
+    fs::write(cluster.file(), text.replacen(&old, "4711", 1)).unwrap();
+    let done = server(&cluster);
+    assert_ends(&done, WRONG_IDENTITY, &[&old, "4711"]);
+    // With its own file it starts again: the refusal changed nothing.
+    fs::write(cluster.file(), text).unwrap();
+    cluster.start_nodes();
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let cluster = Cluster::init_with("port", Shape::SINGLE, |text| text);
+    let port = cluster.base_port();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    assert_ends(&server(&cluster), PORT_IN_USE, &[&port.to_string()]);
+    drop(taken);
+    cluster.start_nodes();
+}
+
+#[test]
+fn a_read_only_directory_is_named() {
+    let cluster = Cluster::init_with("read-only", Shape::SINGLE, |text| text);
+    let place = cluster.directory().join("read-only");
+    fs::create_dir(&place).unwrap();
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    let nodes = cluster.directory().join("nodes");
+    let text = text.replace(&*nodes.to_string_lossy(), &place.to_string_lossy());
+    fs::write(cluster.file(), text).unwrap();
+    // Root writes wherever the permissions say no, but not on a read-only mount.
+    let mounted = match rustix::process::geteuid().is_root() {
+        true => mount_read_only(&place),
+        false => {
+            fs::set_permissions(&place, Permissions::from_mode(0o555)).unwrap();
+            true
+        }
+    };
+    if !mounted {
+        eprintln!("skipped: no right to mount here, and root ignores permissions");
+        return;
+    }
+    let done = server(&cluster);
+    if rustix::process::geteuid().is_root() {
+        assert!(
+            Command::new("umount")
+                .arg(&place)
+                .status()
+                .unwrap()
+                .success()
+        );
+    } else {
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    }
+    let reason = match rustix::process::geteuid().is_root() {
+        true => "Read-only file system",
+        false => "Permission denied",
+    };
+    assert_ends(&done, DATA_DIRECTORY, &[reason]);
+}
+
+fn mount_read_only(place: &std::path::Path) -> bool {
+    let mount = |args: &[&str]| {
+        Command::new("mount")
+            .args(args)
+            .arg(place)
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    mount(&["--bind", &place.to_string_lossy()]) && mount(&["-o", "remount,bind,ro"])
+}
+
+#[test]
+fn impossible_shapes_are_refused_by_init() {
+    let cluster = Cluster::init_with("shapes", Shape::SINGLE, |text| text);
+    let directory = cluster.directory().to_string_lossy().into_owned();
+    for (option, value) in [
+        ("--shards", "0"),
+        ("--shards", "91"),
+        ("--replicas", "2"),
+        ("--nodes", "2"),
+        ("--placement", "alphabet"),
+        ("--base-port", "65530"),
+    ] {
+        let done = cluster.quorate_plain(["cluster", "init", "--dir", &directory, option, value]);
+        assert_eq!(done.code, Some(2), "{option} {value}: {done:?}");
+        assert!(done.stderr.contains(option), "{option} {value}: {done:?}");
+    }
+}

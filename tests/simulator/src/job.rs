@@ -1,0 +1,165 @@
+//! One thing that a client wants done, through all its retries, and the requests that carry it.
+
+use quorate_protocol::client::RequestBody;
+use quorate_protocol::ids::{AccountId, ReplicaId, ShardId, TransferId};
+
+use quorate_protocol::words::{Row, Rows};
+
+use crate::history::History;
+
+/// Accounts per page of a listing; small, so that audits turn pages.
+pub const LIST_LIMIT: u32 = 64;
+
+/// What is wanted. Numbers are indices into the [`History`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    Create(usize),
+    Transfer(usize),
+    Read(usize),
+    Move(usize),
+    Lead(ReplicaId),
+    CutRegister(usize),
+    CutSums(usize),
+    /// Audit: the accounts that a shard owns.
+    List(AccountId),
+    /// Audit: an account at the shard that listed it.
+    Inspect(AccountId),
+    /// Audit: what a shard recorded of a transfer id.
+    Records(TransferId),
+}
+
+/// Which wants can share a request: those of one class for one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Create,
+    Transfer,
+    Read,
+    Inspect,
+    Records,
+    /// A request of its own.
+    Alone(Want),
+}
+
+impl Want {
+    /// The class that it is sent with.
+    #[must_use]
+    pub fn class(self) -> Class {
+        match self {
+            Self::Create(_) => Class::Create,
+            Self::Transfer(_) => Class::Transfer,
+            Self::Read(_) => Class::Read,
+            Self::Inspect(_) => Class::Inspect,
+            Self::Records(_) => Class::Records,
+            Self::Move(_)
+            | Self::Lead(_)
+            | Self::CutRegister(_)
+            | Self::CutSums(_)
+            | Self::List(_) => Class::Alone(self),
+        }
+    }
+
+    /// How often it is sent before the client lets it go; `None` = until it is answered.
+    #[must_use]
+    pub fn tries_max(self) -> Option<u32> {
+        match self {
+            Self::Create(_)
+            | Self::Transfer(_)
+            | Self::Read(_)
+            | Self::List(_)
+            | Self::Inspect(_)
+            | Self::Records(_) => None,
+            Self::Move(_) => Some(40),
+            Self::Lead(_) => Some(3),
+            Self::CutRegister(_) | Self::CutSums(_) => Some(20),
+        }
+    }
+}
+
+/// A want with its place in time and space.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub want: Want,
+    /// Where it is sent next.
+    pub shard: ShardId,
+    /// Not sent before.
+    pub due_ns: u64,
+    pub tries: u32,
+}
+
+impl Job {
+    /// A job that is due now.
+    #[must_use]
+    pub fn new(want: Want, shard: ShardId) -> Self {
+        Self {
+            want,
+            shard,
+            due_ns: 0,
+            tries: 0,
+        }
+    }
+}
+
+/// The request that carries these jobs, which are of one class.
+#[must_use]
+pub fn request_body(jobs: &[Job], history: &History) -> RequestBody {
+    match jobs[0].want.class() {
+        Class::Create => RequestBody::CreateAccounts(rows(jobs, |want| match want {
+            Want::Create(number) => Some(history.creations[number].account),
+            _ => None,
+        })),
+        Class::Transfer => RequestBody::CreateTransfers(rows(jobs, |want| match want {
+            Want::Transfer(number) => Some(history.transfers[number].transfer),
+            _ => None,
+        })),
+        Class::Read => RequestBody::LookupAccounts(rows(jobs, |want| match want {
+            Want::Read(number) => Some(history.reads[number].account),
+            _ => None,
+        })),
+        Class::Inspect => RequestBody::LookupAccounts(rows(jobs, |want| match want {
+            Want::Inspect(account) => Some(account),
+            _ => None,
+        })),
+        Class::Records => RequestBody::LookupTransfers(rows(jobs, |want| match want {
+            Want::Records(id) => Some(id),
+            _ => None,
+        })),
+        Class::Alone(want) => lonely_body(want, history),
+    }
+}
+
+fn lonely_body(want: Want, history: &History) -> RequestBody {
+    match want {
+        Want::Move(number) => {
+            let one = &history.moves[number];
+            RequestBody::MoveAccounts {
+                id: one.id,
+                target: one.target,
+                accounts: Rows::from_slice(&one.accounts),
+            }
+        }
+        Want::Lead(to) => RequestBody::TransferLeadership { to },
+        Want::CutRegister(number) => RequestBody::CutRegister {
+            at: history.cuts[number].at,
+        },
+        Want::CutSums(number) => RequestBody::CutSums {
+            at: history.cuts[number].at,
+        },
+        Want::List(after) => RequestBody::ListAccounts {
+            after,
+            limit: LIST_LIMIT,
+        },
+        Want::Create(_)
+        | Want::Transfer(_)
+        | Want::Read(_)
+        | Want::Inspect(_)
+        | Want::Records(_) => unreachable!("has a class of its own"),
+    }
+}
+
+fn rows<T: Row>(jobs: &[Job], row: impl Fn(Want) -> Option<T>) -> Rows<T> {
+    let rows: Vec<T> = jobs
+        .iter()
+        .map(|job| row(job.want).expect("jobs of one class"))
+        .collect();
+    Rows::from_slice(&rows)
+}

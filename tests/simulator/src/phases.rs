@@ -1,0 +1,388 @@
+//! The phases of a run: work under faults, healing, answers, rest, audit; and what clients think of.
+
+use quorate_protocol::ids::{AccountId, MoveId, ReplicaId, ShardId, Slot};
+use quorate_protocol::time::{MS, SECOND, Timestamp};
+
+use crate::checkers::{FinalState, check_all};
+use crate::faults;
+use crate::history::{CutUse, MoveUse};
+use crate::job::{Job, Want};
+use crate::outcome::Outcome;
+use crate::parameters::Parameters;
+use crate::trace::Trace;
+use crate::world::{Event, World};
+
+/// How often the phases are looked after.
+const WATCH_NS: u64 = 20 * MS;
+/// Clients start transfers when all accounts are created, or this late.
+const CREATION_NS: u64 = 3 * SECOND;
+/// Bound of each phase after healing.
+const LIVENESS_NS: u64 = 60 * SECOND;
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Faults,
+    /// Every request is answered.
+    Answers {
+        since_ns: u64,
+    },
+    /// All replicas apply everything.
+    Rest {
+        since_ns: u64,
+    },
+    /// Accounts are listed.
+    Listing {
+        since_ns: u64,
+    },
+    /// Accounts and records are read.
+    Reading {
+        since_ns: u64,
+    },
+    Done,
+}
+
+/// Runs a seed's world to its end.
+#[must_use]
+pub fn run(parameters: Parameters, trace: Trace) -> Outcome {
+    let mut world = World::new(parameters, trace);
+    while world.phase != Phase::Done && world.violations.is_empty() && world.advance() {}
+    if world.violations.is_empty() {
+        judge(&mut world);
+    }
+    Outcome::new(world)
+}
+
+/// A client's next operation, and the time of the one after it.
+pub fn think(world: &mut World, client: usize) {
+    if world.healed {
+        return;
+    }
+    let clients = world.parameters.clients;
+    if client == clients {
+        operate(world);
+        return;
+    }
+    if world.history.creations.is_empty() {
+        create_accounts(world);
+    }
+    let ready =
+        world.now_ns() > CREATION_NS || world.history.creations.iter().all(|c| c.answer.is_some());
+    let settings = &world.parameters.workload;
+    let batch = usize::try_from(settings.batch_max).expect("small");
+    let actor = &mut world.actors[client];
+    if ready
+        && !world.workload.is_exhausted()
+        && actor.client.jobs_open() < settings.open_max * batch
+    {
+        let wall_ns = actor.clock.now(world.queue.now_ns()).wall_ns;
+        let wants = world
+            .workload
+            .operation(&mut actor.stream, wall_ns, &mut world.history);
+        submit_all(world, client, &wants);
+    }
+    let actor = &mut world.actors[client];
+    let pause_ns = actor.stream.exponential(world.parameters.workload.think_ns);
+    let at_ns = world.queue.now_ns() + pause_ns;
+    world.queue.push(at_ns, Event::Think { client });
+    world.wake(client);
+}
+
+fn create_accounts(world: &mut World) {
+    let clients = world.parameters.clients;
+    for client in 0..clients {
+        let stream = &mut world.actors[client].stream;
+        let wants = world
+            .workload
+            .creations(client, clients, stream, &mut world.history);
+        submit_all(world, client, &wants);
+        world.wake(client);
+    }
+}
+
+fn submit_all(world: &mut World, client: usize, wants: &[Want]) {
+    let parameters = &world.parameters;
+    let actor = &mut world.actors[client];
+    for &want in wants {
+        let shard = match want {
+            Want::Create(number) => {
+                let id = world.history.creations[number].account.id;
+                parameters.placement.home(id, parameters.shards)
+            }
+            Want::Transfer(number) => {
+                let transfer = &world.history.transfers[number].transfer;
+                actor.client.location(transfer.debit_account_id)
+            }
+            Want::Read(number) => actor.client.location(world.history.reads[number].account),
+            _ => unreachable!("the workload makes no other wants"),
+        };
+        actor.client.submit(Job::new(want, shard));
+    }
+}
+
+/// What the operator does: moves accounts, hands leadership over, takes cuts.
+fn operate(world: &mut World) {
+    let operator = world.parameters.clients;
+    let intervals = [
+        world.parameters.workload.move_ns,
+        world.parameters.workload.lead_ns,
+        world.parameters.workload.cut_ns,
+    ];
+    let tick_ns = 10 * MS;
+    for (kind, mean_ns) in intervals.into_iter().enumerate() {
+        if mean_ns == 0 {
+            continue;
+        }
+        let ppm = u32::try_from((tick_ns * 1_000_000 / mean_ns).min(1_000_000)).expect("capped");
+        if !world.actors[operator].stream.chance(ppm) {
+            continue;
+        }
+        match kind {
+            0 => move_accounts(world),
+            1 => hand_over(world),
+            _ => begin_cut(world),
+        }
+    }
+    finish_cuts(world);
+    let at_ns = world.now_ns() + tick_ns;
+    world.queue.push(at_ns, Event::Think { client: operator });
+    world.wake(operator);
+}
+
+fn move_accounts(world: &mut World) {
+    let operator = world.parameters.clients;
+    let moving = world.actors[operator].client.jobs();
+    if moving
+        .filter(|job| matches!(job.want, Want::Move(_)))
+        .count()
+        >= 3
+    {
+        return;
+    }
+    let actor = &mut world.actors[operator];
+    let count = actor
+        .stream
+        .between(1, world.parameters.workload.move_accounts_max);
+    let first = world.workload.some_account(&mut actor.stream).id;
+    let source = actor.client.location(first);
+    let mut accounts = vec![first];
+    for _ in 1..count {
+        let account = world.workload.some_account(&mut actor.stream).id;
+        if actor.client.location(account) == source && !accounts.contains(&account) {
+            accounts.push(account);
+        }
+    }
+    let away = 1 + actor.stream.below(u64::from(world.parameters.shards) - 1);
+    let target = (u64::from(source.0) - 1 + away) % u64::from(world.parameters.shards) + 1;
+    let number = world.history.moves.len();
+    world.history.moves.push(MoveUse {
+        id: MoveId(actor.stream.bits_128() | 1),
+        source,
+        target: ShardId(u32::try_from(target).expect("a few shards")),
+        accounts,
+        started_ns: None,
+        moved: None,
+    });
+    actor.client.submit(Job::new(Want::Move(number), source));
+}
+
+fn hand_over(world: &mut World) {
+    let operator = &mut world.actors[world.parameters.clients];
+    let shard = ShardId(1 + below(operator, world.parameters.shards));
+    let replica = 1 + below(operator, u32::from(world.parameters.replicas));
+    let replica = ReplicaId(u8::try_from(replica).expect("a few replicas"));
+    operator.client.submit(Job::new(Want::Lead(replica), shard));
+}
+
+fn below(actor: &mut crate::world::Actor, end: u32) -> u32 {
+    u32::try_from(actor.stream.below(u64::from(end))).expect("below a u32")
+}
+
+fn begin_cut(world: &mut World) {
+    let now_ns = world.queue.now_ns();
+    let operator = &mut world.actors[world.parameters.clients];
+    let wall_ns = operator.clock.now(now_ns).wall_ns;
+    let ahead_ns = operator.stream.between(100, 1_500) * MS;
+    let at = Timestamp(wall_ns.max(operator.client.seen().0) + ahead_ns);
+    let cut = world.history.cuts.len();
+    world.history.cuts.push(CutUse {
+        at,
+        sums: Vec::new(),
+    });
+    for shard in 1..=world.parameters.shards {
+        let job = Job::new(Want::CutRegister(cut), ShardId(shard));
+        operator.client.submit(job);
+    }
+}
+
+/// Asks for the sums of cuts that all shards have registered.
+fn finish_cuts(world: &mut World) {
+    let shards = world.parameters.shard_count();
+    let operator = &mut world.actors[world.parameters.clients].client;
+    let registered: Vec<usize> = operator
+        .cuts_registered
+        .iter()
+        .filter(|(_, count)| **count == shards)
+        .map(|(cut, _)| *cut)
+        .collect();
+    for cut in registered {
+        operator.cuts_registered.remove(&cut);
+        for shard in 1..=world.parameters.shards {
+            operator.submit(Job::new(Want::CutSums(cut), ShardId(shard)));
+        }
+    }
+}
+
+/// Looks whether the present phase is over, or has lasted too long.
+pub fn watch(world: &mut World) {
+    let now_ns = world.now_ns();
+    let idle = world.actors.iter().all(|a| a.client.jobs_open() == 0);
+    let next = match world.phase {
+        Phase::Faults => {
+            let over =
+                now_ns >= world.parameters.duration_ns || world.workload.is_exhausted() && idle;
+            over.then(|| {
+                faults::heal(world);
+                Phase::Answers { since_ns: now_ns }
+            })
+        }
+        Phase::Answers { since_ns } => {
+            finish_cuts(world);
+            wake_all(world);
+            idle.then_some(Phase::Rest { since_ns: now_ns })
+                .or_else(|| too_long(world, since_ns, "requests without an answer"))
+        }
+        Phase::Rest { since_ns } => match unrest(world) {
+            None => {
+                begin_listing(world);
+                Some(Phase::Listing { since_ns: now_ns })
+            }
+            Some(problem) => too_long(world, since_ns, &problem),
+        },
+        Phase::Listing { since_ns } => {
+            if idle {
+                begin_reading(world);
+                Some(Phase::Reading { since_ns: now_ns })
+            } else {
+                too_long(world, since_ns, "the audit lists accounts")
+            }
+        }
+        Phase::Reading { since_ns } => idle
+            .then_some(Phase::Done)
+            .or_else(|| too_long(world, since_ns, "the audit reads")),
+        Phase::Done => None,
+    };
+    if let Some(phase) = next {
+        world.trace.line(now_ns, || format!("phase {phase:?}"));
+        world.phase = phase;
+    }
+    world.queue.push(now_ns + WATCH_NS, Event::Watch);
+}
+
+fn wake_all(world: &mut World) {
+    for client in 0..world.actors.len() {
+        world.wake(client);
+    }
+}
+
+fn too_long(world: &mut World, since_ns: u64, problem: &str) -> Option<Phase> {
+    if world.now_ns() - since_ns < LIVENESS_NS {
+        return None;
+    }
+    let jobs: Vec<String> = world
+        .actors
+        .iter()
+        .flat_map(|actor| actor.client.jobs())
+        .take(5)
+        .map(|job| format!("{job:?}"))
+        .collect();
+    let replicas: Vec<String> = world
+        .processes
+        .iter()
+        .filter_map(|process| process.status())
+        .map(|s| {
+            format!(
+                "s{}r{} {} {} chosen {} applied {} in doubt {}",
+                s.shard,
+                s.replica,
+                s.role.name(),
+                s.ballot,
+                s.chosen_upto,
+                s.applied_upto,
+                s.in_doubt
+            )
+        })
+        .collect();
+    let text = format!("{problem} after healing; jobs {jobs:?}; replicas {replicas:?}");
+    world.violate("liveness", text);
+    None
+}
+
+/// Why the cluster is not at rest; `None` if every replica has applied the same.
+fn unrest(world: &mut World) -> Option<String> {
+    let replicas = usize::from(world.parameters.replicas);
+    for group in world.processes.chunks(replicas) {
+        let mut reached: Option<Slot> = None;
+        for process in group {
+            let Some(status) = process.status() else {
+                return Some(format!("{} is down", process.address()));
+            };
+            if status.in_doubt > 0 {
+                return Some(format!("{} has transactions in doubt", process.address()));
+            }
+            let slot = *reached.get_or_insert(status.applied_upto);
+            if slot != status.applied_upto || slot != status.chosen_upto {
+                return Some(format!("{} is behind or ahead", process.address()));
+            }
+        }
+    }
+    for index in 0..world.processes.len() {
+        let process = &world.processes[index];
+        let (slot, digest) = process.digest()?;
+        let address = process.address();
+        if let Err(violation) = world.agreement.digest(address, slot, digest) {
+            world.violate(violation.checker, violation.text);
+        }
+    }
+    None
+}
+
+fn begin_listing(world: &mut World) {
+    let operator = &mut world.actors[world.parameters.clients].client;
+    for shard in 1..=world.parameters.shards {
+        operator.submit(Job::new(Want::List(AccountId(0)), ShardId(shard)));
+    }
+    wake_all(world);
+}
+
+fn begin_reading(world: &mut World) {
+    let operator = &mut world.actors[world.parameters.clients].client;
+    for (shard, account) in operator.audit.listed.clone() {
+        operator.submit(Job::new(Want::Inspect(account), shard));
+    }
+    for id in world.history.transfer_ids() {
+        for shard in 1..=world.parameters.shards {
+            operator.submit(Job::new(Want::Records(id), ShardId(shard)));
+        }
+    }
+    wake_all(world);
+}
+
+fn judge(world: &mut World) {
+    let shards = world.parameters.shard_count();
+    world.history.cuts.retain(|cut| cut.sums.len() == shards);
+    for client in 0..world.actors.len() {
+        for problem in std::mem::take(&mut world.actors[client].client.audit.problems) {
+            world.violate("client", problem);
+        }
+    }
+    let audit = std::mem::take(&mut world.actors[world.parameters.clients].client.audit);
+    let state = FinalState {
+        accounts: audit.accounts,
+        records: audit.records,
+        entry_times: world.agreement.entry_times(),
+    };
+    let violations = check_all(&world.history, &state);
+    world.violations.extend(violations);
+    world.final_state = state;
+}

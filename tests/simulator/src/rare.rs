@@ -1,0 +1,177 @@
+//! Named rare events: situations that a good set of seeds must have visited.
+
+use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
+use quorate_protocol::entry::{Entry, Section};
+use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::ledger::ResultCode;
+
+use crate::counters::Counters;
+use crate::process::{Process, Started};
+use crate::world::World;
+
+/// All names, so that a report shows those that never happened.
+pub const NAMES: [&str; 30] = [
+    "answer_contended",
+    "answer_debit_account_not_found",
+    "answer_exceeds_credits",
+    "answer_exceeds_debits",
+    "answer_exists",
+    "answer_exists_with_different_field",
+    "answer_id_already_failed",
+    "answer_id_from_the_future",
+    "answer_moved",
+    "answer_unknown",
+    "crash_during_flush",
+    "crash_of_leader",
+    "crash_with_in_doubt",
+    "cut_refused",
+    "cut_summed",
+    "entry_with_abort",
+    "entry_with_commit_and_transfers",
+    "entry_with_move",
+    "leader_change",
+    "leader_change_with_in_doubt",
+    "move_acknowledged",
+    "move_contended",
+    "move_of_what_is_not_here",
+    "noop_hole_filled",
+    "pause_of_leader",
+    "power_loss_during_flush",
+    "request_on_dead_connection",
+    "restart_within_lease",
+    "start_with_accepted_tail",
+    "start_with_torn_flush",
+];
+
+/// What a client was told.
+pub fn of_reply(rare: &mut Counters, reply: &Reply) {
+    match &reply.body {
+        ReplyBody::Results(rows) => {
+            for code in rows.iter().filter_map(|row| row.result()) {
+                if let Some(name) = of_code(code) {
+                    rare.add(name);
+                }
+            }
+        }
+        ReplyBody::Move(MoveAnswer::Moved { .. }) => rare.add("move_acknowledged"),
+        ReplyBody::Move(MoveAnswer::Contended) => rare.add("move_contended"),
+        ReplyBody::Move(MoveAnswer::NotOwned { .. }) => rare.add("move_of_what_is_not_here"),
+        ReplyBody::Cut(CutAnswer::Sums(_)) => rare.add("cut_summed"),
+        ReplyBody::Cut(CutAnswer::Refused) => rare.add("cut_refused"),
+        ReplyBody::Unknown => rare.add("answer_unknown"),
+        ReplyBody::Move(MoveAnswer::Refused)
+        | ReplyBody::Cut(_)
+        | ReplyBody::Accounts(_)
+        | ReplyBody::Transfers(_)
+        | ReplyBody::AccountList(_)
+        | ReplyBody::Status(_)
+        | ReplyBody::InDoubt(_)
+        | ReplyBody::Pairs { .. }
+        | ReplyBody::Done
+        | ReplyBody::NotLeader { .. }
+        | ReplyBody::Busy
+        | ReplyBody::BadRequest(_) => {}
+    }
+}
+
+fn of_code(code: ResultCode) -> Option<&'static str> {
+    Some(match code {
+        ResultCode::Exists => "answer_exists",
+        ResultCode::ExistsWithDifferentCreditAccountId
+        | ResultCode::ExistsWithDifferentAmount
+        | ResultCode::ExistsWithDifferentUserData
+        | ResultCode::ExistsWithDifferentCode => "answer_exists_with_different_field",
+        ResultCode::IdAlreadyFailed => "answer_id_already_failed",
+        ResultCode::IdFromTheFuture => "answer_id_from_the_future",
+        ResultCode::ExceedsCredits => "answer_exceeds_credits",
+        ResultCode::ExceedsDebits => "answer_exceeds_debits",
+        ResultCode::DebitAccountNotFound => "answer_debit_account_not_found",
+        ResultCode::Moved => "answer_moved",
+        ResultCode::Contended => "answer_contended",
+        ResultCode::Unknown => "answer_unknown",
+        _ => return None,
+    })
+}
+
+/// What took effect.
+pub fn of_entry(rare: &mut Counters, entry: &Entry) {
+    if entry.is_noop() && entry.origin() == quorate_protocol::ids::Ballot::ZERO {
+        rare.add("noop_hole_filled");
+    }
+    let (mut transfers, mut commits) = (false, false);
+    for section in entry.sections() {
+        match section {
+            Section::Transfers(_) => transfers = true,
+            Section::Commit(_) => commits = true,
+            Section::CommitMove { .. } => rare.add("entry_with_move"),
+            Section::Resolve(rows) => {
+                let abort = quorate_protocol::txn::record::Verdict::Abort.to_u16();
+                if rows.iter().any(|row| row.verdict == abort) {
+                    rare.add("entry_with_abort");
+                }
+            }
+            Section::CreateAccounts(_)
+            | Section::Prepare(_)
+            | Section::PrepareMove(_)
+            | Section::CutRegister { .. }
+            | Section::CutPass { .. } => {}
+        }
+    }
+    if transfers && commits {
+        rare.add("entry_with_commit_and_transfers");
+    }
+}
+
+/// Who leads now, and who did.
+pub fn of_leader(
+    rare: &mut Counters,
+    earlier: Option<ReplicaAddress>,
+    now: ReplicaAddress,
+    in_doubt: u64,
+) {
+    if earlier.is_some_and(|earlier| earlier != now) {
+        rare.add("leader_change");
+        if in_doubt > 0 {
+            rare.add("leader_change_with_in_doubt");
+        }
+    }
+}
+
+/// What a process found on its disk.
+pub fn of_start(rare: &mut Counters, started: &Started) {
+    if started.torn {
+        rare.add("start_with_torn_flush");
+    }
+    if started.tail > 0 {
+        rare.add("start_with_accepted_tail");
+    }
+}
+
+/// A process ends.
+pub fn of_crash(rare: &mut Counters, process: &Process, power_loss: bool) {
+    let Some(status) = process.status() else {
+        return;
+    };
+    if process.is_flushing() {
+        rare.add("crash_during_flush");
+        if power_loss {
+            rare.add("power_loss_during_flush");
+        }
+    }
+    if status.role == Role::Leader {
+        rare.add("crash_of_leader");
+    }
+    if status.in_doubt > 0 {
+        rare.add("crash_with_in_doubt");
+    }
+}
+
+/// A machine stands still.
+pub fn of_pause(world: &mut World, node: usize) {
+    for &process in &world.nodes[node].processes {
+        let status = world.processes[process].status();
+        if status.is_some_and(|status| status.role == Role::Leader) {
+            world.rare.add("pause_of_leader");
+        }
+    }
+}
