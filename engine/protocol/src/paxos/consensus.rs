@@ -25,11 +25,6 @@ use crate::output::StopReason;
 use crate::prng::Prng;
 use crate::time::Now;
 
-/// No group gets near this round by electing; a message that names one is not from a peer of ours.
-const ROUND_MAX: u64 = 1 << 48;
-/// No group gets near this slot.
-const SLOT_MAX: Slot = Slot(1 << 56);
-
 /// What a replica is in its group, with what only that role needs.
 #[derive(Debug)]
 pub(super) enum Role {
@@ -186,7 +181,7 @@ impl Consensus {
                 chosen_upto,
                 log_start: _,
             } => self.on_entries(now_ns, from, entries, chosen_upto),
-            Message::LeadNow { ballot } => self.on_lead_now(now_ns, from, ballot),
+            Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
         }
         self.settle(now_ns);
     }
@@ -347,84 +342,9 @@ impl Consensus {
     pub(super) fn stop(&mut self, reason: StopReason) {
         if self.stopped.is_none() {
             self.depose();
-            self.journal.push(Effect::Stop {
-                reason: reason.clone(),
-            });
+            self.journal.close(reason.clone());
             self.stopped = Some(reason);
         }
-    }
-
-    /// Whether a member of this group, following the protocol, can have sent this: ballots are led
-    /// by who made them up, and nobody answers a question that was not asked of it.
-    fn is_plausible(&self, from: ReplicaId, message: &Message) -> bool {
-        let known = |ballot: Ballot| {
-            let member = ballot.replica();
-            ballot == Ballot::ZERO
-                || (ballot.round() > 0
-                    && ballot.round() < ROUND_MAX
-                    && (member == self.settings.own || self.settings.peers.contains(&member)))
-        };
-        let of = |owner: ReplicaId, ballot: Ballot| {
-            ballot != Ballot::ZERO && ballot.replica() == owner && known(ballot)
-        };
-        let own = self.settings.own;
-        let slot_known = |slot: Slot| slot < SLOT_MAX;
-        self.settings.peers.contains(&from)
-            && match message {
-                Message::PreVote {
-                    ballot,
-                    chosen_upto: slot,
-                    transfer_of,
-                }
-                | Message::Prepare {
-                    ballot,
-                    from: slot,
-                    transfer_of,
-                } => of(from, *ballot) && slot_known(*slot) && known(*transfer_of),
-                Message::PreVoteReply {
-                    ballot, promised, ..
-                }
-                | Message::Reject { ballot, promised } => of(own, *ballot) && known(*promised),
-                Message::Promise {
-                    ballot,
-                    chosen_upto,
-                    accepted,
-                    ..
-                } => {
-                    of(own, *ballot)
-                        && slot_known(*chosen_upto)
-                        && accepted
-                            .as_ref()
-                            .is_none_or(|logged| known(logged.accepted) && slot_known(logged.slot))
-                }
-                Message::Accept {
-                    ballot,
-                    slot,
-                    chosen_upto,
-                    ..
-                } => {
-                    of(from, *ballot)
-                        && *slot != Slot::ZERO
-                        && slot_known(*slot)
-                        && slot_known(*chosen_upto)
-                }
-                Message::Accepted { ballot, slot } => of(own, *ballot) && slot_known(*slot),
-                Message::Heartbeat {
-                    ballot,
-                    chosen_upto,
-                    ..
-                } => of(from, *ballot) && slot_known(*chosen_upto),
-                Message::HeartbeatReply {
-                    ballot,
-                    chosen_upto,
-                    ..
-                } => of(own, *ballot) && slot_known(*chosen_upto),
-                Message::CatchUp { from: first, upto } => {
-                    *first != Slot::ZERO && slot_known(*first) && slot_known(*upto)
-                }
-                Message::Entries { chosen_upto, .. } => slot_known(*chosen_upto),
-                Message::LeadNow { ballot } => of(from, *ballot),
-            }
     }
 
     /// The end of every step: the lazy watermark gets its deadline, the invariants are checked.

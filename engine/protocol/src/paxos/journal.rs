@@ -53,6 +53,8 @@ pub(super) struct Journal {
     /// The highest ballot whose promise a record implies.
     promise_logged: Ballot,
     chosen_logged: Slot,
+    /// The replica has stopped.
+    closed: bool,
 }
 
 impl Journal {
@@ -64,6 +66,7 @@ impl Journal {
             durable: PersistSeq(0),
             promise_logged: promised,
             chosen_logged: chosen_upto,
+            closed: false,
         }
     }
 
@@ -109,7 +112,7 @@ impl Journal {
 
     /// Sends at once: the message promises nothing that a crash could take back.
     pub(super) fn send(&mut self, to: ReplicaId, message: Message) {
-        self.effects.push_back(Effect::Send { to, message });
+        self.push(Effect::Send { to, message });
     }
 
     /// Sends once everything issued so far is durable.
@@ -126,7 +129,16 @@ impl Journal {
     }
 
     pub(super) fn push(&mut self, effect: Effect) {
-        self.effects.push_back(effect);
+        if !self.closed {
+            self.effects.push_back(effect);
+        }
+    }
+
+    /// The last effect of all.
+    pub(super) fn close(&mut self, reason: StopReason) {
+        self.push(Effect::Stop { reason });
+        self.withheld.clear();
+        self.closed = true;
     }
 
     pub(super) fn poll(&mut self) -> Option<Effect> {
@@ -148,7 +160,7 @@ impl Journal {
     fn persist(&mut self, record: Record) -> PersistSeq {
         self.issued = PersistSeq(self.issued.0 + 1);
         let seq = self.issued;
-        self.effects.push_back(Effect::Persist { seq, record });
+        self.push(Effect::Persist { seq, record });
         seq
     }
 }

@@ -13,9 +13,11 @@
 //! | `acceptor` | both phases from the acceptor's side, stickiness |
 //! | `follower` | hearing a leader, and what its `chosen_upto` proves |
 //! | `election` | pre-vote, phase 1, choice of values |
-//! | `leader` | phase 2, heartbeats, check-quorum |
-//! | `lease` | heartbeat rounds: lease and quorum reads |
+//! | `leader` | phase 2, check-quorum |
+//! | `heartbeat` | the leader's rounds, and reads by lease or by round |
+//! | `lease` | what a round proves once a quorum has answered it |
 //! | `transfer` | handing leadership over |
+//! | `plausible` | messages that nobody can have sent |
 //! | `catch_up` | holes, serving the log, replay after a restart |
 
 mod acceptor;
@@ -23,11 +25,13 @@ mod catch_up;
 mod consensus;
 mod election;
 mod follower;
+mod heartbeat;
 mod journal;
 mod leader;
 mod lease;
 mod log;
 pub mod message;
+mod plausible;
 mod quorum;
 mod transfer;
 

@@ -1,5 +1,10 @@
-//! Tests of the consensus core: named stories, and random worlds under faults.
+//! Tests of the consensus core: stories of one replica, stories of a group, random worlds.
 
+mod acceptor_stories;
+mod candidate_stories;
+mod catch_up_stories;
+mod group_stories;
+mod hand;
+mod leader_stories;
 mod random;
-mod stories;
 mod world;

@@ -28,8 +28,9 @@ const CAUGHT_UP_LAG: u64 = 4 * PIPELINE_MAX;
 pub(super) struct Transfer {
     to: ReplicaId,
     until_ns: u64,
-    /// What the successor was last told to be chosen, once nothing was in flight.
-    asked_upto: Option<Slot>,
+    /// What was chosen when the successor was asked, with nothing in flight, and the heartbeat
+    /// round that asked: an older answer does not show that it is still there.
+    asked: Option<(Slot, u64)>,
     sent: bool,
 }
 
@@ -90,7 +91,7 @@ impl Consensus {
         leader.transfer = Some(Transfer {
             to,
             until_ns: now_ns + timing.election_max_ns,
-            asked_upto: None,
+            asked: None,
             sent: false,
         });
         self.advance_transfer(now_ns);
@@ -115,16 +116,21 @@ impl Consensus {
             return;
         }
         let to = transfer.to;
-        if transfer.asked_upto != Some(chosen_upto) {
-            // The answer to this heartbeat says at once whether the successor has it all.
-            transfer.asked_upto = Some(chosen_upto);
-            self.send_round(now_ns);
-            return;
-        }
-        let has_all = leader
-            .progress
-            .get(&to)
-            .is_some_and(|progress| progress.chosen_upto >= chosen_upto);
+        let asked_round = match transfer.asked {
+            Some((upto, round)) if upto == chosen_upto => round,
+            Some(_) | None => {
+                let round = self.send_round(now_ns);
+                if let Role::Leader(leader) = &mut self.role
+                    && let Some(transfer) = &mut leader.transfer
+                {
+                    transfer.asked = Some((chosen_upto, round));
+                }
+                return;
+            }
+        };
+        let has_all = leader.progress.get(&to).is_some_and(|progress| {
+            progress.round >= asked_round && progress.chosen_upto >= chosen_upto
+        });
         if has_all {
             transfer.sent = true;
             transfer.until_ns = now_ns + self.settings.timing.election_max_ns;
@@ -154,7 +160,7 @@ impl Consensus {
         }
     }
 
-    pub(super) fn on_lead_now(&mut self, now_ns: u64, _from: ReplicaId, ballot: Ballot) {
+    pub(super) fn on_lead_now(&mut self, now_ns: u64, ballot: Ballot) {
         if ballot < self.promised {
             return;
         }

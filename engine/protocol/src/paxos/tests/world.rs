@@ -53,8 +53,6 @@ pub struct Disk {
     flush: Option<(u64, usize)>,
     /// Records of earlier runs of the replica.
     before: usize,
-    /// Hold every flush back (stories).
-    pub held: bool,
 }
 
 impl Disk {
@@ -147,8 +145,6 @@ pub struct Node {
     log_read: Option<(u64, Slot, Slot, usize)>,
     /// Open read: round, ballot, and what was acknowledged when it arrived.
     read: Option<(u64, Ballot, Slot)>,
-    /// What it wanted done, kept in manual worlds.
-    pub effects: Vec<Effect>,
     pub reads_served: u64,
 }
 
@@ -191,8 +187,6 @@ pub struct World {
     pub leaders: BTreeMap<Ballot, ReplicaId>,
     sent: u64,
     proposals: u64,
-    /// Deliver nothing by itself (stories take messages in hand).
-    pub manual: bool,
 }
 
 impl World {
@@ -213,7 +207,6 @@ impl World {
                 rate_ppm: 1_000_000 - faults.drift_ppm + random.range(0, 2 * faults.drift_ppm + 1),
                 log_read: None,
                 read: None,
-                effects: Vec::new(),
                 reads_served: 0,
             })
             .collect();
@@ -232,7 +225,6 @@ impl World {
             leaders: BTreeMap::new(),
             sent: 0,
             proposals: 0,
-            manual: false,
         };
         for id in 1..=replicas {
             world.start(ReplicaId(id));
@@ -306,7 +298,7 @@ impl World {
         node.read = None;
         node.paused_until_ns = 0;
         let disk = &mut node.disk;
-        disk.records.truncate(disk.synced + kept);
+        disk.records.truncate(disk.synced.saturating_add(kept));
         disk.synced = disk.records.len();
         disk.flush = None;
     }
@@ -324,8 +316,7 @@ impl World {
         }
     }
 
-    /// Gives a message to a replica as if it had just arrived.
-    pub fn deliver(&mut self, from: ReplicaId, to: ReplicaId, message: Message) {
+    fn deliver(&mut self, from: ReplicaId, to: ReplicaId, message: Message) {
         let now = self.now_of(to);
         if let Some(core) = self.node(to).core.as_mut() {
             core.on_message(now, from, message);
@@ -333,23 +324,10 @@ impl World {
         }
     }
 
-    pub fn tick(&mut self, id: ReplicaId) {
+    fn tick(&mut self, id: ReplicaId) {
         let now = self.now_of(id);
         if let Some(core) = self.node(id).core.as_mut() {
             core.on_tick(now);
-            self.drain(id);
-        }
-    }
-
-    /// Reports everything written so far as durable.
-    pub fn flush(&mut self, id: ReplicaId) {
-        let now = self.now_of(id);
-        let node = self.node(id);
-        node.disk.flush = None;
-        node.disk.synced = node.disk.records.len();
-        let seq = node.disk.synced - node.disk.before;
-        if let Some(core) = node.core.as_mut() {
-            core.on_durable(now, PersistSeq(u64::try_from(seq).expect("few")));
             self.drain(id);
         }
     }
@@ -401,11 +379,7 @@ impl World {
     }
 
     fn next_event_ns(&self) -> Option<u64> {
-        let message = if self.manual {
-            None
-        } else {
-            self.network.first_key_value().map(|(&(at_ns, _), _)| at_ns)
-        };
+        let message = self.network.first_key_value().map(|(&(at_ns, _), _)| at_ns);
         let nodes = self.nodes.iter().map(|node| {
             let deadline_ns = node
                 .core
@@ -466,8 +440,7 @@ impl World {
                 self.tick(id);
             }
         }
-        while !self.manual
-            && let Some((&key, _)) = self.network.first_key_value()
+        while let Some((&key, _)) = self.network.first_key_value()
             && key.0 <= now_ns
         {
             let (from, to, message) = self.network.remove(&key).expect("just seen");
@@ -482,7 +455,7 @@ impl World {
     }
 
     /// Carries out what a replica wants done, applies what it chose, lets it propose and read.
-    pub fn drain(&mut self, id: ReplicaId) {
+    fn drain(&mut self, id: ReplicaId) {
         loop {
             while let Some(effect) = self.core(id).poll_effect() {
                 self.carry_out(id, effect);
@@ -507,9 +480,6 @@ impl World {
 
     fn carry_out(&mut self, id: ReplicaId, effect: Effect) {
         let now_ns = self.now_ns;
-        if self.manual {
-            self.node(id).effects.push(effect.clone());
-        }
         match effect {
             Effect::Persist { seq, record } => {
                 let node = self.node(id);
@@ -525,7 +495,8 @@ impl World {
             } => {
                 let at_ns = now_ns + self.random.range(1, MS);
                 // Small chunks, so that reads come in several.
-                let bytes_max = bytes_max.min(self.random.draw() as usize % 4000);
+                let bytes_max =
+                    bytes_max.min(usize::try_from(self.random.range(0, 4000)).expect("few"));
                 let node = self.node(id);
                 assert!(node.log_read.is_none(), "one read at a time");
                 node.log_read = Some((at_ns, from, upto, bytes_max));
@@ -552,7 +523,7 @@ impl World {
         };
         let end_ns = self.now_ns + flush_ns;
         let disk = &mut self.node(id).disk;
-        if disk.flush.is_none() && disk.synced < disk.records.len() && !disk.held {
+        if disk.flush.is_none() && disk.synced < disk.records.len() {
             disk.flush = Some((end_ns, disk.records.len()));
         }
     }
