@@ -1,9 +1,9 @@
 //! Load generator for Quorate: workloads, measurement, reports.
 //!
 //! ```text
-//! args ──► select ──► setup ──► generator: drive ──► recorder ──► report
-//!                                  │  ▲
-//!                       schedule, feed │  └ link: the cluster
+//! args --> select --> setup --> generator --> drive --> recorder --> report
+//!                                               |  ^
+//!                              the cluster <-- link  +-- feed, schedule
 //! ```
 //! The parts that decide something are pure or run over a small trait, so that they are tested
 //! without a cluster; `link` is the only module that talks to one.
