@@ -98,7 +98,9 @@ impl Ledger {
         // An entry's own timestamp is above everything its leader knew of. A later leader can still
         // find an older, higher one in a slot below (it was never shown to this entry's leader), so
         // the effect's timestamp is what rises from slot to slot, equally on every replica.
-        let timestamp = entry.timestamp().max(Timestamp(self.last_timestamp.0 + 1));
+        let timestamp = entry
+            .timestamp()
+            .max(Timestamp(self.last_timestamp.0.saturating_add(1)));
         let at = At {
             slot,
             timestamp,
@@ -169,9 +171,10 @@ impl Ledger {
                 applied.cuts.push(cut);
             }
             Section::CutPass { at: cut } => {
-                if at.timestamp > cut {
+                // The digest is a scan: once per cut, however many ask for it.
+                if at.timestamp > cut && self.cuts.is_open(cut) {
                     let digest = self.digest();
-                    self.cuts.pass(cut, at.slot, || digest);
+                    self.cuts.pass(cut, at.slot, digest);
                 }
                 applied.cuts.push(cut);
             }

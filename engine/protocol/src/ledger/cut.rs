@@ -95,13 +95,20 @@ impl Cuts {
         });
     }
 
-    pub(crate) fn pass(&mut self, at: Timestamp, slot: Slot, digest: impl FnOnce() -> u128) {
+    /// Whether the cut is registered and not passed.
+    pub(crate) fn is_open(&self, at: Timestamp) -> bool {
+        self.open
+            .iter()
+            .any(|cut| cut.at == at && cut.passed.is_none())
+    }
+
+    pub(crate) fn pass(&mut self, at: Timestamp, slot: Slot, digest: u128) {
         if let Some(cut) = self
             .open
             .iter_mut()
             .find(|cut| cut.at == at && cut.passed.is_none())
         {
-            cut.passed = Some((slot, digest()));
+            cut.passed = Some((slot, digest));
         }
     }
 

@@ -103,7 +103,8 @@ pub struct Ledger {
     pub(crate) in_doubt: BTreeMap<TxnId, Prepared>,
     pub(crate) staged: BTreeMap<TxnId, Staged>,
     pub(crate) staged_accounts: BTreeMap<AccountId, TxnId>,
-    pub(crate) moves: BTreeMap<MoveId, MoveRecord>,
+    /// Keyed with the source that decided them: the same id may be in use at two sources.
+    pub(crate) moves: BTreeMap<(ShardId, MoveId), MoveRecord>,
     /// The highest transfer id recorded as failed because its debit account did not exist. An
     /// account created later starts with it as `id_max`.
     pub(crate) missing_id_max: u128,
@@ -198,10 +199,10 @@ impl Ledger {
         &self.staged
     }
 
-    /// The move with this id, if it took effect here.
+    /// The move away from here with this id, if it took effect.
     #[must_use]
     pub fn move_record(&self, id: MoveId) -> Option<&MoveRecord> {
-        self.moves.get(&id)
+        self.moves.get(&(self.shard, id))
     }
 
     /// Number of owned accounts.
@@ -281,10 +282,15 @@ impl Ledger {
             add(hash_parts(3, &[txn.id, txn.attempt.ballot.0.into()]));
             add(hash128(staged.accounts.as_bytes()).rotate_left(9));
         }
-        for (id, record) in &self.moves {
+        for ((source, id), record) in &self.moves {
             add(hash_parts(
                 4,
-                &[id.0, record.commit_ts.0.into(), record.accounts.into()],
+                &[
+                    id.0,
+                    source.0.into(),
+                    record.commit_ts.0.into(),
+                    record.accounts.into(),
+                ],
             ));
         }
         let last = [

@@ -18,6 +18,8 @@ use crate::txn::record::{
     TxnId, TxnRow, Verdict,
 };
 
+mod hostile;
+
 const LIMITED: AccountFlags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
 
 /// One shard of two; ids 1..=10 live on shard 1, the rest on shard 2.

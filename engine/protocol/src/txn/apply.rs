@@ -15,9 +15,10 @@ use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
 use crate::ledger::history::Record;
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub};
-use crate::ledger::{AccountFlags, ResultCode, ResultRow};
+use crate::ledger::{AccountFlags, CodeKind, ResultCode, ResultRow};
 use crate::limits::IN_DOUBT_MAX;
 use crate::time::Timestamp;
+use crate::txn::plausible::{self, Shards};
 use crate::txn::record::{
     Attempt, CommitKind, CommitRow, MoveHead, MoveVersionRow, PrepareRow, PreviousOwnerRow,
     Subject, TxnId, TxnRow, Verdict,
@@ -140,7 +141,9 @@ impl Ledger {
                 CommitOutcome::Committed(at.timestamp)
             }
             CommitKind::Refuse => {
-                let Some(code) = ResultCode::from_u16(row.code) else {
+                // A recorded success would be taken for a commit.
+                let refusal = |code: &ResultCode| code.kind() == CodeKind::Recorded;
+                let Some(code) = ResultCode::from_u16(row.code).filter(refusal) else {
                     return CommitOutcome::Fenced;
                 };
                 let row = self.record_refusal(at, transfer, Some(place), code, row.attempt);
@@ -193,7 +196,10 @@ impl Ledger {
             .expect("it was reserved");
         owned.open = owned.open.checked_sub(1).expect("it was counted");
         owned.version += 1;
-        if let Some(commit_ts) = commit {
+        // A coordinator commits one attempt of an id. If it claims a second one, its word counts
+        // for nothing, but it must not stop this shard.
+        let posted = self.history.credit(txn.coordinator, transfer.id).is_some();
+        if let Some(commit_ts) = commit.filter(|_| !posted) {
             self.post_credit(place, &transfer, commit_ts);
             let record = Record::new(&transfer, ResultCode::Ok, at.slot, commit_ts, txn.attempt);
             self.history.record_credit(txn.coordinator, record);
@@ -206,19 +212,21 @@ impl Ledger {
     pub(crate) fn prepare_move(&mut self, at: At, parts: MoveSection<'_>) -> TxnRow {
         let head = parts.head;
         let txn = head.txn();
-        if self.moves.contains_key(&head.id) {
+        if self.moves.contains_key(&(head.source, head.id)) {
             return no(txn, ResultCode::Exists);
         }
         if let Some(staged) = self.staged.get(&txn) {
             return yes(txn, staged.prepare_ts);
         }
-        if head.target != self.shard {
+        if !plausible::can_arrive(&parts, self.shards()) {
             return TxnRow::new(txn, Verdict::Contended);
         }
         for row in parts.accounts {
             let account = &row.account;
             let seen = self.stub(account.id).map_or(0, |stub| stub.ownership_epoch);
-            if self.account(account.id).is_some() || account.ownership_epoch < seen {
+            // Nowhere else: its creation is decided here and has not happened, so it cannot arrive.
+            let known = self.account(account.id).is_some() || self.elsewhere(account.id).is_none();
+            if known || account.ownership_epoch < seen {
                 return no(txn, ResultCode::Exists);
             }
             if self.is_staged(account.id) {
@@ -256,12 +264,14 @@ impl Ledger {
             })
         };
         let fenced = head.attempt.ballot != at.origin;
-        if fenced || self.moves.contains_key(&head.id) || !accounts.iter().all(unchanged) {
+        let decided = self.moves.contains_key(&(self.shard, head.id));
+        let plausible = plausible::can_leave(head, accounts, self.shards());
+        if fenced || decided || !plausible || !accounts.iter().all(unchanged) {
             return None;
         }
         for row in accounts {
             let Some(owned) = self.remove_account(row.account) else {
-                unreachable!("two rows of one move name account {}", row.account)
+                unreachable!("account {} was there and is named once", row.account)
             };
             self.owners.remove(&row.account);
             let ownership_epoch = row.ownership_epoch + 1;
@@ -312,6 +322,13 @@ impl Ledger {
         }
     }
 
+    fn shards(&self) -> Shards {
+        Shards {
+            own: self.shard,
+            count: self.shards,
+        }
+    }
+
     fn record_move(&mut self, head: &MoveHead, commit_ts: Timestamp) {
         let record = MoveRecord {
             attempt: head.attempt,
@@ -320,7 +337,7 @@ impl Ledger {
             accounts: head.accounts,
             commit_ts,
         };
-        self.moves.insert(head.id, record);
+        self.moves.insert((head.source, head.id), record);
     }
 
     /// What this shard, as coordinator, has decided about an attempt; `None` if its log has no word
@@ -341,12 +358,12 @@ impl Ledger {
                 )
             }
             Subject::Move => {
-                let record = self.moves.get(&MoveId(txn.id))?;
+                let record = self.move_record(MoveId(txn.id))?;
                 (record.attempt, record.commit_ts)
             }
         };
         // Another attempt's success means that this one never takes effect.
-        Some(if attempt == txn.attempt {
+        Some(if attempt == txn.attempt && attempt != Attempt::default() {
             TxnRow {
                 timestamp: commit_ts,
                 ..TxnRow::new(txn, Verdict::Commit)

@@ -5,4 +5,5 @@ pub(crate) mod coordinator;
 pub(crate) mod look_up;
 pub mod message;
 pub(crate) mod participant;
+pub(crate) mod plausible;
 pub mod record;
