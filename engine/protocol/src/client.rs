@@ -209,7 +209,8 @@ pub enum MoveAnswer {
     Contended,
     /// Nothing moved: this account is not here.
     NotOwned { account: AccountId, shard: ShardId },
-    /// Nothing moved: the request makes no sense (target is here, empty, too many, system account).
+    /// Nothing moved: the request makes no sense (target is here, an account twice, a system
+    /// account, an id that another move has used).
     Refused,
 }
 

@@ -31,16 +31,22 @@ pub const BYTES_PER_CONNECTION_MAX: usize = 16 << 20;
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Requests that one replica keeps open over all connections.
 pub const REQUESTS_MAX: usize = 65_536;
+/// Rows of all these requests together: full batches would be hundreds of millions.
+pub const REQUEST_ROWS_MAX: usize = 1 << 22;
 /// Bytes of admitted commands that wait for a slot; above it requests are answered `busy`.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 /// Cross-shard attempts that one coordinator keeps open.
 pub const ATTEMPTS_MAX: usize = 131_072;
+/// Requests that wait for one transfer on its way; a client that retries has one or two.
+pub const JOINED_MAX: usize = 1024;
 /// Transactions that one participant keeps in doubt before it votes `contended`.
 pub const IN_DOUBT_MAX: usize = 262_144;
 /// Commands that wait for an account (frozen, staged, read barrier, deferred).
 pub const WAITING_MAX: usize = 131_072;
 /// Accounts in one move.
 pub const MOVE_ACCOUNTS_MAX: usize = 1024;
+/// Bytes of one move's states: it always fits an entry, beside what ends transactions.
+pub const MOVE_BYTES_MAX: usize = ENTRY_BYTES_MAX / 2;
 /// Moves that one source runs at once.
 pub const MOVES_MAX: usize = 16;
 /// Distinct pairs in a leader's telemetry table.
@@ -64,6 +70,12 @@ pub const REQUEST_DEADLINE_NS: u64 = 5 * SECOND;
 pub const REQUEST_DEADLINE_NS_MAX: u64 = 60 * SECOND;
 /// A message's clock may lie this far ahead of ours.
 pub const CLOCK_AHEAD_NS_MAX: u64 = 10 * SECOND;
+/// The clock that a client says it has seen may lie this far ahead: clearly less than what peers
+/// accept of each other. A leader whose clock a client could push to their bound would be cut off by
+/// every replica with a clock a little behind.
+pub const CLIENT_AHEAD_NS_MAX: u64 = CLOCK_AHEAD_NS_MAX / 2;
+/// The same inside a group: above what another shard may have brought, for the same reason.
+pub const GROUP_AHEAD_NS_MAX: u64 = 2 * CLOCK_AHEAD_NS_MAX;
 /// With `ids = "ulid"`: an id's own time may lie this far ahead of the entry's timestamp.
 pub const ID_AHEAD_MS_MAX: u64 = 10_000;
 /// A freeze that has not become quiet by then gives up.

@@ -220,8 +220,11 @@ impl Ledger {
             .map(|owned| owned.account.id)
             .filter(|id| *id > after)
             .collect();
+        if limit < ids.len() {
+            ids.select_nth_unstable(limit);
+            ids.truncate(limit);
+        }
         ids.sort_unstable();
-        ids.truncate(limit);
         ids
     }
 

@@ -10,13 +10,14 @@ use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, CLOCK_AHEAD_NS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS,
+    BATCH_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS,
     REQUEST_DEADLINE_NS_MAX,
 };
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
 use crate::replica::waiting::Item;
 use crate::time::{MS, Timestamp};
+use crate::txn::coordinator::Join;
 use crate::words::Rows;
 
 /// How long a prepare waits for an account that is being moved, before it is voted `contended`.
@@ -28,7 +29,9 @@ const ROWS_MAX: usize = 16_384;
 impl Replica {
     pub(super) fn on_request(&mut self, connection: ConnectionId, request: Request) {
         // Too far ahead is not merged; the request itself is still good.
-        let _ = self.clock.merge(self.now, request.seen, CLOCK_AHEAD_NS_MAX);
+        let _ = self
+            .clock
+            .merge(self.now, request.seen, CLIENT_AHEAD_NS_MAX);
         let id = request.id;
         let Some(body) = self.on_any_replica(connection, id, request.body) else {
             return;
@@ -196,8 +199,10 @@ impl Replica {
         if let Some(row) = self.ledger.used(&transfer) {
             return self.settle(waiter, row);
         }
-        if self.coordinator.join(&transfer, waiter) {
-            return;
+        match self.coordinator.join(&transfer, waiter) {
+            Join::Alone => {}
+            Join::Joined => return,
+            Join::Full => return self.settle(waiter, ResultRow::unlogged(ResultCode::Busy)),
         }
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
         if let Some(account) = [debit, credit].into_iter().find(|&id| self.is_blocked(id)) {
@@ -267,16 +272,12 @@ impl Replica {
             return;
         }
         while let Some(account) = self.woken.pop_first() {
-            let Some((items, rounds)) = self.waiting.take(account) else {
-                continue;
-            };
-            for item in items {
+            for item in self.waiting.take(account, self.now.mono_ns) {
                 match item {
                     Item::Transfer(transfer, waiter) => self.admit(&transfer, waiter, None),
                     Item::Prepare(row) => self.admit_prepare(&row),
                 }
             }
-            self.waiting.tried(account, rounds);
         }
     }
 
@@ -305,6 +306,11 @@ impl Replica {
     ) -> Result<(), ReplyBody> {
         check_count("accounts", accounts.len(), MOVE_ACCOUNTS_MAX)?;
         if let Some(record) = self.ledger.move_record(id) {
+            let same = record.target == target
+                && usize::try_from(record.accounts).is_ok_and(|count| count == accounts.len());
+            if !same {
+                return Err(ReplyBody::Move(MoveAnswer::Refused));
+            }
             return Err(ReplyBody::Move(MoveAnswer::Moved {
                 accounts: record.accounts,
                 commit_ts: record.commit_ts,

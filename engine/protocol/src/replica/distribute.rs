@@ -73,6 +73,8 @@ impl Replica {
         for (waiter, (transfer, outcome)) in waiters.zip(rows) {
             match *outcome {
                 TransferOutcome::Final(row) => {
+                    self.waiting.served(transfer.debit_account_id);
+                    self.waiting.served(transfer.credit_account_id);
                     if row.code == ResultCode::Ok as u16 {
                         self.telemetry.local += 1;
                         self.note_pair(transfer);
@@ -95,15 +97,17 @@ impl Replica {
         }
     }
 
-    /// Telemetry of a committed transfer; system accounts are exempt.
+    /// Telemetry of a committed transfer; system accounts are exempt on either side. (One that lives
+    /// at another shard is not known as such here.)
     pub(crate) fn note_pair(&mut self, transfer: &Transfer) {
-        let system = self
-            .ledger
-            .account(transfer.debit_account_id)
-            .is_some_and(|owned| owned.account.flags.contains(AccountFlags::SYSTEM));
-        if !system {
-            self.telemetry
-                .note(transfer.debit_account_id, transfer.credit_account_id);
+        let is_system = |id| {
+            self.ledger
+                .account(id)
+                .is_some_and(|owned| owned.account.flags.contains(AccountFlags::SYSTEM))
+        };
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        if !is_system(debit) && !is_system(credit) {
+            self.telemetry.note(debit, credit);
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::input::Input;
 use crate::ledger::ResultCode;
 use crate::ledger::apply::Applied;
 use crate::ledger::state::Ledger;
-use crate::limits::{CLOCK_AHEAD_NS_MAX, PIPELINE_MAX};
+use crate::limits::{CLOCK_AHEAD_NS_MAX, GROUP_AHEAD_NS_MAX, PIPELINE_MAX};
 use crate::message::{PeerBody, PeerMessage};
 use crate::output::Output;
 use crate::paxos::{Consensus, Effect};
@@ -219,10 +219,12 @@ impl Replica {
     fn on_peer(&mut self, from: ReplicaAddress, message: PeerMessage) {
         // A message from a clock too far ahead is refused whole: merging it would let one broken
         // host drag every timestamp with it.
-        if !self
-            .clock
-            .merge(self.now, message.clock, CLOCK_AHEAD_NS_MAX)
-        {
+        let ahead_ns_max = if from.shard == self.config.address.shard {
+            GROUP_AHEAD_NS_MAX
+        } else {
+            CLOCK_AHEAD_NS_MAX
+        };
+        if !self.clock.merge(self.now, message.clock, ahead_ns_max) {
             return;
         }
         match message.body {

@@ -13,9 +13,11 @@ use crate::txn::record::{PrepareRow, TxnRow};
 use crate::words::{Row, Rows, Words};
 
 /// Rows per message: the widest row times this is well below a frame.
-const ROWS_PER_MESSAGE: usize = 4096;
+pub(crate) const ROWS_PER_MESSAGE: usize = 4096;
 const _: () =
     assert!(ROWS_PER_MESSAGE * size_of::<PrepareRow>() <= crate::limits::FRAME_PAYLOAD_MAX);
+const _: () =
+    assert!(ROWS_PER_MESSAGE * size_of::<LookedUpRow>() <= crate::limits::FRAME_PAYLOAD_MAX);
 
 /// What is known of, and waits to be sent to, one shard.
 #[derive(Debug)]
@@ -80,7 +82,9 @@ impl Replica {
             }
             let hint = leader.filter(|hint| (1..=replicas).contains(&hint.0));
             route.leader = hint.unwrap_or(next_replica(route.leader, replicas));
-            route.changed = true;
+            // Without a hint it has no leader: sending everything again at once would only be
+            // refused again, thousands of rows at a time while it elects one.
+            route.changed |= hint.is_some();
             // The shard has spoken: its hint gets a full interval before anyone suspects it.
             route.heard_ns = now_ns;
         }

@@ -212,7 +212,13 @@ impl Proposals {
             }
             self.cuts.pop_front();
         }
+        // Other shards can send prepares faster than entries take them; local commands must not
+        // wait for their end.
+        let local = !self.accounts.rows.is_empty() || !self.transfers.rows.is_empty();
+        let held_back = if local { room.left / 2 } else { 0 };
+        room.left -= held_back;
         let prepares = room.drain(&mut self.prepares, |rows| builder.prepare(rows));
+        room.left += held_back;
         let accounts = room.drain(&mut self.accounts.rows, |rows| {
             builder.create_accounts(rows)
         });
@@ -268,5 +274,53 @@ impl Room {
             count += fit;
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Section;
+    use crate::ids::{AccountId, Ballot, ConnectionId, RequestId, ShardId, TransferId};
+    use crate::replica::requests::Requests;
+    use crate::txn::record::Attempt;
+
+    fn transfer(id: u128) -> Transfer {
+        Transfer::new(TransferId(id), AccountId(1), AccountId(2), 1, 1, 1)
+    }
+
+    /// With more prepares waiting than an entry holds, local transfers got no room at all for as
+    /// long as other shards kept sending.
+    #[test]
+    fn prepares_do_not_crowd_out_local_transfers() {
+        let mut proposals = Proposals::default();
+        for id in 1..=20_000 {
+            proposals.push_prepare(PrepareRow {
+                transfer: transfer(id),
+                attempt: Attempt::default(),
+                coordinator: ShardId(2),
+                reserved: [0; 12],
+            });
+        }
+        let mut requests = Requests::default();
+        let pending = Requests::results(1);
+        let request = requests.open(ConnectionId(1), RequestId(1), 1, pending);
+        proposals.push_transfer(transfer(99_999), Waiter { request, row: 0 });
+        let (builder, proposed) = proposals.take();
+        assert_eq!(proposed.transfers.len(), 1);
+        let entry = builder.finish(Ballot(257), Timestamp(1), 0);
+        let (mut prepares, mut transfers) = (0, 0);
+        for section in entry.sections() {
+            match section {
+                Section::Prepare(rows) => prepares += rows.len(),
+                Section::Transfers(rows) => transfers += rows.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(transfers, 1);
+        assert!(prepares > 3_000, "{prepares}");
+        // Nobody else waits: the whole entry is theirs.
+        let (builder, _) = proposals.take();
+        assert!(builder.bytes() > ENTRY_BYTES_MAX - 1_000);
     }
 }

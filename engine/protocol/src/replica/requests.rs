@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::client::{AccountAnswer, ReplyBody};
 use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, TransferId};
 use crate::ledger::{ResultCode, ResultRow};
-use crate::limits::REQUESTS_MAX;
+use crate::limits::{REQUEST_ROWS_MAX, REQUESTS_MAX};
 use crate::table::Arena;
 use crate::time::Timestamp;
 use crate::words::Rows;
@@ -91,11 +91,13 @@ pub(crate) struct Requests {
     deadlines: BTreeSet<(u64, RequestKey)>,
     connections: BTreeSet<(ConnectionId, RequestKey)>,
     generation: u64,
+    /// Rows of all open requests.
+    rows: usize,
 }
 
 impl Requests {
     pub fn is_full(&self) -> bool {
-        self.open.len() >= REQUESTS_MAX
+        self.open.len() >= REQUESTS_MAX || self.rows >= REQUEST_ROWS_MAX
     }
 
     pub fn open(
@@ -106,6 +108,7 @@ impl Requests {
         pending: Pending,
     ) -> RequestKey {
         self.generation += 1;
+        self.rows += pending.rows();
         let generation = self.generation;
         let index = self.open.insert(Open {
             connection,
@@ -146,6 +149,7 @@ impl Requests {
     pub fn close(&mut self, key: RequestKey) -> Option<Open> {
         self.get(key)?;
         let open = self.open.remove(key.index);
+        self.rows -= open.pending.rows();
         self.deadlines.remove(&(open.deadline_ns, key));
         self.connections.remove(&(open.connection, key));
         Some(open)
@@ -196,6 +200,19 @@ impl Requests {
 }
 
 impl Pending {
+    /// Rows that it keeps in memory; the same from its opening to its end.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Results { rows, .. } => rows.len(),
+            Self::Accounts { ids, .. } => ids.len(),
+            Self::Transfers { ids, .. } => ids.len(),
+            Self::List { .. }
+            | Self::Move { .. }
+            | Self::CutRegister { .. }
+            | Self::CutSums { .. } => 0,
+        }
+    }
+
     /// The reply to a request that has to end now: settled rows stay, the rest is `open_code`.
     pub fn cut_short(self, open_code: ResultCode) -> ReplyBody {
         match self {

@@ -8,7 +8,12 @@ use crate::ids::AccountId;
 use crate::ledger::Transfer;
 use crate::limits::{WAIT_ROUNDS_MAX, WAITING_MAX};
 use crate::replica::requests::Waiter;
+use crate::time::SECOND;
 use crate::txn::record::PrepareRow;
+
+/// How long the rounds of an empty queue are remembered: longer than a trip through the log, and
+/// not so long that an account stays closed to prepares for waiters that are gone.
+const ROUNDS_KEPT_NS: u64 = SECOND;
 
 /// A command that waits.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +26,11 @@ pub(crate) enum Item {
 struct Queue {
     /// With the monotonic time at which each ends.
     items: VecDeque<(u64, Item)>,
-    /// How often the queue was tried in vain.
+    /// How often the queue was tried and nobody of it has been served since.
     rounds: u32,
+    /// Of an empty queue: until when its rounds are remembered. Its items are being tried, which
+    /// takes a trip through the log; whoever comes back must not start at zero.
+    rounds_until_ns: u64,
 }
 
 /// All that waits, by account.
@@ -48,7 +56,9 @@ impl Waiting {
     }
 
     pub fn is_waited_for(&self, account: AccountId) -> bool {
-        self.queues.contains_key(&account)
+        self.queues
+            .get(&account)
+            .is_some_and(|queue| !queue.items.is_empty())
     }
 
     /// Whether waiters of the account have been passed over so often that new prepares on it must
@@ -59,20 +69,33 @@ impl Waiting {
             .is_some_and(|queue| queue.rounds >= WAIT_ROUNDS_MAX)
     }
 
-    /// Takes all that waits for an account, to be tried again. `rounds` goes to [`Self::tried`].
-    pub fn take(&mut self, account: AccountId) -> Option<(Vec<Item>, u32)> {
-        let queue = self.queues.remove(&account)?;
+    /// Takes all that waits for an account, to be tried again, and counts a round.
+    pub fn take(&mut self, account: AccountId, now_ns: u64) -> Vec<Item> {
+        let Some(queue) = self.queues.get_mut(&account) else {
+            return Vec::new();
+        };
         self.count -= queue.items.len();
-        Some((
-            queue.items.into_iter().map(|(_, item)| item).collect(),
-            queue.rounds,
-        ))
+        // A prepare that waits behind a read is not passed over by other prepares.
+        if queue
+            .items
+            .iter()
+            .any(|(_, item)| matches!(item, Item::Transfer(..)))
+        {
+            queue.rounds += 1;
+            queue.rounds_until_ns = now_ns + ROUNDS_KEPT_NS;
+        }
+        let items = core::mem::take(&mut queue.items);
+        items.into_iter().map(|(_, item)| item).collect()
     }
 
-    /// Counts a round for those that had to queue again.
-    pub fn tried(&mut self, account: AccountId, rounds: u32) {
-        if let Some(queue) = self.queues.get_mut(&account) {
-            queue.rounds = rounds + 1;
+    /// A command on the account has got its answer: if it was the last that waited, new prepares
+    /// are welcome again.
+    pub fn served(&mut self, account: AccountId) {
+        if !self.queues.is_empty()
+            && let Some(queue) = self.queues.get(&account)
+            && queue.items.is_empty()
+        {
+            self.queues.remove(&account);
         }
     }
 
@@ -87,7 +110,7 @@ impl Waiting {
                 }
                 keep
             });
-            !queue.items.is_empty()
+            !queue.items.is_empty() || queue.rounds_until_ns > now_ns
         });
         self.count -= out.len();
         out

@@ -17,7 +17,7 @@ use crate::client::{MoveAnswer, ReplyBody};
 use crate::entry::MoveSection;
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId};
 use crate::ledger::AccountFlags;
-use crate::limits::{ENTRY_BYTES_MAX, FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS};
+use crate::limits::{FREEZE_NS_MAX, MOVE_BYTES_MAX, MOVES_MAX, PREPARE_RESEND_NS};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, RequestKey};
 use crate::time::{SECOND, Timestamp};
@@ -96,8 +96,13 @@ impl Replica {
         if distinct.len() != accounts.len() {
             return Err(ReplyBody::Move(MoveAnswer::Refused));
         }
-        if self.migrations.running.contains_key(&id) {
-            return Ok(());
+        if let Some(running) = self.migrations.running.get(&id) {
+            // Another move under an id that is in use would be answered with this one's end.
+            return if running.target == target && running.accounts == accounts {
+                Ok(())
+            } else {
+                Err(ReplyBody::Move(MoveAnswer::Refused))
+            };
         }
         if self.migrations.running.len() >= MOVES_MAX {
             return Err(ReplyBody::Busy);
@@ -266,7 +271,7 @@ impl Replica {
             owners: &owners,
         };
         let words = parts.to_words();
-        if words.as_bytes().len() > ENTRY_BYTES_MAX / 2 {
+        if words.as_bytes().len() > MOVE_BYTES_MAX {
             return self.end_migration(id, None);
         }
         if let Some(route) = self.route(target) {

@@ -20,8 +20,8 @@ use crate::ids::{AccountId, Ballot, ReplicaAddress, ShardId, TransferId};
 use crate::ledger::apply::CommitOutcome;
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::OwnedAccount;
-use crate::ledger::{ResultCode, ResultRow, Transfer};
-use crate::limits::{ATTEMPTS_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
+use crate::ledger::{CodeKind, ResultCode, ResultRow, Transfer};
+use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
 use crate::replica::Replica;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
@@ -58,6 +58,17 @@ struct Running {
     phase: Phase,
 }
 
+/// Whether a transfer's id is on its way already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// It is not.
+    Alone,
+    /// It is, and the request waits for it.
+    Joined,
+    /// It is, and too many wait for it.
+    Full,
+}
+
 /// All attempts of this leader.
 #[derive(Debug, Default)]
 pub(crate) struct Coordinator {
@@ -85,14 +96,15 @@ impl Coordinator {
     }
 
     /// Lets a request wait for the same id that is already on its way.
-    pub fn join(&mut self, transfer: &Transfer, waiter: Waiter) -> bool {
-        match self.running.get_mut(&transfer.id) {
-            Some(running) => {
-                running.joined.push((*transfer, waiter));
-                true
-            }
-            None => false,
+    pub fn join(&mut self, transfer: &Transfer, waiter: Waiter) -> Join {
+        let Some(running) = self.running.get_mut(&transfer.id) else {
+            return Join::Alone;
+        };
+        if running.joined.len() >= JOINED_MAX {
+            return Join::Full;
         }
+        running.joined.push((*transfer, waiter));
+        Join::Joined
     }
 
     /// Where a moved account was last seen.
@@ -254,13 +266,20 @@ impl Replica {
                 self.queue_commit(&transfer, attempt, target, kind, ResultCode::Ok);
             }
             Verdict::No => {
-                let Some(code) = ResultCode::from_u16(row.code) else {
-                    return;
+                // `exists` is no refusal, but then the id is recorded here, and that decides.
+                let refuses = |code: &ResultCode| {
+                    *code == ResultCode::Exists || code.kind() == CodeKind::Recorded
+                };
+                let Some(code) = ResultCode::from_u16(row.code).filter(refuses) else {
+                    return self.back_off(id);
                 };
                 running.phase = Phase::Committing;
                 self.queue_commit(&transfer, attempt, target, CommitKind::Refuse, code);
             }
             Verdict::Contended => self.back_off(id),
+            Verdict::Moved if !(1..=self.config.shards).contains(&row.shard.0) => {
+                self.back_off(id);
+            }
             Verdict::Moved => {
                 self.coordinator
                     .learn_location(transfer.credit_account_id, row.shard);
@@ -427,6 +446,7 @@ impl Replica {
 
     /// Answers everyone who waits for an id. Later requests may have named other fields.
     fn settle_all(&mut self, running: &Running, row: ResultRow) {
+        self.waiting.served(running.transfer.debit_account_id);
         self.settle(running.waiter, row);
         for (transfer, waiter) in &running.joined {
             let row = self.ledger.used(transfer).unwrap_or(row);
@@ -461,8 +481,7 @@ impl Replica {
             };
             let expired = running.deadline_ns <= now_ns;
             match running.phase {
-                Phase::Preparing { .. } if expired => self.give_up(id, ResultCode::Unknown),
-                Phase::Backoff { .. } if expired => self.give_up(id, ResultCode::Contended),
+                Phase::Preparing { .. } | Phase::Backoff { .. } if expired => self.give_up(id),
                 Phase::Preparing { .. } => {
                     running.phase = Phase::Preparing { sent_ns: now_ns };
                     let (transfer, attempt, target) =
@@ -512,7 +531,9 @@ impl Replica {
         }
     }
 
-    fn give_up(&mut self, id: TransferId, code: ResultCode) {
+    /// The time of an attempt's own request is up before a `Commit` was proposed: it never commits,
+    /// so nothing was done. Whoever joined it may have time left and starts again.
+    fn give_up(&mut self, id: TransferId) {
         if let Some(running) = self.end_attempt(id) {
             let txn = txn_id(self, id, running.attempt);
             self.decide(
@@ -521,7 +542,8 @@ impl Replica {
                 Verdict::Abort,
                 crate::time::Timestamp::ZERO,
             );
-            self.settle_all(&running, ResultRow::unlogged(code));
+            self.settle(running.waiter, ResultRow::unlogged(ResultCode::Contended));
+            self.readmit_joined(running.joined);
         }
     }
 

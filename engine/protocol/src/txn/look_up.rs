@@ -10,10 +10,10 @@ use alloc::vec::Vec;
 use crate::ids::{AccountId, ReplicaAddress, ShardId, TransferId};
 use crate::ledger::rules;
 use crate::ledger::{ResultCode, ResultRow, Transfer};
-use crate::limits::{ATTEMPTS_MAX, PREPARE_RESEND_NS};
+use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, PREPARE_RESEND_NS};
 use crate::message::PeerBody;
 use crate::replica::Replica;
-use crate::replica::peers::looked_up;
+use crate::replica::peers::{ROWS_PER_MESSAGE, looked_up};
 use crate::replica::requests::Waiter;
 use crate::txn::message::{LookUpRow, LookedUpRow, Message};
 
@@ -52,6 +52,9 @@ impl Replica {
     pub(crate) fn look_up(&mut self, transfer: &Transfer, waiter: Waiter) {
         let key = (transfer.id, transfer.debit_account_id);
         if let Some(open) = self.look_ups.open.get_mut(&key) {
+            if open.waiters.len() >= JOINED_MAX {
+                return self.settle(waiter, ResultRow::unlogged(ResultCode::Busy));
+            }
             open.waiters.push((*transfer, waiter));
             return;
         }
@@ -116,8 +119,8 @@ impl Replica {
                 .map(|record| record.answer());
             answers.push(looked_up(row, record));
         }
-        if !answers.is_empty() {
-            let rows = crate::words::Rows::from_slice(&answers);
+        for part in answers.chunks(ROWS_PER_MESSAGE) {
+            let rows = crate::words::Rows::from_slice(part);
             self.send(from, PeerBody::Txn(Message::LookedUp(rows)));
         }
     }
@@ -152,18 +155,28 @@ impl Replica {
         }
     }
 
-    /// Asks again where no answer came, and forgets look-ups that nobody waits for.
+    /// Asks again where no answer came, and ends look-ups whose time is up: nothing was proposed, so
+    /// the answer need not be `unknown`.
     pub(crate) fn drive_look_ups(&mut self) {
         if self.look_ups.open.is_empty() {
             return;
         }
         let now_ns = self.now.mono_ns;
         let requests = &self.requests;
+        let mut late = Vec::new();
         self.look_ups.open.retain(|_, open| {
-            open.waiters
-                .retain(|(_, waiter)| requests.get(waiter.request).is_some());
+            open.waiters.retain(|&(_, waiter)| {
+                let deadline_ns = requests.get(waiter.request).map(|open| open.deadline_ns);
+                if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) {
+                    late.push(waiter);
+                }
+                deadline_ns.is_some_and(|deadline_ns| deadline_ns > now_ns)
+            });
             !open.waiters.is_empty()
         });
+        for waiter in late {
+            self.settle(waiter, ResultRow::unlogged(ResultCode::Contended));
+        }
         let mut again = Vec::new();
         for open in self.look_ups.open.values_mut() {
             if open.sent_ns + PREPARE_RESEND_NS <= now_ns {

@@ -3,6 +3,7 @@
 use crate::entry::MoveSection;
 use crate::ids::ReplicaAddress;
 use crate::ledger::ResultCode;
+use crate::limits::MOVE_BYTES_MAX;
 use crate::message::PeerBody;
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
@@ -134,6 +135,10 @@ impl Replica {
         let txn = parts.head.txn();
         if txn.coordinator != from.shard {
             return;
+        }
+        // Larger than any source sends, it might fit no entry and stay at the head of the queue.
+        if words.as_bytes().len() > MOVE_BYTES_MAX || self.proposals.is_full() {
+            return self.send_vote(TxnRow::new(txn, Verdict::Contended));
         }
         if let Some(staged) = self.ledger.staged().get(&txn) {
             let vote = TxnRow::new(txn, Verdict::Yes);
