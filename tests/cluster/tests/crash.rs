@@ -49,7 +49,7 @@ fn nothing_acknowledged_is_lost_when_every_process_is_killed() {
 #[test]
 fn a_shard_serves_again_after_its_leader_is_killed() {
     let cluster = Cluster::start("kill-leader", Shape::USUAL);
-    let mut load = Load::start(&cluster, "load", 30, &MIXED);
+    let mut load = Load::start(&cluster, "load", 16, &MIXED);
     load.wait_for_acks();
     for shard in 1..=cluster.shards() {
         let (leader, _) = until(Duration::from_secs(15), "leader to kill", || {

@@ -74,7 +74,7 @@ fn every_account_has_one_owner_whatever_is_killed_during_moves() {
     let kills = if full() { 50 } else { 5 };
     let cluster = Cluster::start("moves", Shape::USUAL);
     let config = ClusterConfig::load(cluster.file()).expect("the topology file");
-    let mut load = Load::start(&cluster, "load", 15 + kills * 2, &LOAD);
+    let mut load = Load::start(&cluster, "load", 8 + kills * 2, &LOAD);
     load.wait_for_acks();
 
     let stop = AtomicBool::new(false);
