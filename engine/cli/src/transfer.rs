@@ -31,6 +31,7 @@ pub struct TransferArgs {
         long = "file",
         value_name = "cluster.toml",
         env = "QUORATE_CLUSTER",
+        hide_env_values = true,
         required = true
     )]
     pub path: Option<PathBuf>,
