@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,22 +196,41 @@ impl Cluster {
             .and_then(|row| row["node"].as_u64())
     }
 
-    /// Checks money, digests and ownership, and that nothing is in doubt, within `deadline`.
+    /// Checks money, digests and ownership at a consistent cut, within `deadline`; a load may run.
     ///
     /// # Panics
-    /// If a check fails.
+    /// If a check fails, or cannot be made in time.
     pub fn assert_sound(&self, deadline: Duration) -> Value {
-        let mut last = Value::Null;
-        until(deadline, "sound cluster with nothing in doubt", || {
-            let done = self.quorate(["verify", "--json"]);
+        let (report, _) = until(deadline, "answer to verify", || {
+            let done = self.quorate(["verify", "--json", "--wait", "5s"]);
             assert_ne!(done.code, Some(4), "{}", done.stdout);
-            if done.code != Some(0) {
-                return None;
-            }
-            last = done.json();
-            (last["ok"] == true && last["in_doubt"] == 0).then_some(())
+            (done.code == Some(0)).then(|| done.json())
         });
-        last
+        assert_eq!(report["ok"], true, "{report}");
+        report
+    }
+
+    /// Waits until no replica holds a transaction that was prepared before `before`.
+    ///
+    /// # Panics
+    /// If one is left at the deadline.
+    pub fn assert_nothing_in_doubt(&self, before: SystemTime, deadline: Duration) {
+        let before = before
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos();
+        let is_old = |row: &Value| {
+            let prepared = row["prepare_ts"]
+                .as_str()
+                .and_then(|text| text.parse::<u128>().ok());
+            prepared.is_none_or(|prepared| prepared < before)
+        };
+        until(deadline, "end of every transaction prepared before", || {
+            let found = self.json(["inspect", "in-doubt"]);
+            let answered = found["no_answer"].as_array()?.is_empty();
+            let old = found["in_doubt"].as_array()?.iter().any(is_old);
+            (answered && !old).then_some(())
+        });
     }
 
     /// Number of shards.

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until};
 
@@ -33,11 +33,14 @@ fn nothing_acknowledged_is_lost_when_every_process_is_killed() {
         // Another moment of the load in every round; nothing waits for it.
         thread::sleep(Duration::from_millis(500 + 173 * round));
         cluster.kill_all();
+        let killed = SystemTime::now();
         cluster.start_nodes();
+        cluster.assert_nothing_in_doubt(killed, patience(RESOLVED_WITHIN));
         let sound = cluster.assert_sound(patience(RESOLVED_WITHIN));
         let report = load.finish();
         report.assert_nothing_lost(&cluster);
         let sound_at_end = cluster.assert_sound(patience(RESOLVED_WITHIN));
+        cluster.assert_nothing_in_doubt(SystemTime::now(), patience(RESOLVED_WITHIN));
         assert!(report.committed() > 0, "{}", report.run);
         assert!(
             sound_at_end["transfers"].as_u64() >= sound["transfers"].as_u64(),
@@ -72,6 +75,7 @@ fn a_shard_serves_again_after_its_leader_is_killed() {
         "worse than a retry: {}",
         report.run
     );
+    cluster.assert_nothing_in_doubt(SystemTime::now(), patience(RESOLVED_WITHIN));
     cluster.assert_sound(patience(RESOLVED_WITHIN));
 }
 

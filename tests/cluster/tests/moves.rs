@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quorate_client::reshard::{AccountMove, Applied, ApplyOptions, apply};
 use quorate_client::{BlockingClient, ClientOptions};
@@ -101,6 +101,7 @@ fn every_account_has_one_owner_whatever_is_killed_during_moves() {
 
     let report = load.finish();
     report.assert_nothing_lost(&cluster);
+    cluster.assert_nothing_in_doubt(SystemTime::now(), patience(Duration::from_secs(5)));
     let sound = cluster.assert_sound(patience(Duration::from_secs(5)));
     assert_eq!(sound["owners_unique"], true);
     assert!(
