@@ -151,3 +151,33 @@ fn the_documents_are_there() {
         assert!(text.starts_with("# "), "{path} is missing or has no title");
     }
 }
+
+#[test]
+fn the_glossary_names_what_the_code_names() {
+    let glossary = std::fs::read_to_string(root().join("docs/glossary.md")).expect("glossary");
+    let code: String = rust_files()
+        .iter()
+        .map(|file| code_only(&file.text))
+        .collect();
+    let mut checked = 0;
+    for row in glossary
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("*(later)*"))
+    {
+        let names = row.split('|').nth(2).unwrap_or_default();
+        for quoted in names.split('`').skip(1).step_by(2) {
+            let plain = |word: &&str| !word.is_empty() && *word != "paxos";
+            for word in quoted
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .filter(plain)
+            {
+                checked += 1;
+                assert!(code.contains(word), "no `{word}` in the code: {row}");
+            }
+        }
+    }
+    assert!(
+        checked > 50,
+        "only {checked} names were found in the glossary"
+    );
+}
