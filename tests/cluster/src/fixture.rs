@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::binaries::binaries;
 use crate::ports::free_base_port;
 use crate::scratch::scratch;
-use crate::wait::until;
+use crate::wait::until_ok;
 
 /// One cluster at a time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -201,10 +201,13 @@ impl Cluster {
     /// # Panics
     /// If a check fails, or cannot be made in time.
     pub fn assert_sound(&self, deadline: Duration) -> Value {
-        let (report, _) = until(deadline, "answer to verify", || {
+        let (report, _) = until_ok(deadline, "answer to verify", || {
             let done = self.quorate(["verify", "--json", "--wait", "5s"]);
             assert_ne!(done.code, Some(4), "{}", done.stdout);
-            (done.code == Some(0)).then(|| done.json())
+            match done.code {
+                Some(0) => Ok(done.json()),
+                _ => Err(format!("{} of {}", done.stderr, self.json(["status"]))),
+            }
         });
         assert_eq!(report["ok"], true, "{report}");
         report
@@ -225,11 +228,20 @@ impl Cluster {
                 .and_then(|text| text.parse::<u128>().ok());
             prepared.is_none_or(|prepared| prepared < before)
         };
-        until(deadline, "end of every transaction prepared before", || {
+        until_ok(deadline, "end of every transaction prepared before", || {
             let found = self.json(["inspect", "in-doubt"]);
-            let answered = found["no_answer"].as_array()?.is_empty();
-            let old = found["in_doubt"].as_array()?.iter().any(is_old);
-            (answered && !old).then_some(())
+            let silent = found["no_answer"].as_array().map_or(1, Vec::len);
+            let rows = found["in_doubt"].as_array().map_or(&[][..], Vec::as_slice);
+            let old: Vec<&Value> = rows.iter().filter(|row| is_old(row)).collect();
+            match (silent, old.first()) {
+                (0, None) => Ok(()),
+                (0, Some(first)) => Err(format!(
+                    "{} rows, the first one {first}, of {}",
+                    old.len(),
+                    self.json(["status"])
+                )),
+                _ => Err(found["no_answer"].to_string()),
+            }
         });
     }
 
@@ -281,6 +293,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
+            if std::env::var_os("QUORATE_KEEP").is_some() {
+                self.directory.disable_cleanup(true);
+                eprintln!("kept, running: {}", self.file.display());
+                return;
+            }
         }
         let killed = self.quorate(["cluster", "kill"]);
         if killed.code != Some(0) {
