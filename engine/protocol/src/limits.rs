@@ -69,7 +69,7 @@ pub const ID_AHEAD_MS_MAX: u64 = 10_000;
 /// A freeze that has not become quiet by then gives up.
 pub const FREEZE_NS_MAX: u64 = SECOND;
 /// How long a coordinator waits for a vote before it sends `PrepareTxn` again.
-pub const PREPARE_RESEND_NS: u64 = 250 * MS;
+pub const PREPARE_RESEND_NS: u64 = 500 * MS;
 /// How long a leader waits for `Accepted` before it sends `Accept` again.
 pub const ACCEPT_RESEND_NS: u64 = 250 * MS;
 

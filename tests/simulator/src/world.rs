@@ -14,7 +14,9 @@ use quorate_protocol::client::Request;
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::input::Input;
+use quorate_protocol::limits::ENTRY_BYTES_MAX;
 use quorate_protocol::time::{MS, Now};
+use quorate_storage::wal::payload_bytes_max;
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::{FinalState, Violation};
@@ -801,6 +803,8 @@ fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<usize>) {
                 ids: parameters.ids,
                 preferred_leader: ReplicaId(preferred),
                 timing: parameters.timing,
+                entry_bytes_max: payload_bytes_max(parameters.disk.segment_bytes)
+                    .min(ENTRY_BYTES_MAX),
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

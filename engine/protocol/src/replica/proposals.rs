@@ -178,11 +178,11 @@ impl Proposals {
         self.cuts.push_back(cut);
     }
 
-    /// Takes as many commands as fit one entry.
-    pub fn take(&mut self) -> (EntryBuilder, Proposed) {
+    /// Takes as many commands as fit one entry of `bytes_max`.
+    pub fn take(&mut self, bytes_max: usize) -> (EntryBuilder, Proposed) {
         let mut builder = EntryBuilder::new();
         let mut room = Room {
-            left: ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES,
+            left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,
         };
         room.drain(&mut self.resolves, |rows| builder.resolve(rows));
