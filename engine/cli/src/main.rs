@@ -14,6 +14,8 @@ mod logging;
 mod node_process;
 mod ports;
 mod print;
+#[cfg(test)]
+mod reference;
 mod reshard;
 mod result_codes;
 mod scratch;
@@ -38,7 +40,12 @@ use crate::print::Output;
 /// Exit codes: 0 success; 2 bad usage or input; 3 refused by a gate; 4 a check failed;
 /// 10-19 a server's environment fault; 1 anything else.
 #[derive(Parser, Debug)]
-#[command(name = "quorate", version, propagate_version = true)]
+#[command(
+    name = "quorate",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     /// Print one JSON document on stdout
     #[arg(long, global = true)]

@@ -16,7 +16,8 @@ pub struct ClusterFile {
         short = 'f',
         long = "file",
         value_name = "cluster.toml",
-        env = "QUORATE_CLUSTER"
+        env = "QUORATE_CLUSTER",
+        hide_env_values = true
     )]
     pub path: PathBuf,
 }

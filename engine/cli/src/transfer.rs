@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::inspect::attempt_document;
-use crate::print::{result_name, table};
+use crate::print::{Output, result_name, table};
 use crate::target::ClusterFile;
 
 /// Options of `transfer`, or its subcommand. What the plain form needs is required by clap unless
@@ -31,6 +31,7 @@ pub struct TransferArgs {
         long = "file",
         value_name = "cluster.toml",
         env = "QUORATE_CLUSTER",
+        hide_env_values = true,
         required = true
     )]
     pub path: Option<PathBuf>,
@@ -136,7 +137,9 @@ fn show(args: &ShowArgs, context: Context) -> Outcome {
         "id": id.to_string(),
         "sides": rows.iter().map(side_document).collect::<Vec<_>>(),
     });
-    context.output.print(&document, || people(&rows))?;
+    if context.output == Output::Machine || !rows.is_empty() {
+        context.output.print(&document, || people(&rows))?;
+    }
     match rows.is_empty() {
         true => Err(anyhow!("no shard has recorded transfer {id}").into()),
         false => Ok(()),

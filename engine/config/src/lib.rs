@@ -256,6 +256,7 @@ impl ClusterConfig {
             ids: self.ids,
             preferred_leader: self.preferred_leader(replica.shard),
             timing: self.timing,
+            entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             seed,
         }
     }

@@ -22,6 +22,9 @@ pub struct ReplicaConfig {
     /// Takes over gracefully where it can.
     pub preferred_leader: ReplicaId,
     pub timing: Timing,
+    /// Bytes of one entry of this leader's; at most `ENTRY_BYTES_MAX`, and small enough for a
+    /// segment of the log.
+    pub entry_bytes_max: usize,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }

@@ -45,8 +45,6 @@ pub const IN_DOUBT_MAX: usize = 262_144;
 pub const WAITING_MAX: usize = 131_072;
 /// Accounts in one move.
 pub const MOVE_ACCOUNTS_MAX: usize = 1024;
-/// Bytes of one move's states: it always fits an entry, beside what ends transactions.
-pub const MOVE_BYTES_MAX: usize = ENTRY_BYTES_MAX / 2;
 /// Moves that one source runs at once.
 pub const MOVES_MAX: usize = 16;
 /// Distinct pairs in a leader's telemetry table.
@@ -81,7 +79,7 @@ pub const ID_AHEAD_MS_MAX: u64 = 10_000;
 /// A freeze that has not become quiet by then gives up.
 pub const FREEZE_NS_MAX: u64 = SECOND;
 /// How long a coordinator waits for a vote before it sends `PrepareTxn` again.
-pub const PREPARE_RESEND_NS: u64 = 250 * MS;
+pub const PREPARE_RESEND_NS: u64 = 500 * MS;
 /// How long a leader waits for `Accepted` before it sends `Accept` again.
 pub const ACCEPT_RESEND_NS: u64 = 250 * MS;
 

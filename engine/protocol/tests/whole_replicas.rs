@@ -76,6 +76,7 @@ impl World {
             ids: IdRule::Any,
             preferred_leader: ReplicaId(1),
             timing: TIMING,
+            entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             seed: 7,
         }
     }

@@ -23,6 +23,7 @@ use quorate_wire::{
 use crate::connections::{Connection, Connections, DuplicateRequest};
 use crate::inbox::Lane;
 use crate::stream::Stream;
+use crate::turn::give_way;
 
 /// How long, and how much, is read and dropped behind a refusal: closing a socket with unread bytes
 /// resets it, and the other side would lose the reason.
@@ -280,7 +281,7 @@ impl Session<'_> {
     async fn next_frame(&mut self) -> Result<Frame, End> {
         if self.bytes_this_turn >= TURN_BYTES {
             self.bytes_this_turn = 0;
-            future::yield_now().await;
+            give_way().await;
         }
         let frame = read_frame::<End>(self.stream, &mut self.reader).await?;
         self.bytes_this_turn += self.reader.last_frame_bytes();

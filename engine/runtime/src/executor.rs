@@ -9,6 +9,7 @@
 //! and a read that is answered as of the reading is answered as of a moment after it was asked.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
@@ -39,6 +40,7 @@ use crate::log::Log;
 use crate::peers::Peers;
 use crate::recover::open_log;
 use crate::refusals::Refusals;
+use crate::turn::give_way;
 use crate::{listener, socket};
 
 /// What an executor is given by the thread that starts it.
@@ -51,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) commands: UnixStream,
     /// Told once, when the replica listens: whether it runs or is parked.
     pub(crate) report: mpsc::Sender<Result<(), Fatal>>,
+    /// Dropped when the replica has ended.
+    pub(crate) running: mpsc::Sender<Infallible>,
 }
 
 /// Runs one replica until it is told to stop.
@@ -62,6 +66,7 @@ pub(crate) async fn run(setup: Setup) {
         listener,
         commands,
         report,
+        running,
     } = setup;
     let address = config.address;
     let inbox = Rc::new(Inbox::default());
@@ -128,6 +133,7 @@ pub(crate) async fn run(setup: Setup) {
     }
     shell.serve().await;
     drop(directory);
+    drop(running);
 }
 
 async fn start_core(
@@ -204,7 +210,7 @@ impl Shell {
             if self.inbox.is_empty() {
                 self.wait().await;
             } else {
-                glommio::executor().yield_task_queue_now().await;
+                give_way().await;
             }
         }
         self.stop().await;

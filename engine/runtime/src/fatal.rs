@@ -12,6 +12,7 @@
 //! | 17 | `Resources` | locked memory, file descriptors, a CPU or io_uring are not to be had |
 //! | 18 | `ClockWentBack` | the wall clock was set back by more than peers tolerate, or the monotonic clock went back |
 //! | 19 | `LogCorrupt` | the log holds damage that recovery must not cut away |
+//! | 1 | `NotStopped` | a replica did not end within the time that a stop may take; what it had acknowledged is durable all the same |
 //!
 //! At run time a fault ends the process ([`end_process`]). At start it parks the replica that has
 //! it; if no replica of the node can run, [`crate::run_node`] returns the first one.
@@ -19,6 +20,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use quorate_protocol::ids::ReplicaAddress;
 
 /// An environment fault. The message says what and where.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ pub enum Fatal {
     ClockWentBack { clock: &'static str, by_ns: u64 },
     #[error("{}: {problem}", path.display())]
     LogCorrupt { path: PathBuf, problem: String },
+    #[error("{} did not stop in time", listed(replicas))]
+    NotStopped { replicas: Vec<ReplicaAddress> },
 }
 
 impl Fatal {
@@ -63,6 +68,7 @@ impl Fatal {
             Self::Resources { .. } => 17,
             Self::ClockWentBack { .. } => 18,
             Self::LogCorrupt { .. } => 19,
+            Self::NotStopped { .. } => 1,
         }
     }
 
@@ -85,6 +91,11 @@ impl Fatal {
         let (path, problem) = (path.to_owned(), problem.into());
         Self::DataDirectory { path, problem }
     }
+}
+
+fn listed(replicas: &[ReplicaAddress]) -> String {
+    let names: Vec<String> = replicas.iter().map(ToString::to_string).collect();
+    format!("replica {}", names.join(", "))
 }
 
 /// Ends the process at once: what the fault put in doubt must not be built upon, and the log is

@@ -32,6 +32,7 @@ mod recover;
 mod refusals;
 mod socket;
 mod stream;
+mod turn;
 mod wakeup;
 
 pub use fatal::Fatal;

@@ -12,7 +12,7 @@ pub(crate) const INBOX_INPUTS_MAX: usize = 8192;
 pub(crate) const INBOX_BYTES_MAX: usize = 64 << 20;
 const _: () = assert!(INBOX_BYTES_MAX >= BYTES_PER_CONNECTION_MAX);
 
-/// Time that the core runs before other tasks of its executor get their turn.
+/// Time that the core runs before other tasks of its executor, and sockets and files, get their turn.
 pub(crate) const SLICE: Duration = Duration::from_micros(200);
 /// Steps between two looks at the clock. A step takes between 1 and 100 microseconds.
 pub(crate) const STEPS_PER_CLOCK_READING: usize = 8;
@@ -31,13 +31,13 @@ pub(crate) const RECONNECT_MAX: Duration = Duration::from_millis(500);
 /// How long a connection attempt may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time to answer what is decided and to write the end of the log when the process is to stop.
-pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time to answer what is decided, and again to write the end of the log, when the process is to stop.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Time that an executor has to end, after which the process ends without it.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(10);
+const _: () = assert!(STOP_LIMIT.as_millis() > 2 * STOP_TIMEOUT.as_millis());
 /// How often counters of refused frames are logged, if they changed.
 pub(crate) const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Depth of each io_uring.
 pub(crate) const RING_DEPTH: usize = 128;
-/// Longest run of one task queue before the executor looks at timers and sockets again. With
-/// glommio's default of 100 ms a busy executor makes heartbeats 200 ms late.
-pub(crate) const PREEMPT_TIMER: Duration = Duration::from_millis(1);

@@ -4,9 +4,14 @@
 //! ports are bound, limits are raised, executors start and recover. A replica that cannot run is
 //! parked: it listens and says why, while the others serve. If none can run the start fails.
 
+use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use nix::sys::signal::{SigSet, Signal};
@@ -17,7 +22,8 @@ use crate::control::{Command, Controller};
 use crate::directory::DataDirectory;
 use crate::executor::{self, Setup};
 use crate::fatal::Fatal;
-use crate::limits::{PREEMPT_TIMER, RING_DEPTH};
+use crate::limits::{RING_DEPTH, STOP_LIMIT};
+use crate::turn::PREEMPT_TIMER;
 use crate::{host, socket};
 
 /// Settings of one run that are not part of the topology.
@@ -31,6 +37,9 @@ pub struct NodeOptions {
 ///
 /// SIGUSR1 cuts the node off from all peers (clients still reach it), SIGUSR2 heals that. Call this
 /// before the process has other threads: signals are blocked here and threads inherit it.
+///
+/// SIGTERM and SIGINT end the process within a bound in any state: at once before all replicas are up,
+/// and with an error if a replica does not end in time.
 ///
 /// # Errors
 /// What keeps the node from starting. Faults at run time do not return: they end the process with
@@ -52,16 +61,48 @@ pub fn run_node(config: &ClusterConfig, node: NodeId, options: &NodeOptions) -> 
         problem: format!("signals cannot be waited for: {error}"),
     };
     signals.thread_block().map_err(unusable)?;
+    let is_up = Arc::new(AtomicBool::new(false));
+    let (sender, received) = mpsc::channel();
+    let seen_up = Arc::clone(&is_up);
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || wait_for_signals(&signals, &seen_up, &sender))
+        .map_err(|error| Fatal::Resources {
+            problem: format!("no thread for signals: {error}"),
+        })?;
     let running = RunningNode::start(config, node, options)?;
+    is_up.store(true, Ordering::Release);
     loop {
-        match signals.wait().map_err(unusable)? {
-            Signal::SIGUSR1 => running.isolate(),
-            Signal::SIGUSR2 => running.heal(),
-            signal => {
+        match received.recv() {
+            Ok(Ok(Signal::SIGUSR1)) => running.isolate(),
+            Ok(Ok(Signal::SIGUSR2)) => running.heal(),
+            Ok(Ok(signal)) => {
                 tracing::info!(%signal, "stopping");
-                running.stop();
-                return Ok(());
+                return running.stop();
             }
+            Ok(Err(error)) => return Err(unusable(error)),
+            Err(mpsc::RecvError) => return Err(unusable(nix::Error::ESRCH)),
+        }
+    }
+}
+
+/// Passes signals on; ends the process itself if it is told to stop while the node starts. That loses
+/// nothing: a start, like everything else, may be cut off by a crash at any point.
+fn wait_for_signals(
+    signals: &SigSet,
+    is_up: &AtomicBool,
+    sender: &mpsc::Sender<Result<Signal, nix::Error>>,
+) {
+    loop {
+        let signal = signals.wait();
+        if matches!(signal, Ok(Signal::SIGTERM | Signal::SIGINT)) && !is_up.load(Ordering::Acquire)
+        {
+            tracing::info!("stopping before all replicas are up");
+            process::exit(0);
+        }
+        let is_last = signal.is_err();
+        if sender.send(signal).is_err() || is_last {
+            return;
         }
     }
 }
@@ -77,6 +118,8 @@ struct Executor {
     replica: ReplicaAddress,
     controller: Controller,
     handle: ExecutorJoinHandle<()>,
+    /// Its sender is dropped when the replica has ended: the handle cannot be waited for with a bound.
+    ended: mpsc::Receiver<Infallible>,
 }
 
 impl RunningNode {
@@ -114,6 +157,7 @@ impl RunningNode {
         let parts = replicas.iter().zip(directories).zip(listeners);
         for ((&replica, directory), listener) in parts {
             let (report, reported) = mpsc::channel();
+            let (running, ended) = mpsc::channel();
             let (controller, commands) = control_pair()?;
             let setup = Setup {
                 cluster: config.clone(),
@@ -122,12 +166,14 @@ impl RunningNode {
                 listener,
                 commands,
                 report,
+                running,
             };
             let handle = spawn_executor(config, replica, setup)?;
             executors.push(Executor {
                 replica,
                 controller,
                 handle,
+                ended,
             });
             reports.push(reported);
         }
@@ -153,7 +199,7 @@ impl RunningNode {
             }
         }
         if parked.len() == self.executors.len() {
-            self.stop();
+            self.stop()?;
             return Err(parked.swap_remove(0));
         }
         tracing::info!(node = node.id.0, address = %node.address, base_port = node.base_port, "ready");
@@ -171,16 +217,39 @@ impl RunningNode {
     }
 
     /// Stops cleanly: answers what is decided, ends the logs, closes the ports.
-    pub fn stop(self) {
+    ///
+    /// # Errors
+    /// [`Fatal::NotStopped`] if a replica does not end in time. It still runs then: the process has
+    /// to end.
+    pub fn stop(self) -> Result<(), Fatal> {
+        self.stop_within(STOP_LIMIT)
+    }
+
+    fn stop_within(self, limit: Duration) -> Result<(), Fatal> {
         for executor in &self.executors {
             executor.controller.send(Command::Stop);
         }
+        let deadline = Instant::now() + limit;
+        let mut not_stopped = Vec::new();
         for executor in self.executors {
-            if let Err(error) = executor.handle.join() {
-                tracing::error!(replica = %executor.replica, "executor failed: {error}");
+            let left = deadline.saturating_duration_since(Instant::now());
+            match executor.ended.recv_timeout(left) {
+                Ok(never) => match never {},
+                Err(RecvTimeoutError::Timeout) => not_stopped.push(executor.replica),
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(error) = executor.handle.join() {
+                        tracing::error!(replica = %executor.replica, "executor failed: {error}");
+                    }
+                }
             }
         }
+        if !not_stopped.is_empty() {
+            return Err(Fatal::NotStopped {
+                replicas: not_stopped,
+            });
+        }
         tracing::info!("stopped");
+        Ok(())
     }
 
     fn command(&self, command: Command) {
@@ -253,4 +322,50 @@ fn address_bits(replica: ReplicaAddress) -> u64 {
 fn drawn_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ids::{ReplicaId, ShardId};
+
+    use super::*;
+
+    /// An executor that obeys no command, or ends at once.
+    fn executor(shard: u32, hangs: bool) -> Executor {
+        let (running, ended) = mpsc::channel();
+        let (controller, commands) = control_pair().unwrap();
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(0)).io_memory(64 << 10);
+        let hang = move || async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            drop((commands, running));
+        };
+        Executor {
+            replica: ReplicaAddress {
+                shard: ShardId(shard),
+                replica: ReplicaId(1),
+            },
+            controller,
+            handle: builder.spawn(hang).unwrap(),
+            ended,
+        }
+    }
+
+    #[test]
+    fn a_replica_that_does_not_end_is_named_instead_of_waited_for() {
+        let executors = vec![executor(1, false), executor(2, true), executor(3, false)];
+        let running = RunningNode { executors };
+        let fault = running.stop_within(Duration::from_millis(300)).unwrap_err();
+        assert_eq!(fault.to_string(), "replica s2r1 did not stop in time");
+        assert_eq!(fault.exit_code(), 1);
+    }
+
+    #[test]
+    fn executors_that_end_are_joined() {
+        let executors = vec![executor(1, false), executor(2, false)];
+        RunningNode { executors }
+            .stop_within(Duration::from_secs(20))
+            .unwrap();
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::binaries::binaries;
 use crate::ports::free_base_port;
 use crate::scratch::scratch;
-use crate::wait::until;
+use crate::wait::until_ok;
 
 /// One cluster at a time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -196,22 +196,53 @@ impl Cluster {
             .and_then(|row| row["node"].as_u64())
     }
 
-    /// Checks money, digests and ownership, and that nothing is in doubt, within `deadline`.
+    /// Checks money, digests and ownership at a consistent cut, within `deadline`; a load may run.
     ///
     /// # Panics
-    /// If a check fails.
+    /// If a check fails, or cannot be made in time.
     pub fn assert_sound(&self, deadline: Duration) -> Value {
-        let mut last = Value::Null;
-        until(deadline, "sound cluster with nothing in doubt", || {
-            let done = self.quorate(["verify", "--json"]);
+        let (report, _) = until_ok(deadline, "answer to verify", || {
+            let done = self.quorate(["verify", "--json", "--wait", "5s"]);
             assert_ne!(done.code, Some(4), "{}", done.stdout);
-            if done.code != Some(0) {
-                return None;
+            match done.code {
+                Some(0) => Ok(done.json()),
+                _ => Err(format!("{} of {}", done.stderr, self.json(["status"]))),
             }
-            last = done.json();
-            (last["ok"] == true && last["in_doubt"] == 0).then_some(())
         });
-        last
+        assert_eq!(report["ok"], true, "{report}");
+        report
+    }
+
+    /// Waits until no replica holds a transaction that was prepared before `before`.
+    ///
+    /// # Panics
+    /// If one is left at the deadline.
+    pub fn assert_nothing_in_doubt(&self, before: SystemTime, deadline: Duration) {
+        let before = before
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos();
+        let is_old = |row: &Value| {
+            let prepared = row["prepare_ts"]
+                .as_str()
+                .and_then(|text| text.parse::<u128>().ok());
+            prepared.is_none_or(|prepared| prepared < before)
+        };
+        until_ok(deadline, "end of every transaction prepared before", || {
+            let found = self.json(["inspect", "in-doubt"]);
+            let silent = found["no_answer"].as_array().map_or(1, Vec::len);
+            let rows = found["in_doubt"].as_array().map_or(&[][..], Vec::as_slice);
+            let old: Vec<&Value> = rows.iter().filter(|row| is_old(row)).collect();
+            match (silent, old.first()) {
+                (0, None) => Ok(()),
+                (0, Some(first)) => Err(format!(
+                    "{} rows, the first one {first}, of {}",
+                    old.len(),
+                    self.json(["status"])
+                )),
+                _ => Err(found["no_answer"].to_string()),
+            }
+        });
     }
 
     /// Number of shards.
@@ -262,6 +293,11 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
+            if std::env::var_os("QUORATE_KEEP").is_some() {
+                self.directory.disable_cleanup(true);
+                eprintln!("kept, running: {}", self.file.display());
+                return;
+            }
         }
         let killed = self.quorate(["cluster", "kill"]);
         if killed.code != Some(0) {

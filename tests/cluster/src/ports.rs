@@ -22,10 +22,10 @@ const ADMINISTRATION: u16 = 90;
 pub fn free_base_port(nodes: u16, shards: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = (LAST - FIRST) / NODE_DISTANCE;
-    let start = u16::try_from(process::id() % 65_521).expect("below 65521") * 7;
+    let start = u16::try_from(process::id() % u32::from(span)).expect("below span");
     for _ in 0..span {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let base = FIRST + start.wrapping_add(step) % span * NODE_DISTANCE;
+        let base = FIRST + (start + step % span) % span * NODE_DISTANCE;
         let free = (0..nodes).all(|node| {
             let node_base = base + node * NODE_DISTANCE;
             (0..shards)

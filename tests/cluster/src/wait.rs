@@ -1,5 +1,6 @@
 //! Waiting for a condition, with a deadline and a reason: never a sleep that hopes.
 
+use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,28 @@ pub fn until<T>(
     awaited: &str,
     mut condition: impl FnMut() -> Option<T>,
 ) -> (T, Duration) {
+    until_ok(deadline, awaited, || condition().ok_or(""))
+}
+
+/// As [`until`], for a condition that says why it does not hold.
+///
+/// # Panics
+/// At the deadline, with what was awaited and the newest reason.
+pub fn until_ok<T, E: Display>(
+    deadline: Duration,
+    awaited: &str,
+    mut condition: impl FnMut() -> Result<T, E>,
+) -> (T, Duration) {
     let start = Instant::now();
     loop {
-        if let Some(value) = condition() {
-            return (value, start.elapsed());
-        }
+        let reason = match condition() {
+            Ok(value) => return (value, start.elapsed()),
+            Err(reason) => reason,
+        };
+        let waited = start.elapsed();
         assert!(
-            start.elapsed() < deadline,
-            "after {deadline:?} still no {awaited}"
+            waited < deadline,
+            "after {deadline:?} still no {awaited}: {reason}"
         );
         thread::sleep(POLL);
     }

@@ -215,7 +215,7 @@ fn hostile_bytes_are_refused_and_others_are_served() {
     let mut load = Load::start(
         &cluster,
         "beside",
-        20,
+        14,
         &["--workload", "uniform", "--clients", "4"],
     );
     load.wait_for_acks();

@@ -6,6 +6,7 @@
 use crate::network::PARTITIONS;
 use crate::node::Fuse;
 use crate::world::{Event, World};
+use quorate_protocol::time::SECOND;
 
 /// A fault that comes back at random intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ const ALL: [Fault; 6] = [
     Fault::Pause,
     Fault::ClockJump,
 ];
+
+/// A fault that follows another one closely comes within this time.
+const BURST_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
 pub const FAULT_NAMES: [&str; 7] = [
@@ -56,7 +60,12 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::ClockJump => intervals.clock_jump_ns,
     };
     if mean_ns > 0 {
-        let delay_ns = world.crash_stream.exponential(mean_ns);
+        // Troubles come in threes: often the next one does not wait until the cluster has recovered.
+        let delay_ns = if world.crash_stream.chance(250_000) {
+            world.crash_stream.below(mean_ns.min(BURST_NS))
+        } else {
+            world.crash_stream.exponential(mean_ns)
+        };
         let at_ns = world.now_ns() + delay_ns;
         world.queue.push(at_ns, Event::Fault(fault));
     }
@@ -93,7 +102,7 @@ pub fn strike(world: &mut World, fault: Fault) {
 }
 
 fn crash_one(world: &mut World, power_loss: bool) {
-    let node = world.crash_stream.index(world.nodes.len());
+    let node = some_node(world);
     if !world.nodes[node].up {
         return;
     }
@@ -102,6 +111,16 @@ fn crash_one(world: &mut World, power_loss: bool) {
         world.nodes[node].fuse = Some(Fuse { events, power_loss });
     } else {
         crash(world, node, power_loss);
+    }
+}
+
+/// A node; half of the time one that hosts a leader, where faults hurt most.
+fn some_node(world: &mut World) -> usize {
+    let leaders = world.leader_nodes();
+    if !leaders.is_empty() && world.crash_stream.chance(500_000) {
+        world.crash_stream.pick(&leaders)
+    } else {
+        world.crash_stream.index(world.nodes.len())
     }
 }
 
@@ -143,7 +162,8 @@ fn partition(world: &mut World) {
     let hosts = world.nodes.len() + world.actors.len();
     let now_ns = world.now_ns();
     world.trace.line(now_ns, || format!("partition {kind:?}"));
-    world.network.cut(kind, world.nodes.len(), hosts);
+    let victim = some_node(world);
+    world.network.cut(kind, victim, world.nodes.len(), hosts);
     world.partition_number += 1;
     let longest_ns = world.parameters.durations.partition_ns;
     let at_ns = now_ns + world.crash_stream.below(longest_ns);
@@ -152,7 +172,7 @@ fn partition(world: &mut World) {
 }
 
 fn pause(world: &mut World) {
-    let node = world.crash_stream.index(world.nodes.len());
+    let node = some_node(world);
     if !world.nodes[node].up || world.nodes[node].paused {
         return;
     }

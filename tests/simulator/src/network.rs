@@ -135,7 +135,8 @@ impl SimNetwork {
     }
 
     /// Cuts links between `nodes` nodes (and the clients up to `hosts`), in place of earlier cuts.
-    pub fn cut(&mut self, kind: Partition, nodes: usize, hosts: usize) {
+    /// `victim` is the node that an isolation or a broken bridge is about.
+    pub fn cut(&mut self, kind: Partition, victim: usize, nodes: usize, hosts: usize) {
         self.cut.clear();
         match kind {
             Partition::Symmetric => {
@@ -150,14 +151,14 @@ impl SimNetwork {
             }
             Partition::Isolate => {
                 self.faults.add("partition_isolate");
-                let lonely = self.stream.index(nodes);
-                let clients_too = self.stream.chance(500_000);
+                let lonely = victim;
+                let clients_too = self.stream.chance(300_000);
                 let reach = if clients_too { hosts } else { nodes };
                 self.cut_where(reach, |from, to| (from == lonely) != (to == lonely));
             }
             Partition::Bridge => {
                 self.faults.add("partition_bridge");
-                let (a, b) = (self.stream.index(nodes), self.stream.index(nodes));
+                let (a, b) = (victim, self.stream.index(nodes));
                 self.cut_where(nodes, |from, to| {
                     from != to && (from, to) == (a, b) || (from, to) == (b, a) && a != b
                 });
@@ -317,7 +318,7 @@ mod tests {
             for seed in 100..120 {
                 let mut net = network(|_| ());
                 net.stream = Stream::new(seed, Concern::Network, 1);
-                net.cut(kind, 3, 5);
+                net.cut(kind, 1, 3, 5);
                 let lost: Vec<(usize, usize)> = (0..5)
                     .flat_map(|from| (0..5).map(move |to| (from, to)))
                     .filter(|&(from, to)| net.send(0, Host(from), Host(to), vec![1]).is_empty())

@@ -33,10 +33,12 @@ impl Outcome {
         for process in &world.processes {
             faults.merge(&process.disk().faults);
         }
+        let count = |length: usize| u64::try_from(length).expect("lengths fit 64 bits");
+        let mut rare = world.rare;
+        rare.add_many("entry_fenced", count(world.agreement.fenced()));
         let ok = ResultCode::Ok as u16;
         let debits = world.final_state.records.iter();
         let committed = debits.filter(|(_, answer)| answer.debit.is_some_and(|d| d.code == ok));
-        let count = |length: usize| u64::try_from(length).expect("lengths fit 64 bits");
         Self {
             violations: world.violations,
             simulated_ns: world.queue.now_ns(),
@@ -52,7 +54,7 @@ impl Outcome {
             reads: count(world.history.reads.len()),
             events: world.events,
             faults,
-            rare_events: world.rare,
+            rare_events: rare,
             trace_hash: world.trace.hash(),
             parameters: world.parameters,
         }

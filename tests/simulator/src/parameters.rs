@@ -46,6 +46,8 @@ pub struct DiskSettings {
     /// A flush that stalls, up to `stall_ns`.
     pub stall_ppm: u32,
     pub stall_ns: u64,
+    /// In every shard, the replica of this number has a disk that is many times slower; 0 = none.
+    pub slow_replica: u8,
 }
 
 /// What clients do; shares in parts per million of their operations.
@@ -61,6 +63,8 @@ pub struct WorkloadSettings {
     /// Mean pause of a client between operations.
     pub think_ns: u64,
     pub read_ppm: u32,
+    /// The first client does little but read.
+    pub reader: bool,
     /// Transfers between accounts whose default homes differ, if there is more than one shard.
     pub cross_ppm: u32,
     /// Transfers that reuse an id on purpose.
@@ -78,7 +82,8 @@ pub struct WorkloadSettings {
     /// Popular accounts: the lower index of this many draws is taken.
     pub skew: u32,
     pub amount_max: u64,
-    /// How long a client waits for a reply before it tries another replica.
+    /// How long a client waits for a reply before it tries another replica; every second and third
+    /// client is more patient by a factor of 2 and 4.
     pub patience_ns: u64,
     /// Mean time between account moves, leadership transfers and consistent cuts; 0 = never.
     pub move_ns: u64,
@@ -145,7 +150,7 @@ impl Parameters {
             durations: Durations {
                 down_ns: stream.pick(&[100 * MS, SECOND, 3 * SECOND]),
                 partition_ns: stream.pick(&[300 * MS, 2 * SECOND, 6 * SECOND]),
-                pause_ns: stream.pick(&[100 * MS, 700 * MS, 4 * SECOND]),
+                pause_ns: stream.pick(&[300 * MS, 2 * SECOND, 5 * SECOND]),
             },
             // Two clocks may differ by twice this; the lease allows for `drift_ns` per `lease_ns`.
             clock_drift_ppm: stream.pick(&[0, 100, 5_000, 20_000]),
@@ -224,6 +229,7 @@ fn draw_disk(stream: &mut Stream, workload: &WorkloadSettings, clients: usize) -
         flush_mean_ns: stream.pick(&[20_000, 200_000, 2 * MS]),
         stall_ppm: stream.pick(&[0, 0, 1_000, 10_000]),
         stall_ns: stream.pick(&[50 * MS, 400 * MS, 2 * SECOND]),
+        slow_replica: stream.pick(&[0, 0, 0, 1, 2]),
     }
 }
 
@@ -271,6 +277,7 @@ fn draw_workload(
         // Half of the time would do: crashes and retries take the rest.
         think_ns: duration_ns * clients / (operations * 2),
         read_ppm: stream.pick(&[0, 100_000, 400_000]),
+        reader: stream.chance(500_000),
         cross_ppm: stream.pick(&[0, 200_000, 600_000, 1_000_000]),
         reuse_ppm: stream.pick(&[0, 20_000, 150_000]),
         reuse_changed_ppm: stream.pick(&[0, 300_000]),
@@ -280,7 +287,7 @@ fn draw_workload(
         limited_ppm: stream.pick(&[0, 500_000, 900_000]),
         skew: stream.pick(&[1, 2, 6]),
         amount_max: stream.pick(&[3, 100, 1_000_000]),
-        patience_ns: stream.pick(&[300 * MS, SECOND, 6 * SECOND]),
+        patience_ns: stream.pick(&[300 * MS, SECOND, 4 * SECOND]),
         move_ns,
         move_accounts_max: stream.pick(&[1, 3, 10]),
         lead_ns,

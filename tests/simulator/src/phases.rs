@@ -76,9 +76,10 @@ pub fn think(world: &mut World, client: usize) {
         && actor.client.jobs_open() < settings.open_max * batch
     {
         let wall_ns = actor.clock.now(world.queue.now_ns()).wall_ns;
-        let wants = world
-            .workload
-            .operation(&mut actor.stream, wall_ns, &mut world.history);
+        let wants =
+            world
+                .workload
+                .operation(client, &mut actor.stream, wall_ns, &mut world.history);
         submit_all(world, client, &wants);
     }
     let actor = &mut world.actors[client];
@@ -381,6 +382,7 @@ fn judge(world: &mut World) {
         accounts: audit.accounts,
         records: audit.records,
         entry_times: world.agreement.entry_times(),
+        prepared: world.agreement.prepared(),
     };
     let violations = check_all(&world.history, &state);
     world.violations.extend(violations);

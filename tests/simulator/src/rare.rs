@@ -10,7 +10,7 @@ use crate::process::{Process, Started};
 use crate::world::World;
 
 /// All names, so that a report shows those that never happened.
-pub const NAMES: [&str; 30] = [
+pub const NAMES: [&str; 31] = [
     "answer_contended",
     "answer_debit_account_not_found",
     "answer_exceeds_credits",
@@ -26,6 +26,7 @@ pub const NAMES: [&str; 30] = [
     "crash_with_in_doubt",
     "cut_refused",
     "cut_summed",
+    "entry_fenced",
     "entry_with_abort",
     "entry_with_commit_and_transfers",
     "entry_with_move",

@@ -107,12 +107,19 @@ impl Workload {
     /// The next operation of a client: a batch of transfers or a batch of reads.
     pub fn operation(
         &mut self,
+        client: usize,
         stream: &mut Stream,
         wall_ns: u64,
         history: &mut History,
     ) -> Vec<Want> {
         let batch = stream.between(1, self.settings.batch_max);
-        if stream.chance(self.settings.read_ppm) {
+        let reader = client == 0 && self.settings.reader;
+        let read_ppm = if reader {
+            900_000
+        } else {
+            self.settings.read_ppm
+        };
+        if stream.chance(read_ppm) {
             return (0..batch.min(8))
                 .map(|_| self.read(stream, history))
                 .collect();

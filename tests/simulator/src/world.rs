@@ -14,7 +14,9 @@ use quorate_protocol::client::Request;
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::input::Input;
+use quorate_protocol::limits::ENTRY_BYTES_MAX;
 use quorate_protocol::time::{MS, Now};
+use quorate_storage::wal::payload_bytes_max;
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::{FinalState, Violation};
@@ -323,6 +325,14 @@ impl World {
         self.violations.push(Violation { checker, text });
     }
 
+    /// Nodes of the replicas that became leaders last, one per shard.
+    pub(crate) fn leader_nodes(&self) -> Vec<usize> {
+        let leaders = self.leaders.values();
+        leaders
+            .map(|leader| self.node_of[self.process_of(*leader)])
+            .collect()
+    }
+
     /// The process of a replica.
     fn process_of(&self, address: ReplicaAddress) -> usize {
         process_index(&self.parameters, address)
@@ -492,18 +502,18 @@ impl World {
                     self.send_reply(process, connection, bytes);
                 }
                 Effect::FlushStarted { bytes } => {
-                    let delay_ns = self.flush_ns(bytes);
+                    let delay_ns = self.flush_ns(process, bytes);
                     self.plan_own(process, delay_ns, OwnEvent::Flushed);
                 }
                 Effect::OperationStarted => {
-                    let first_ns = self.flush_ns(1 << 16);
+                    let first_ns = self.flush_ns(process, 1 << 16);
                     // A sync of a directory takes a journal transaction: longer than one of data.
-                    let second_ns = first_ns + 10 * self.flush_ns(0);
+                    let second_ns = first_ns + 10 * self.flush_ns(process, 0);
                     self.plan_own(process, first_ns, OwnEvent::Renamed);
                     self.plan_own(process, second_ns, OwnEvent::Operated);
                 }
                 Effect::ReadStarted { answer } => {
-                    let delay_ns = self.flush_ns(0) / 2;
+                    let delay_ns = self.flush_ns(process, 0) / 2;
                     self.plan_own(process, delay_ns, OwnEvent::LogRead { answer });
                 }
                 Effect::Leads { ballot, in_doubt } => {
@@ -572,12 +582,15 @@ impl World {
         self.queue.push(self.now_ns() + delay_ns, event);
     }
 
-    fn flush_ns(&mut self, bytes: usize) -> u64 {
+    fn flush_ns(&mut self, process: usize, bytes: usize) -> u64 {
         let disk = &self.parameters.disk;
         // About 1 GB/s beside the fixed part.
         let mut delay_ns = disk.flush_min_ns
             + self.disk_stream.exponential(disk.flush_mean_ns)
             + u64::try_from(bytes).expect("small");
+        if !self.healed && disk.slow_replica == self.processes[process].address().replica.0 {
+            delay_ns *= 30;
+        }
         if !self.healed && self.disk_stream.chance(disk.stall_ppm) {
             self.faults.add("disk_stalled");
             delay_ns += self.disk_stream.below(disk.stall_ns);
@@ -737,7 +750,11 @@ impl World {
             return;
         }
         machine.paused = false;
-        let backlog = std::mem::take(&mut machine.backlog);
+        let mut backlog = std::mem::take(&mut machine.backlog);
+        // What came in first and what the clock says: a process that wakes up may look at either.
+        if self.crash_stream.chance(500_000) {
+            backlog.sort_by_key(|event| matches!(event, Event::Own { .. }));
+        }
         let now_ns = self.now_ns();
         self.trace.line(now_ns, || format!("node {node} resumes"));
         for event in backlog {
@@ -786,6 +803,8 @@ fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<usize>) {
                 ids: parameters.ids,
                 preferred_leader: ReplicaId(preferred),
                 timing: parameters.timing,
+                entry_bytes_max: payload_bytes_max(parameters.disk.segment_bytes)
+                    .min(ENTRY_BYTES_MAX),
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));
@@ -823,7 +842,8 @@ fn make_actors(parameters: &Parameters, clocks: &mut Stream) -> Vec<Actor> {
                 shards: parameters.shards,
                 replicas: parameters.replicas,
                 placement: parameters.placement,
-                patience_ns: parameters.workload.patience_ns,
+                // Some clients are patient where others have long gone elsewhere.
+                patience_ns: parameters.workload.patience_ns << (number % 3),
                 abandon_ppm: if operator {
                     0
                 } else {

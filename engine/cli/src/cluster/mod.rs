@@ -25,7 +25,7 @@ pub enum ClusterCommand {
     Ps(ps::PsArgs),
     /// Show the end of the nodes' logs
     Logs(logs::LogsArgs),
-    /// Kill nodes (SIGKILL), as a power failure of their hosts would
+    /// Kill nodes (SIGKILL) and wait until they are gone
     Kill(signals::SignalArgs),
     /// Stop nodes from running (SIGSTOP) without ending them
     Pause(signals::SignalArgs),

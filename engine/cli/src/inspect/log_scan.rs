@@ -16,7 +16,7 @@ use quorate_protocol::txn::record::{
 };
 use quorate_protocol::words::Words;
 use quorate_storage::superblock::{FILE_NAME, Identity};
-use quorate_storage::wal::{Frame, Kind, SegmentNumber, frames};
+use quorate_storage::wal::{Frame, FrameError, Kind, SegmentNumber, frames};
 use serde_json::{Value, json};
 
 /// One record about the id in one replica's log.
@@ -67,6 +67,8 @@ pub fn scan(directory: &Path, id: u128) -> anyhow::Result<Option<LogScan>> {
         for item in frames(&bytes, segment, identity.seal()) {
             match item.frame {
                 Ok(frame) => found.take(&frame, id),
+                // Padding too short for a header: the walk sees the next block's bytes behind it.
+                Err(FrameError::Magic { found: 0 }) => {}
                 Err(error) => {
                     found
                         .unreadable

@@ -47,6 +47,7 @@ impl World {
             ids: IdRule::Any,
             preferred_leader: ReplicaId(1),
             timing: TIMING,
+            entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             seed: 1,
         };
         let origin = Ballot::new(1, ReplicaId(1));

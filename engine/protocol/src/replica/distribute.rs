@@ -16,6 +16,7 @@ impl Replica {
                 self.woken.insert(account);
             }
         }
+        self.participant.note_resolved(&applied.resolved);
         let own = self
             .in_flight
             .front()
@@ -40,6 +41,7 @@ impl Replica {
         }
         self.distribute_transfers(&proposed, entry, applied);
         for vote in &applied.votes {
+            self.participant.note_vote(vote);
             self.send_vote(*vote);
         }
         for (transfer, attempt, outcome) in &applied.commits {

@@ -50,6 +50,7 @@ use crate::shard::telemetry::Telemetry;
 use crate::time::{HybridClock, MS, Now};
 use crate::txn::coordinator::Coordinator;
 use crate::txn::look_up::LookUps;
+use crate::txn::participant::Participant;
 
 /// How often a serving leader looks after its timers.
 const HOUSEKEEPING_NS: u64 = 20 * MS;
@@ -81,6 +82,7 @@ pub struct Replica {
     pub(crate) barriers: BTreeMap<AccountId, BTreeSet<RequestKey>>,
     pub(crate) cut_requests: BTreeSet<RequestKey>,
     pub(crate) coordinator: Coordinator,
+    pub(crate) participant: Participant,
     pub(crate) look_ups: LookUps,
     pub(crate) migrations: Migrations,
     pub(crate) telemetry: Telemetry,
@@ -123,6 +125,7 @@ impl Replica {
             barriers: BTreeMap::new(),
             cut_requests: BTreeSet::new(),
             coordinator: Coordinator::default(),
+            participant: Participant::default(),
             look_ups: LookUps::default(),
             migrations: Migrations::default(),
             telemetry: Telemetry::default(),
@@ -321,6 +324,7 @@ impl Replica {
                 (owned.attempts, owned.held) = (0, 0);
             }
         }
+        self.participant = Participant::default();
         self.proposals = Proposals::default();
         self.in_flight.clear();
         self.commands_applied = 0;
@@ -347,7 +351,7 @@ impl Replica {
             if self.consensus.own_flush_open() && !self.proposals.fills_entry() {
                 return;
             }
-            let (builder, mut proposed) = self.proposals.take();
+            let (builder, mut proposed) = self.proposals.take(self.config.entry_bytes_max);
             let timestamp = self.clock.stamp(self.now);
             proposed.slot = self
                 .consensus

@@ -178,11 +178,11 @@ impl Proposals {
         self.cuts.push_back(cut);
     }
 
-    /// Takes as many commands as fit one entry.
-    pub fn take(&mut self) -> (EntryBuilder, Proposed) {
+    /// Takes as many commands as fit one entry of `bytes_max`.
+    pub fn take(&mut self, bytes_max: usize) -> (EntryBuilder, Proposed) {
         let mut builder = EntryBuilder::new();
         let mut room = Room {
-            left: ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES,
+            left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,
         };
         room.drain(&mut self.resolves, |rows| builder.resolve(rows));
@@ -306,7 +306,7 @@ mod tests {
         let pending = Requests::results(1);
         let request = requests.open(ConnectionId(1), RequestId(1), 1, pending);
         proposals.push_transfer(transfer(99_999), Waiter { request, row: 0 });
-        let (builder, proposed) = proposals.take();
+        let (builder, proposed) = proposals.take(ENTRY_BYTES_MAX);
         assert_eq!(proposed.transfers.len(), 1);
         let entry = builder.finish(Ballot(257), Timestamp(1), 0);
         let (mut prepares, mut transfers) = (0, 0);
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(transfers, 1);
         assert!(prepares > 3_000, "{prepares}");
         // Nobody else waits: the whole entry is theirs.
-        let (builder, _) = proposals.take();
+        let (builder, _) = proposals.take(ENTRY_BYTES_MAX);
         assert!(builder.bytes() > ENTRY_BYTES_MAX - 1_000);
     }
 }

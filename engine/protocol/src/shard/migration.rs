@@ -17,7 +17,7 @@ use crate::client::{MoveAnswer, ReplyBody};
 use crate::entry::MoveSection;
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId};
 use crate::ledger::AccountFlags;
-use crate::limits::{FREEZE_NS_MAX, MOVE_BYTES_MAX, MOVES_MAX, PREPARE_RESEND_NS};
+use crate::limits::{FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, RequestKey};
 use crate::time::{SECOND, Timestamp};
@@ -271,7 +271,7 @@ impl Replica {
             owners: &owners,
         };
         let words = parts.to_words();
-        if words.as_bytes().len() > MOVE_BYTES_MAX {
+        if words.as_bytes().len() > self.config.entry_bytes_max / 2 {
             return self.end_migration(id, None);
         }
         if let Some(route) = self.route(target) {

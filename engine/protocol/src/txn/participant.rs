@@ -1,15 +1,40 @@
 //! The participant's side, and the dispatch of messages between shards.
 
+use alloc::collections::BTreeSet;
+
 use crate::entry::MoveSection;
 use crate::ids::ReplicaAddress;
 use crate::ledger::ResultCode;
-use crate::limits::MOVE_BYTES_MAX;
 use crate::message::PeerBody;
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
 use crate::txn::message::Message;
 use crate::txn::record::{PrepareRow, Subject, TxnId, TxnRow, Verdict};
 use crate::words::Words;
+
+/// What is on its way into the log here: asked again, it is not proposed again. Otherwise a busy
+/// participant would be asked more the slower it gets. Volatile.
+#[derive(Debug, Default)]
+pub(crate) struct Participant {
+    preparing: BTreeSet<TxnId>,
+    resolving: BTreeSet<TxnId>,
+}
+
+impl Participant {
+    /// The prepare was applied and this is its vote.
+    pub fn note_vote(&mut self, vote: &TxnRow) {
+        if let Some((txn, _)) = vote.parse() {
+            self.preparing.remove(&txn);
+        }
+    }
+
+    /// These are out of doubt.
+    pub fn note_resolved(&mut self, resolved: &[TxnId]) {
+        for txn in resolved {
+            self.resolving.remove(txn);
+        }
+    }
+}
 
 impl Replica {
     pub(crate) fn on_txn(&mut self, from: ReplicaAddress, message: Message) {
@@ -125,7 +150,9 @@ impl Replica {
         if self.is_blocked(account) || self.has_barrier(account) {
             return self.wait(account, Item::Prepare(*row));
         }
-        self.proposals.push_prepare(*row);
+        if self.participant.preparing.insert(txn) {
+            self.proposals.push_prepare(*row);
+        }
     }
 
     fn admit_prepare_move(&mut self, from: ReplicaAddress, words: Words) {
@@ -136,10 +163,6 @@ impl Replica {
         if txn.coordinator != from.shard {
             return;
         }
-        // Larger than any source sends, it might fit no entry and stay at the head of the queue.
-        if words.as_bytes().len() > MOVE_BYTES_MAX || self.proposals.is_full() {
-            return self.send_vote(TxnRow::new(txn, Verdict::Contended));
-        }
         if let Some(staged) = self.ledger.staged().get(&txn) {
             let vote = TxnRow::new(txn, Verdict::Yes);
             return self.send_vote(TxnRow {
@@ -147,7 +170,13 @@ impl Replica {
                 ..vote
             });
         }
-        self.proposals.push_prepare_move(words);
+        // Larger than any source sends, it might fit no entry and stay at the head of the queue.
+        if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.proposals.is_full() {
+            return self.send_vote(TxnRow::new(txn, Verdict::Contended));
+        }
+        if self.participant.preparing.insert(txn) {
+            self.proposals.push_prepare_move(words);
+        }
     }
 
     pub(crate) fn vote_contended(&mut self, row: &PrepareRow) {
@@ -169,7 +198,9 @@ impl Replica {
         if txn.coordinator != from.shard || !decided || !self.is_in_doubt(txn) {
             return;
         }
-        self.proposals.push_resolve(*row);
+        if self.participant.resolving.insert(txn) {
+            self.proposals.push_resolve(*row);
+        }
     }
 
     fn is_in_doubt(&self, txn: TxnId) -> bool {

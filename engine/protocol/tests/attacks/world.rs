@@ -11,7 +11,7 @@ use quorate_protocol::ids::{
 };
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
-use quorate_protocol::limits::TIMING;
+use quorate_protocol::limits::{ENTRY_BYTES_MAX, TIMING};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::Output;
 use quorate_protocol::replica::Replica;
@@ -336,6 +336,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         ids: IdRule::Any,
         preferred_leader: ReplicaId(1),
         timing: TIMING,
+        entry_bytes_max: ENTRY_BYTES_MAX,
         seed: 7,
     }
 }

@@ -77,11 +77,9 @@ impl SegmentFiles {
     }
 
     async fn rename(&self, from: PathBuf, to: PathBuf) -> Result<(), Fatal> {
-        let target = to.clone();
-        let renamed = glommio::executor()
-            .spawn_blocking(move || std::fs::rename(from, target))
-            .await;
-        renamed.map_err(|error| Fatal::write(&to, error))?;
+        // Blocks, but only for a change of the directory in memory: a helper thread would have to wake
+        // this one, see `crate::turn`.
+        std::fs::rename(from, &to).map_err(|error| Fatal::write(&to, error))?;
         let sync = async {
             let directory = Directory::open(&self.directory).await?;
             directory.sync().await?;

@@ -21,8 +21,8 @@ fn a_second_process_on_the_same_directory_is_refused() {
     let node = start(&config, 1);
     let (code, message) = exit_code(&config);
     assert_eq!(code, 15, "{message}");
-    node.stop();
-    start(&config, 1).stop();
+    node.stop().unwrap();
+    start(&config, 1).stop().unwrap();
 }
 
 #[test]
@@ -35,14 +35,14 @@ fn a_port_in_use_is_refused() {
     assert_eq!(code, 13, "{message}");
     assert!(message.contains(&address.to_string()), "{message}");
     drop(taken);
-    start(&config, 1).stop();
+    start(&config, 1).stop().unwrap();
 }
 
 #[test]
 fn the_directory_of_another_cluster_is_refused_with_both_ids() {
     let directory = scratch();
     let config = config(directory.path(), 1, 1, 1);
-    start(&config, 1).stop();
+    start(&config, 1).stop().unwrap();
     let other = changed(&config, "cluster_id = 4711", "cluster_id = 4712");
     let (code, message) = exit_code(&other);
     assert_eq!(code, 16, "{message}");
@@ -68,7 +68,7 @@ fn a_log_without_its_superblock_is_not_formatted_over() {
     let node = start(&config, 1);
     let (_, mut client) = leader(&config, &[replica(1, 1)]);
     assert_eq!(client.create_accounts([1]), [0]);
-    node.stop();
+    node.stop().unwrap();
     let superblock = config.data_dir_of(replica(1, 1)).join("superblock");
     let kept = std::fs::read(&superblock).unwrap();
     std::fs::remove_file(&superblock).unwrap();
@@ -78,7 +78,7 @@ fn a_log_without_its_superblock_is_not_formatted_over() {
     let node = start(&config, 1);
     let (_, mut client) = leader(&config, &[replica(1, 1)]);
     assert_eq!(client.status().accounts, 1);
-    node.stop();
+    node.stop().unwrap();
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_replica_with_a_corrupt_log_is_parked_while_the_other_serves() {
     for id in 1..20 {
         assert_ne!(client.transfer(id, debit, debit + 1, 1), 0);
     }
-    node.stop();
+    node.stop().unwrap();
     let segment = config
         .data_dir_of(replica(1, 1))
         .join("wal-0000000000000001");
@@ -122,5 +122,5 @@ fn a_replica_with_a_corrupt_log_is_parked_while_the_other_serves() {
     );
     let (_, mut other) = leader(&config, &[replica(2, 1)]);
     assert_eq!(other.status().role, Role::Leader);
-    node.stop();
+    node.stop().unwrap();
 }

@@ -45,7 +45,7 @@ impl Target {
 
     fn end(mut self) {
         self.witness.status();
-        self.node.stop();
+        self.node.stop().unwrap();
     }
 }
 
@@ -186,7 +186,7 @@ fn a_peer_finds_a_place_when_clients_have_taken_all() {
     peer.send_hello(Origin::Peer(replica(1, 2)), replica(1, 1));
     assert!(matches!(peer.receive(), Ok(Frame::HelloAck(_))));
     drop(clients);
-    node.stop();
+    node.stop().unwrap();
 }
 
 #[test]

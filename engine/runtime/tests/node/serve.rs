@@ -21,7 +21,7 @@ fn a_lone_replica_serves_and_keeps_everything_over_restarts() {
             assert_eq!(client.transfer(round * 10 + step, 1, 2, 1), 0);
         }
         assert_eq!(client.balance(2), (0, round * 10 + 10));
-        node.stop();
+        node.stop().unwrap();
     }
 }
 
@@ -38,7 +38,7 @@ fn three_nodes_elect_replicate_and_survive_the_loss_of_any_one() {
         let (at, mut client) = leader(&config, &all);
         assert_eq!(client.transfer(next_id, 1, 2, 7), 0);
         let stopped = usize::from(at.replica.0) - 1;
-        nodes[stopped].take().unwrap().stop();
+        nodes[stopped].take().unwrap().stop().unwrap();
         let rest: Vec<_> = all.into_iter().filter(|&address| address != at).collect();
         let (_, mut client) = leader(&config, &rest);
         assert_eq!(client.transfer(next_id + 1, 1, 2, 7), 0);
@@ -47,7 +47,10 @@ fn three_nodes_elect_replicate_and_survive_the_loss_of_any_one() {
         next_id += 2;
         nodes[stopped] = Some(start(&config, u32::try_from(stopped).unwrap() + 1));
     }
-    nodes.into_iter().flatten().for_each(|node| node.stop());
+    nodes
+        .into_iter()
+        .flatten()
+        .for_each(|node| node.stop().unwrap());
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn an_isolated_leader_is_replaced_and_comes_back_as_a_follower_that_has_everythi
     while back.status().applied_upto < applied {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    nodes.into_iter().for_each(|node| node.stop());
+    nodes.into_iter().for_each(|node| node.stop().unwrap());
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn one_node_hosts_a_replica_of_each_shard_on_a_port_of_its_own() {
         let status = client.status();
         assert_eq!((status.shard.0, status.role), (shard, Role::Leader));
     }
-    node.stop();
+    node.stop().unwrap();
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn more_requests_than_may_be_in_flight_are_all_answered() {
         assert!(matches!(reply.body, ReplyBody::Results(_)), "{reply:?}");
     }
     assert_eq!(client.balance(2).1, u128::try_from(count).unwrap());
-    node.stop();
+    node.stop().unwrap();
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn a_log_longer_than_its_first_segment_is_replayed() {
         let codes = client.create_accounts(first..first + 8_000);
         assert!(codes.iter().all(|&code| code == 0));
     }
-    node.stop();
+    node.stop().unwrap();
     let segments = std::fs::read_dir(config.data_dir_of(only[0]))
         .unwrap()
         .filter(|entry| {
@@ -132,5 +135,5 @@ fn a_log_longer_than_its_first_segment_is_replayed() {
     let node = start(&config, 1);
     let (_, mut client) = leader(&config, &only);
     assert_eq!(client.status().accounts, 80_000);
-    node.stop();
+    node.stop().unwrap();
 }

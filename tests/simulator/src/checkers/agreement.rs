@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::entry::Entry;
-use quorate_protocol::ids::{ReplicaAddress, ShardId, Slot};
+use quorate_protocol::entry::{Entry, Section};
+use quorate_protocol::ids::{Ballot, ReplicaAddress, ShardId, Slot, TransferId};
 use quorate_protocol::time::Timestamp;
+use quorate_protocol::txn::record::Attempt;
 
 use super::Violation;
 use crate::random::mix;
@@ -16,14 +17,19 @@ use crate::random::mix;
 #[derive(Clone, Copy, Debug)]
 struct Chosen {
     hash: u64,
+    origin: Ballot,
     timestamp: Timestamp,
     first: ReplicaAddress,
 }
+
+/// A prepared attempt at a participant, and the slots that prepared it.
+pub type PreparedSlots = BTreeMap<(ShardId, TransferId, Attempt), Vec<Slot>>;
 
 /// The observer of one run.
 #[derive(Debug, Default)]
 pub struct Agreement {
     chosen: BTreeMap<(ShardId, Slot), Chosen>,
+    prepared: PreparedSlots,
     digests: BTreeMap<(ShardId, Slot), (u128, ReplicaAddress)>,
     /// How often a second replica confirmed a first one.
     pub entries_compared: u64,
@@ -45,10 +51,12 @@ impl Agreement {
         let Some(known) = self.chosen.get(&(replica.shard, slot)) else {
             let chosen = Chosen {
                 hash,
+                origin: entry.origin(),
                 timestamp: entry.timestamp(),
                 first: replica,
             };
             self.chosen.insert((replica.shard, slot), chosen);
+            self.note_prepared(replica.shard, slot, entry);
             return Ok(());
         };
         self.entries_compared += 1;
@@ -88,13 +96,49 @@ impl Agreement {
         })
     }
 
-    /// Leader timestamps of everything chosen.
+    /// When the entries of all slots took effect, in an order that slots and moves agree with: the
+    /// leader's timestamp, raised above that of the slot before. Entries that the ballot fence holds
+    /// back (their origin is below an earlier slot's) have no effect and no time.
     #[must_use]
     pub fn entry_times(&self) -> BTreeMap<(ShardId, Slot), Timestamp> {
-        self.chosen
-            .iter()
-            .map(|(&key, chosen)| (key, chosen.timestamp))
-            .collect()
+        let mut times = BTreeMap::new();
+        let (mut shard, mut origin, mut last) = (ShardId(0), Ballot::ZERO, Timestamp::ZERO);
+        for (&key, chosen) in &self.chosen {
+            if key.0 != shard {
+                (shard, origin, last) = (key.0, Ballot::ZERO, Timestamp::ZERO);
+            }
+            if chosen.origin < origin || chosen.origin == Ballot::ZERO {
+                continue;
+            }
+            origin = chosen.origin;
+            last = chosen.timestamp.max(Timestamp(last.0 + 1));
+            times.insert(key, last);
+        }
+        times
+    }
+
+    /// Which slots prepared which attempts.
+    #[must_use]
+    pub fn prepared(&self) -> PreparedSlots {
+        self.prepared.clone()
+    }
+
+    /// How many chosen entries the fence held back.
+    #[must_use]
+    pub fn fenced(&self) -> usize {
+        let holes = |chosen: &&Chosen| chosen.origin == Ballot::ZERO;
+        self.chosen.len() - self.entry_times().len() - self.chosen.values().filter(holes).count()
+    }
+
+    fn note_prepared(&mut self, shard: ShardId, slot: Slot, entry: &Entry) {
+        for section in entry.sections() {
+            if let Section::Prepare(rows) = section {
+                for row in rows {
+                    let key = (shard, row.transfer.id, row.attempt);
+                    self.prepared.entry(key).or_default().push(slot);
+                }
+            }
+        }
     }
 }
 
@@ -112,7 +156,7 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_protocol::ids::{Ballot, ReplicaId};
+    use quorate_protocol::ids::ReplicaId;
 
     fn replica(replica: u8) -> ReplicaAddress {
         ReplicaAddress {
@@ -152,6 +196,24 @@ mod tests {
         let mut agreement = Agreement::default();
         agreement.applied(replica(1), Slot(5), &entry(7)).unwrap();
         assert!(agreement.applied(replica(1), Slot(5), &entry(8)).is_err());
+    }
+
+    #[test]
+    fn fenced_entries_have_no_time_and_times_rise_with_slots() {
+        let mut agreement = Agreement::default();
+        let noop = |round, ts| Entry::noop(Ballot::new(round, ReplicaId(1)), Timestamp(ts));
+        let hole = Entry::noop(Ballot::ZERO, Timestamp::ZERO);
+        let entries = [noop(1, 50), noop(2, 40), noop(1, 99), hole, noop(2, 60)];
+        for (slot, entry) in (1..).map(Slot).zip(&entries) {
+            agreement.applied(replica(1), slot, entry).unwrap();
+        }
+        let times = agreement.entry_times();
+        let of = |slot| times.get(&(ShardId(1), Slot(slot))).map(|time| time.0);
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(of),
+            [Some(50), Some(51), None, None, Some(60)]
+        );
+        assert_eq!(agreement.fenced(), 1);
     }
 
     #[test]

@@ -164,7 +164,8 @@ fn check_used(
 }
 
 /// A refusal for lack of funds, at the slot that recorded it: even if all debits of that slot came
-/// first and all its credits last, the account must have lacked the money.
+/// first and all its credits last, the account must have lacked the money, credits included that were
+/// reserved then and committed later.
 fn check_refusal(side: &Side, state: &FinalState, records: &Records) -> Result<(), String> {
     let (shard, record) = side;
     if record.code != ResultCode::ExceedsCredits as u16 {
@@ -190,7 +191,12 @@ fn check_refusal(side: &Side, state: &FinalState, records: &Records) -> Result<(
             .map(part)
             .sum()
     };
-    let credits = sum(|effect| effect.credit, false);
+    let open: u128 = effects
+        .iter()
+        .filter(|effect| effect.at > at && effect.reserved_at.is_some_and(|made| made < at))
+        .map(|effect| effect.credit)
+        .sum();
+    let credits = sum(|effect| effect.credit, false) + open;
     let debits = sum(|effect| effect.debit, true);
     if credits >= debits + transfer.amount {
         return Err(format!(
@@ -246,6 +252,17 @@ mod tests {
         let mut scene = Scene::valid();
         scene.account(1).flags = AccountFlags::default();
         rejects(&found(&scene), "without a limit");
+    }
+
+    #[test]
+    fn a_refusal_under_an_open_credit_is_found() {
+        let mut scene = Scene::valid();
+        // Transfer 7 credits account 1 across shards: prepared in slot 4, posted in slot 6.
+        scene.post_late_credit(7, 5_000, (4, 6));
+        rejects(&found(&scene), "lack of funds");
+        let mut scene = Scene::valid();
+        scene.post_late_credit(7, 5_000, (6, 6));
+        assert_eq!(found(&scene), []);
     }
 
     #[test]

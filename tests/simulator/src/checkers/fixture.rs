@@ -159,6 +159,38 @@ impl Scene {
         }
     }
 
+    /// A transfer from account 3 at shard 2 that is prepared and posted at shard 1 in these slots.
+    pub(crate) fn post_late_credit(&mut self, id: u128, amount: u128, slots: (u64, u64)) {
+        let (debit, credit) = (AccountId(3), AccountId(1));
+        let transfer = Transfer::new(TransferId(id), debit, credit, amount, 1, 1);
+        let attempt = Attempt {
+            ballot: Ballot::new(1, ReplicaId(1)),
+            counter: 9,
+        };
+        let mut record = RecordedTransfer {
+            transfer,
+            code: ResultCode::Ok as u16,
+            slot: Slot(3),
+            commit_ts: Timestamp(48),
+            attempt,
+        };
+        self.state
+            .entry_times
+            .insert((SECOND, Slot(3)), Timestamp(48));
+        let answer = |debit, credit| TransferAnswer {
+            id: transfer.id,
+            debit,
+            credit,
+        };
+        self.state
+            .records
+            .push((SECOND, answer(Some(record), None)));
+        record.slot = Slot(slots.1);
+        self.state.records.push((FIRST, answer(None, Some(record))));
+        let key = (FIRST, transfer.id, attempt);
+        self.state.prepared.insert(key, vec![Slot(slots.0)]);
+    }
+
     fn post_credit(&mut self, id: u128, slot: Slot, at: Timestamp) {
         let mut record = *self.debit(id);
         record.slot = slot;

@@ -22,6 +22,7 @@ use quorate_protocol::ledger::Account;
 use quorate_protocol::time::Timestamp;
 
 use crate::history::History;
+use agreement::PreparedSlots;
 use records::Records;
 
 /// A broken promise of the engine.
@@ -44,8 +45,10 @@ pub struct FinalState {
     pub accounts: Vec<(ShardId, Account)>,
     /// What every shard knows of every transfer id that was sent.
     pub records: Vec<(ShardId, TransferAnswer)>,
-    /// Leader timestamps of all chosen entries.
+    /// When all entries with an effect took it.
     pub entry_times: BTreeMap<(ShardId, Slot), Timestamp>,
+    /// Which slots prepared which attempts at participants.
+    pub prepared: PreparedSlots,
 }
 
 /// Runs every checker that judges a finished run.

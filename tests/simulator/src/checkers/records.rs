@@ -58,9 +58,11 @@ pub struct Effect {
     pub id: TransferId,
     pub shard: ShardId,
     pub slot: Slot,
-    /// Leader timestamp of the slot's entry: orders slots of one shard, and slots of different
-    /// shards through the moves of an account.
+    /// When the slot's entry took effect: orders slots of one shard, and slots of different shards
+    /// through the moves of an account.
     pub at: Timestamp,
+    /// When the reservation that this effect posts was made, if there was one.
+    pub reserved_at: Option<Timestamp>,
     pub debit: u128,
     pub credit: u128,
     /// The credit leg of a cross-shard transfer: it is posted after the decision, so the transfer can
@@ -95,6 +97,7 @@ impl Records {
                 continue;
             };
             let transfer = debit.transfer;
+            let debit_attempt = debit.attempt;
             let debit_at = (*debit_shard, debit.slot);
             let mut effect = |account, place: (ShardId, Slot), debit, credit| {
                 let Some(&at) = state.entry_times.get(&place) else {
@@ -102,11 +105,13 @@ impl Records {
                     return;
                 };
                 let (shard, slot) = place;
+                let reserved_at = reserved_at(state, id, debit_attempt, place);
                 records.effects.entry(account).or_default().push(Effect {
                     id,
                     shard,
                     slot,
                     at,
+                    reserved_at,
                     debit,
                     credit,
                     posted_later: place != debit_at,
@@ -134,4 +139,16 @@ impl Records {
     pub fn effects_on(&self, account: AccountId) -> &[Effect] {
         self.effects.get(&account).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The last time at which an attempt was prepared before it was posted.
+fn reserved_at(
+    state: &FinalState,
+    id: TransferId,
+    attempt: Attempt,
+    posted: (ShardId, Slot),
+) -> Option<Timestamp> {
+    let slots = state.prepared.get(&(posted.0, id, attempt))?;
+    let slot = slots.iter().filter(|slot| **slot < posted.1).max()?;
+    state.entry_times.get(&(posted.0, *slot)).copied()
 }

@@ -111,6 +111,7 @@ impl Hand {
             ids: IdRule::Any,
             preferred_leader: B,
             timing: TIMING,
+            entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

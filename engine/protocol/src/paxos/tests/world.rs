@@ -279,6 +279,7 @@ impl World {
             ids: IdRule::Any,
             preferred_leader: self.preferred,
             timing: self.timing,
+            entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
