@@ -1,9 +1,9 @@
 //! Placement that follows the money: from who pays whom to a plan of moves, or a reasoned refusal.
 //!
 //! ```text
-//! trace.csv ──► Trace ─┐                 ┌─ METIS, relabelled ─┐
-//!                      ├─► graph ────────┤                     ├─► backtest ──► gate ──► Plan
-//! leaders' pair tables ┘  (older part)   └─ warm start, greedy ┘  (newer part)
+//! trace.csv --> Trace --+                 +-- METIS, relabelled --+
+//!                       +-> graph --------+                       +-> backtest --> gate --> Plan
+//! leaders' pair tables -+  (older part)   +-- warm start, greedy -+  (newer part)
 //! ```
 //!
 //! Two entry points, [`plan_from_trace`] and [`plan_live`]. Both are functions of their arguments:

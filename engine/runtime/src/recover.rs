@@ -65,6 +65,10 @@ pub(crate) async fn open_log(
     drop(segments);
     drop(maps);
     repair(directory.path(), &recovery.repairs)?;
+    // A segment that was found may have been renamed by a process that died before it synced the
+    // directory: its name was seen, it is not yet durable, and what is flushed into it would be lost
+    // with it.
+    directory.sync()?;
     tracing::info!(
         %replica,
         frames = recovery.frames,

@@ -372,7 +372,8 @@ impl Replica {
             self.drive_look_ups();
             self.drive_migrations();
             self.drive_cuts();
-            if self.now.mono_ns >= self.in_doubt_scan_ns {
+            let changed = self.routes.iter().any(|route| route.changed);
+            if changed || self.now.mono_ns >= self.in_doubt_scan_ns {
                 self.in_doubt_scan_ns =
                     self.now.mono_ns + self.config.timing.in_doubt_query_after_ns;
                 self.query_in_doubt();

@@ -24,7 +24,8 @@ const _: () =
 pub(crate) struct Route {
     /// The replica that is believed to lead.
     pub leader: ReplicaId,
-    pub heard_ns: u64,
+    /// Since when a question has been open that the shard has answered in no way.
+    pub asked_ns: Option<u64>,
     /// The belief changed: send open questions again without waiting.
     pub changed: bool,
     pub prepares: Vec<PrepareRow>,
@@ -40,7 +41,7 @@ impl Route {
     pub fn new(leader: ReplicaId) -> Self {
         Self {
             leader,
-            heard_ns: 0,
+            asked_ns: None,
             changed: false,
             prepares: Vec::new(),
             prepare_moves: Vec::new(),
@@ -65,9 +66,8 @@ impl Replica {
 
     /// Takes note that `from` acted as leader of its shard.
     pub(crate) fn heard_leader(&mut self, from: ReplicaAddress) {
-        let now_ns = self.now.mono_ns;
         if let Some(route) = self.route(from.shard) {
-            route.heard_ns = now_ns;
+            route.asked_ns = None;
             route.changed |= route.leader != from.replica;
             route.leader = from.replica;
         }
@@ -75,7 +75,7 @@ impl Replica {
 
     /// `from` does not lead: follow its hint, or go round.
     pub(crate) fn on_not_leading(&mut self, from: ReplicaAddress, leader: Option<ReplicaId>) {
-        let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);
+        let replicas = self.config.replicas;
         if let Some(route) = self.route(from.shard) {
             if route.leader != from.replica {
                 return;
@@ -85,8 +85,8 @@ impl Replica {
             // Without a hint it has no leader: sending everything again at once would only be
             // refused again, thousands of rows at a time while it elects one.
             route.changed |= hint.is_some();
-            // The shard has spoken: its hint gets a full interval before anyone suspects it.
-            route.heard_ns = now_ns;
+            // The shard has spoken: its hint is asked before anyone suspects it.
+            route.asked_ns = None;
         }
     }
 
@@ -96,13 +96,15 @@ impl Replica {
         self.routes.get(index).is_some_and(|route| route.changed)
     }
 
-    /// Goes round at a shard that has not been heard for `silence_ns`.
+    /// Goes round at a shard that has left a question open for `silence_ns`.
     pub(crate) fn suspect(&mut self, shard: ShardId, silence_ns: u64) {
         let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);
         if let Some(route) = self.route(shard)
-            && now_ns.saturating_sub(route.heard_ns) >= silence_ns
+            && route
+                .asked_ns
+                .is_some_and(|asked_ns| now_ns.saturating_sub(asked_ns) >= silence_ns)
         {
-            route.heard_ns = now_ns;
+            route.asked_ns = None;
             route.leader = next_replica(route.leader, replicas);
         }
     }
@@ -110,7 +112,15 @@ impl Replica {
     /// Sends what was collected.
     pub(crate) fn flush_routes(&mut self) {
         for index in 0..self.routes.len() {
+            let now_ns = self.now.mono_ns;
             let route = &mut self.routes[index];
+            let asks = !(route.prepares.is_empty()
+                && route.prepare_moves.is_empty()
+                && route.queries.is_empty()
+                && route.look_ups.is_empty());
+            if asks && route.asked_ns.is_none() {
+                route.asked_ns = Some(now_ns);
+            }
             let shard = ShardId(u32::try_from(index + 1).expect("shards are counted in 32 bits"));
             let to = ReplicaAddress {
                 shard,

@@ -92,7 +92,12 @@ impl Replica {
                     }
                 }
             }
-            Message::LookedUp(rows) => rows.iter().for_each(|row| self.on_looked_up(from, row)),
+            Message::LookedUp(rows) => {
+                if let Some(route) = self.route(from.shard) {
+                    route.asked_ns = None;
+                }
+                rows.iter().for_each(|row| self.on_looked_up(from, row));
+            }
             Message::LookUps(_) | Message::NotLeading { .. } => {}
         }
     }
