@@ -29,16 +29,52 @@ pub(crate) fn round_up(value: usize, unit: u32) -> usize {
     value.next_multiple_of(unit as usize)
 }
 
-/// Compares whole blocks at once: a prepared segment is all zeros and is looked through at each start.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    const ZEROS: [u8; 4096] = [0; 4096];
     bytes
         .chunks(ZEROS.len())
         .all(|chunk| chunk == &ZEROS[..chunk.len()])
+}
+
+/// Where the last block that is not all zero ends. Compares whole blocks, and from the start on: that
+/// is the order in which the operating system reads a mapped file ahead.
+pub(crate) fn zero_from(bytes: &[u8]) -> usize {
+    let blocks = bytes.chunks(ZEROS.len()).enumerate();
+    let last = blocks.fold(None, |last, (block, chunk)| {
+        match chunk == &ZEROS[..chunk.len()] {
+            true => last,
+            false => Some(block),
+        }
+    });
+    last.map_or(0, |block| bytes.len().min((block + 1) * ZEROS.len()))
 }
 
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N]
         .try_into()
         .expect("a slice of N bytes is an array of N bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_zeros_at_the_end_begin_behind_the_last_block_that_has_something() {
+        let mut bytes = vec![0; 5 * 4096 + 100];
+        assert_eq!(zero_from(&bytes), 0);
+        assert_eq!(zero_from(&[]), 0);
+        for (at, expected) in [
+            (0, 4096),
+            (4095, 4096),
+            (2 * 4096, 3 * 4096),
+            (5 * 4096 - 1, 5 * 4096),
+            (5 * 4096 + 99, 5 * 4096 + 100),
+        ] {
+            bytes[at] = 1;
+            assert_eq!(zero_from(&bytes), expected, "after byte {at}");
+            assert!(is_zero(&bytes[expected..]));
+        }
+    }
 }

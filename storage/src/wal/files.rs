@@ -1,10 +1,11 @@
 //! The files that recovery starts from: checked for owner, size and number, their headers read.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::recovery::RecoveryError;
 use super::segment::{SegmentHeader, SegmentHeaderError, SegmentNumber, Walk};
-use crate::bytes::is_zero;
+use crate::bytes::zero_from;
 use crate::superblock::{Identity, IdentityError, Seal};
 
 /// The segments of one replica's log.
@@ -14,6 +15,9 @@ pub(super) struct Files<'a> {
     pub(super) segments: BTreeMap<SegmentNumber, &'a [u8]>,
     /// Headers that are this log's and their segment's own.
     pub(super) headers: BTreeMap<SegmentNumber, SegmentHeader>,
+    /// Where the zeros at the end of a segment begin, for those that were looked through: the end of a
+    /// log asks it several times of the same prepared segments, and their zeros come from the disk.
+    zero_from: RefCell<BTreeMap<SegmentNumber, usize>>,
 }
 
 impl<'a> Files<'a> {
@@ -28,6 +32,7 @@ impl<'a> Files<'a> {
             seal: identity.seal(),
             segments,
             headers,
+            zero_from: RefCell::default(),
         })
     }
 
@@ -60,14 +65,25 @@ impl<'a> Files<'a> {
             bytes,
             segment,
             seal: self.seal,
+            zero_from: bytes.len(),
         })
     }
 
-    /// All segments from `first` on.
+    /// Where the zeros that `segment` ends with begin.
+    pub(super) fn zero_from(&self, segment: SegmentNumber) -> usize {
+        let mut known = self.zero_from.borrow_mut();
+        *known
+            .entry(segment)
+            .or_insert_with(|| zero_from(self.bytes(segment)))
+    }
+
+    /// All segments from `first` on, to be searched for whatever is in them.
     pub(super) fn walks_from(&self, first: SegmentNumber) -> impl Iterator<Item = Walk<'a>> + '_ {
-        self.segments
-            .range(first..)
-            .filter_map(|(segment, _)| self.walk(*segment))
+        self.segments.range(first..).filter_map(|(segment, _)| {
+            let walk = self.walk(*segment)?;
+            let zero_from = self.zero_from(*segment);
+            Some(Walk { zero_from, ..walk })
+        })
     }
 
     /// Whether nothing was written under their numbers to any segment from `first` on: they are zeros,
@@ -77,7 +93,7 @@ impl<'a> Files<'a> {
             .range(first..)
             .all(|(segment, bytes)| match SegmentHeader::decode(bytes) {
                 Ok(header) => header.segment < *segment,
-                Err(_) => is_zero(bytes),
+                Err(_) => self.zero_from(*segment) == 0,
             })
     }
 }

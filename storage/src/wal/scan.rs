@@ -326,13 +326,12 @@ impl<'a> Scan<'a> {
         let block = round_up(self.offset, BLOCK_BYTES);
         let bytes = self.files.bytes(self.segment);
         let padding = bytes.get(self.offset..block).unwrap_or(&[]);
-        let rest = bytes.get(block..).unwrap_or(&[]);
         if !is_zero(padding) || !self.files.untouched_from(self.segment.next()) {
             return Here::Garbage;
         }
         match self.files.walk(self.segment).map(|walk| walk.header(block)) {
             Some(Err(FrameError::Stale { .. })) => Here::Stale,
-            _ if is_zero(rest) => Here::Zero,
+            _ if self.files.zero_from(self.segment) <= block => Here::Zero,
             _ => Here::Garbage,
         }
     }

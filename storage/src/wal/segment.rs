@@ -40,7 +40,7 @@ use thiserror::Error;
 
 use super::frame::{COUNT_MAX, Frame, FrameError, HEADER_BYTES, Header, MAGIC as FRAME_MAGIC};
 use super::record::{Kind, Name};
-use crate::bytes::{put, round_up, u8_at, u16_at, u32_at, u64_at};
+use crate::bytes::{is_zero, put, round_up, u8_at, u16_at, u32_at, u64_at};
 use crate::superblock::{Identity, Seal};
 use crate::{ALIGN_BYTES, BLOCK_BYTES};
 
@@ -293,6 +293,7 @@ pub fn frames<'a>(
             bytes: segment_bytes,
             segment,
             seal,
+            zero_from: segment_bytes.len(),
         };
         let found = walk.next_from(offset)?;
         offset = match &found.frame {
@@ -305,12 +306,17 @@ pub fn frames<'a>(
     })
 }
 
+// A search may end where the zeros begin: no header lies in them.
+const _: () = assert!(FRAME_MAGIC != 0);
+
 /// Reads at offsets of one segment.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) segment: SegmentNumber,
     pub(crate) seal: Seal,
+    /// From here on there are only zeros, so no header; the length of `bytes` if that is not known.
+    pub(crate) zero_from: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -343,7 +349,7 @@ impl<'a> Walk<'a> {
     /// not wanted are stepped over by their length.
     pub(crate) fn seek(&self, offset: usize, wanted: impl Fn(&Header) -> bool) -> Option<Header> {
         let mut at = round_up(offset, ALIGN_BYTES);
-        while at + HEADER_BYTES <= self.bytes.len() {
+        while at + HEADER_BYTES <= self.bytes.len() && at < self.zero_from {
             if u32_at(self.bytes, at) != FRAME_MAGIC {
                 at += ALIGN_BYTES as usize;
                 continue;
@@ -366,7 +372,7 @@ impl<'a> Walk<'a> {
             header => (offset, header),
         };
         let rest = self.tail(at);
-        if rest.is_empty() || (header.is_err() && rest.iter().all(|&byte| byte == 0)) {
+        if rest.is_empty() || (header.is_err() && is_zero(rest)) {
             return None;
         }
         Some(Found {

@@ -24,6 +24,7 @@ pub mod queue;
 pub mod random;
 pub mod rare;
 pub mod runner;
+pub(crate) mod setup;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -63,7 +63,7 @@ pub struct WorkloadSettings {
     /// Mean pause of a client between operations.
     pub think_ns: u64,
     pub read_ppm: u32,
-    /// The first client does little but read.
+    /// The first client does nothing but read, and often.
     pub reader: bool,
     /// Transfers between accounts whose default homes differ, if there is more than one shard.
     pub cross_ppm: u32,
@@ -145,7 +145,7 @@ impl Parameters {
             ids: stream.pick(&[IdRule::Ulid, IdRule::Any]),
             timing: TIMING,
             network: draw_network(stream),
-            disk: draw_disk(stream, &workload, clients),
+            disk: draw_disk(stream),
             intervals: draw_intervals(stream, duration_ns),
             durations: Durations {
                 down_ns: stream.pick(&[100 * MS, SECOND, 3 * SECOND]),
@@ -216,15 +216,10 @@ fn draw_network(stream: &mut Stream) -> NetworkSettings {
     }
 }
 
-fn draw_disk(stream: &mut Stream, workload: &WorkloadSettings, clients: usize) -> DiskSettings {
-    // A segment holds the largest entry: everything that all clients can have open at once, as
-    // transfers, prepared rows and resolved rows, or the bound of an entry with its headers.
-    let open = u64::try_from(clients * workload.open_max).expect("dozens");
-    let largest = (open + 2) * workload.batch_max * 1_024 + (32 << 10);
-    let least = largest.next_power_of_two().clamp(64 << 10, 2 << 20);
+fn draw_disk(stream: &mut Stream) -> DiskSettings {
     DiskSettings {
         sector_bytes: stream.pick(&[512, 4096]),
-        segment_bytes: (least * stream.pick(&[1, 1, 4])).min(2 << 20),
+        segment_bytes: stream.pick(&[64, 64, 128, 1024]) << 10,
         flush_min_ns: stream.pick(&[20_000, 200_000, MS]),
         flush_mean_ns: stream.pick(&[20_000, 200_000, 2 * MS]),
         stall_ppm: stream.pick(&[0, 0, 1_000, 10_000]),

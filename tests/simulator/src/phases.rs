@@ -15,7 +15,9 @@ use crate::world::{Event, World};
 /// How often the phases are looked after.
 const WATCH_NS: u64 = 20 * MS;
 /// Clients start transfers when all accounts are created, or this late.
-const CREATION_NS: u64 = 3 * SECOND;
+const CREATION_NS: u64 = 6 * SECOND;
+/// A reader reads often: a stale value can be seen only while two replicas believe to lead.
+const READER_THINK_NS: u64 = 10 * MS;
 /// Bound of each phase after healing.
 const LIVENESS_NS: u64 = 60 * SECOND;
 
@@ -83,7 +85,13 @@ pub fn think(world: &mut World, client: usize) {
         submit_all(world, client, &wants);
     }
     let actor = &mut world.actors[client];
-    let pause_ns = actor.stream.exponential(world.parameters.workload.think_ns);
+    let settings = &world.parameters.workload;
+    let think_ns = if client == 0 && settings.reader {
+        READER_THINK_NS
+    } else {
+        settings.think_ns
+    };
+    let pause_ns = actor.stream.exponential(think_ns);
     let at_ns = world.queue.now_ns() + pause_ns;
     world.queue.push(at_ns, Event::Think { client });
     world.wake(client);

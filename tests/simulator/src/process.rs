@@ -199,6 +199,9 @@ impl Process {
             tail,
         };
         self.repair(&recovery.repairs)?;
+        // A name that an earlier life made may be visible and not durable: found is not synced.
+        let mark = self.disk.mark();
+        self.disk.directory_synced(mark);
         let config = ReplicaConfig {
             seed,
             ..self.config.clone()

@@ -115,7 +115,7 @@ impl Workload {
         let batch = stream.between(1, self.settings.batch_max);
         let reader = client == 0 && self.settings.reader;
         let read_ppm = if reader {
-            900_000
+            1_000_000
         } else {
             self.settings.read_ppm
         };

@@ -11,20 +11,16 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::client::Request;
-use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ReplicaId, ShardId};
+use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ShardId};
 use quorate_protocol::input::Input;
-use quorate_protocol::limits::ENTRY_BYTES_MAX;
 use quorate_protocol::time::{MS, Now};
-use quorate_storage::wal::payload_bytes_max;
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::{FinalState, Violation};
-use crate::client::{Client, ClientEffect, ClientSettings};
+use crate::client::{Client, ClientEffect};
 use crate::clock::SimClock;
 use crate::codec::Codec;
 use crate::counters::Counters;
-use crate::disk::SimDisk;
 use crate::history::History;
 use crate::network::{Host, SimNetwork};
 use crate::node::Node;
@@ -35,7 +31,7 @@ use crate::queue::Queue;
 use crate::random::{Concern, Stream};
 use crate::trace::Trace;
 use crate::workload::Workload;
-use crate::{faults, rare};
+use crate::{faults, rare, setup};
 
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId(0x0051_5541_4c49_5459);
@@ -123,7 +119,7 @@ pub(crate) struct Actor {
     pub(crate) clock: SimClock,
     pub(crate) stream: Stream,
     /// The earliest wake-up that is planned.
-    wake_ns: Option<u64>,
+    pub(crate) wake_ns: Option<u64>,
 }
 
 /// One run.
@@ -168,10 +164,10 @@ impl World {
         let seed = parameters.seed;
         let stream = |concern, member| Stream::new(seed, concern, member);
         let mut clock_stream = stream(Concern::Clock, 0);
-        let (processes, node_of) = format_processes(&parameters);
-        let nodes = make_nodes(&parameters, &node_of, &mut clock_stream);
+        let (processes, node_of) = setup::format_processes(&parameters);
+        let nodes = setup::make_nodes(&parameters, &node_of, &mut clock_stream);
         let workload = Workload::new(&parameters, &mut stream(Concern::Workload, 0));
-        let actors = make_actors(&parameters, &mut clock_stream);
+        let actors = setup::make_actors(&parameters, &mut clock_stream);
         let mut fault_counts = Counters::with_names(&crate::network::FAULT_NAMES);
         fault_counts.merge(&Counters::with_names(&crate::disk::FAULT_NAMES));
         fault_counts.merge(&Counters::with_names(&faults::FAULT_NAMES));
@@ -335,7 +331,7 @@ impl World {
 
     /// The process of a replica.
     fn process_of(&self, address: ReplicaAddress) -> usize {
-        process_index(&self.parameters, address)
+        setup::process_index(&self.parameters, address)
     }
 
     fn life_of(&self, process: usize) -> u64 {
@@ -776,99 +772,4 @@ fn client_of(connection: ConnectionId) -> usize {
 
 fn wide(number: usize) -> u64 {
     u64::try_from(number).expect("a usize fits 64 bits")
-}
-
-fn process_index(parameters: &Parameters, address: ReplicaAddress) -> usize {
-    let shard = usize::try_from(address.shard.0 - 1).expect("a few shards");
-    shard * usize::from(parameters.replicas) + usize::from(address.replica.0 - 1)
-}
-
-fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<usize>) {
-    let (mut processes, mut node_of) = (Vec::new(), Vec::new());
-    for shard in 1..=parameters.shards {
-        for replica in 1..=parameters.replicas {
-            let number = processes.len();
-            let replicas = u32::from(parameters.replicas);
-            let preferred = u8::try_from((shard - 1) % replicas + 1).expect("a few replicas");
-            let config = ReplicaConfig {
-                cluster: CLUSTER,
-                address: ReplicaAddress {
-                    shard: ShardId(shard),
-                    replica: ReplicaId(replica),
-                },
-                shards: parameters.shards,
-                replicas: parameters.replicas,
-                placement: parameters.placement,
-                reads: parameters.reads,
-                ids: parameters.ids,
-                preferred_leader: ReplicaId(preferred),
-                timing: parameters.timing,
-                entry_bytes_max: payload_bytes_max(parameters.disk.segment_bytes)
-                    .min(ENTRY_BYTES_MAX),
-                seed: 0,
-            };
-            let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));
-            let disk = SimDisk::new(parameters.disk.sector_bytes, stream);
-            processes.push(Process::format(config, parameters.disk.segment_bytes, disk));
-            node_of.push(if parameters.colocated {
-                usize::from(replica - 1)
-            } else {
-                number
-            });
-        }
-    }
-    (processes, node_of)
-}
-
-fn make_nodes(parameters: &Parameters, node_of: &[usize], clocks: &mut Stream) -> Vec<Node<Event>> {
-    (0..parameters.nodes())
-        .map(|node| {
-            let processes = (0..node_of.len())
-                .filter(|&process| node_of[process] == node)
-                .collect();
-            Node::new(draw_clock(parameters, clocks), processes)
-        })
-        .collect()
-}
-
-fn make_actors(parameters: &Parameters, clocks: &mut Stream) -> Vec<Actor> {
-    // One more than the clients with a workload: the operator.
-    (0..=parameters.clients)
-        .map(|number| {
-            let operator = number == parameters.clients;
-            let batch = usize::try_from(parameters.workload.batch_max).expect("small");
-            let settings = ClientSettings {
-                number: wide(number),
-                shards: parameters.shards,
-                replicas: parameters.replicas,
-                placement: parameters.placement,
-                // Some clients are patient where others have long gone elsewhere.
-                patience_ns: parameters.workload.patience_ns << (number % 3),
-                abandon_ppm: if operator {
-                    0
-                } else {
-                    parameters.workload.abandon_ppm
-                },
-                batch_max: batch,
-            };
-            let member = wide(number) * 2;
-            Actor {
-                client: Client::new(
-                    settings,
-                    Stream::new(parameters.seed, Concern::Workload, member + 1),
-                ),
-                clock: draw_clock(parameters, clocks),
-                stream: Stream::new(parameters.seed, Concern::Workload, member + 2),
-                wake_ns: None,
-            }
-        })
-        .collect()
-}
-
-fn draw_clock(parameters: &Parameters, clocks: &mut Stream) -> SimClock {
-    SimClock::draw(
-        clocks,
-        parameters.clock_drift_ppm,
-        parameters.clock_offset_ns,
-    )
 }

@@ -138,11 +138,12 @@ fn check_used(
     sent: &Transfer,
     recorded: &RecordedTransfer,
 ) -> Result<(), String> {
-    // Differences are named before a refusal is: "exists" then means that the id is recorded, not that
-    // money moved. The order is the one of `ResultCode::ALL`.
+    // A refusal answers every later use of its id, whatever its fields.
     let kept = &recorded.transfer;
+    let failed = recorded.code != ResultCode::Ok as u16;
     let holds = match code {
-        ResultCode::IdAlreadyFailed => recorded.code != ResultCode::Ok as u16,
+        ResultCode::IdAlreadyFailed => failed,
+        _ if failed => false,
         ResultCode::ExistsWithDifferentFlags => kept.flags != sent.flags,
         ResultCode::ExistsWithDifferentDebitAccountId => {
             kept.debit_account_id != sent.debit_account_id
