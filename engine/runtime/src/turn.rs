@@ -129,6 +129,7 @@ mod tests {
     /// The reason for all this. If it fails, glommio was repaired and a preempt timer is safe again.
     /// The executors that hang are left behind; they end with the process of the test.
     #[test]
+    #[ignore = "it waits for a race; run it after an update of glommio"]
     fn with_a_preempt_timer_glommio_sleeps_while_a_task_can_run() {
         let done = executors_done_within(Duration::from_secs(3), Duration::from_micros(20));
         assert!(done < EXECUTORS, "all were done");
