@@ -131,12 +131,14 @@ pub fn decide(current: &Score, planned: &Score, options: GateOptions) -> (Decisi
     };
     let reason = format!(
         "on {} transfers that the planner had not seen, cross-shard ratio {:.3} -> {:.3} and load max/avg \
-         {:.3} -> {:.3}: predicted throughput {:+.1} % ({:+.1} % at the busiest shard), {compared} the {:.1} % asked for",
+         {:.3} -> {:.3}; if a cross-shard transfer costs {} local ones (assumed, not measured) the throughput of a \
+         cluster that its cores limit changes by {:+.1} % ({:+.1} % at the busiest shard), {compared} the {:.1} % asked for",
         planned.transfers(),
         current.cross_shard_ratio(),
         planned.cross_shard_ratio(),
         current.load_max_over_avg(),
         planned.load_max_over_avg(),
+        options.cross_cost,
         gain.mean * 100.0,
         gain.busiest * 100.0,
         options.min_gain * 100.0,
