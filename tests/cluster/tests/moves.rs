@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use quorate_client::reshard::{AccountMove, Applied, ApplyOptions, apply};
 use quorate_client::{BlockingClient, ClientOptions};
@@ -26,12 +26,13 @@ const LOAD: [&str; 8] = [
     "10",
 ];
 
-/// Three times the deadline of one read; kills go on all the while.
-const READABLE_WITHIN: Duration = Duration::from_secs(30);
+/// Kills go on while accounts are read: what stands between a read and its answer is a change of
+/// leader or two, three seconds each at the worst, so three times as long.
+const READABLE_WITHIN: Duration = Duration::from_secs(18);
 
 fn client(config: &ClusterConfig) -> BlockingClient {
     let options = ClientOptions {
-        deadline: Duration::from_secs(10),
+        deadline: READABLE_WITHIN,
         ..ClientOptions::default()
     };
     BlockingClient::connect(config, options)
@@ -40,23 +41,12 @@ fn client(config: &ClusterConfig) -> BlockingClient {
 /// Every account of the load to the next shard.
 fn rotation(config: &ClusterConfig, client: &mut BlockingClient) -> Vec<AccountMove> {
     let ids: Vec<AccountId> = (1..=ACCOUNTS).map(AccountId).collect();
-    // Between two kills a read may end as contended, or have followed an account as often as a client
-    // does; it may not end as "there is no such account".
-    let started = Instant::now();
-    loop {
-        let answers = client.lookup_accounts(&ids).expect("all accounts are read");
-        let missing = |answer: &AccountAnswer| matches!(answer, AccountAnswer::NotFound);
-        let lost: Vec<_> = ids
-            .iter()
-            .zip(&answers)
-            .filter(|(_, a)| missing(a))
-            .collect();
-        assert!(lost.is_empty(), "without an owner: {lost:?}");
-        let open = |answer: &&AccountAnswer| !matches!(answer, AccountAnswer::Found(_));
-        let Some(open) = answers.iter().find(open) else {
-            break;
-        };
-        assert!(started.elapsed() < READABLE_WITHIN, "still {open:?}");
+    let answers = client.lookup_accounts(&ids).expect("all accounts are read");
+    for (id, answer) in ids.iter().zip(&answers) {
+        assert!(
+            matches!(answer, AccountAnswer::Found(_)),
+            "account {id}: {answer:?}"
+        );
     }
     ids.into_iter()
         .map(|account| {

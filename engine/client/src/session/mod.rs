@@ -420,6 +420,12 @@ impl Session {
                 {
                     rest.moved.entry(shard).or_default().push(place);
                 }
+                // Transactions were open, or leadership was lost while they were: a read is worth as
+                // much patience as a transfer.
+                AccountAnswer::Contended => {
+                    op.postpone_lookup(item, AccountAnswer::Contended);
+                    rest.waiting.push(place);
+                }
                 answer => {
                     op.finish_lookup(item, answer);
                     rest.settled.push(item);

@@ -19,8 +19,15 @@ pub(super) struct Op {
 #[derive(Debug)]
 enum Answer {
     Results(Vec<Item>),
-    Lookups(Vec<Option<AccountAnswer>>),
+    Lookups(Vec<Look>),
     Whole,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Look {
+    /// The last answer; what there is to say at the deadline.
+    answer: Option<AccountAnswer>,
+    is_final: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +56,11 @@ impl Op {
     }
 
     pub fn lookups(rows: usize, deadline_ns: u64) -> Self {
-        Self::new(rows, Answer::Lookups(vec![None; rows]), deadline_ns)
+        Self::new(
+            rows,
+            Answer::Lookups(vec![Look::default(); rows]),
+            deadline_ns,
+        )
     }
 
     pub fn whole(deadline_ns: u64) -> Self {
@@ -116,12 +127,25 @@ impl Op {
 
     /// The final answer of a look-up.
     pub fn finish_lookup(&mut self, item: u32, answer: AccountAnswer) {
+        self.look_answered(item, answer, true);
+        self.open -= 1;
+    }
+
+    /// The answer of a look-up that is asked again.
+    pub fn postpone_lookup(&mut self, item: u32, answer: AccountAnswer) {
+        self.look_answered(item, answer, false);
+    }
+
+    fn look_answered(&mut self, item: u32, answer: AccountAnswer, is_final: bool) {
         let Answer::Lookups(all) = &mut self.answer else {
             unreachable!("only look-ups have account answers");
         };
-        let earlier = all[index(item)].replace(answer);
-        assert!(earlier.is_none(), "row {item} has its answer");
-        self.open -= 1;
+        let look = &mut all[index(item)];
+        assert!(!look.is_final, "row {item} has its answer");
+        *look = Look {
+            answer: Some(answer),
+            is_final,
+        };
     }
 
     pub fn answered(&mut self, part: PartResult) {
@@ -135,8 +159,9 @@ impl Op {
                 rows: items.iter().map(final_row).collect(),
                 parts: self.parts,
             }),
-            Answer::Lookups(answers) => answers
+            Answer::Lookups(looks) => looks
                 .into_iter()
+                .map(|look| look.answer)
                 .collect::<Option<Vec<_>>>()
                 .map_or(Outcome::NoAnswer(self.cause), Outcome::Accounts),
             Answer::Whole => Outcome::NoAnswer(self.cause),
