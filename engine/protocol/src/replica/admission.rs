@@ -121,23 +121,7 @@ impl Replica {
             } => self.open_move(at, id, target, &accounts),
             RequestBody::CutRegister { at: cut } => self.open_cut_register(at, cut),
             RequestBody::CutSums { at: cut } => self.open_cut_sums(at, cut),
-            RequestBody::Observe { from, limit } => {
-                let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
-                let (rows, total) = self.telemetry.rows(from, limit);
-                let (dropped, local, cross) = (
-                    self.telemetry.dropped,
-                    self.telemetry.local,
-                    self.telemetry.cross,
-                );
-                let rows = Rows::from_slice(&rows);
-                Err(ReplyBody::Pairs {
-                    rows,
-                    total,
-                    dropped,
-                    local,
-                    cross,
-                })
-            }
+            RequestBody::Observe { from, limit } => Err(self.observed(from, limit)),
             RequestBody::ObserveReset => {
                 self.telemetry.reset();
                 Err(ReplyBody::Done)
@@ -153,6 +137,18 @@ impl Replica {
             RequestBody::Status | RequestBody::InDoubt | RequestBody::CutDigest { .. } => {
                 unreachable!("answered by any replica")
             }
+        }
+    }
+
+    fn observed(&mut self, from: u32, limit: u32) -> ReplyBody {
+        let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+        let (rows, total) = self.telemetry.rows(from, limit);
+        ReplyBody::Pairs {
+            rows: Rows::from_slice(&rows),
+            total,
+            dropped: self.telemetry.dropped,
+            local: self.telemetry.local,
+            cross: self.telemetry.cross,
         }
     }
 

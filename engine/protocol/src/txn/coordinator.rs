@@ -26,7 +26,7 @@ use crate::replica::Replica;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
 use crate::table::Lookup;
-use crate::time::MS;
+use crate::time::{MS, Timestamp};
 use crate::txn::record::{
     Attempt as AttemptId, CommitKind, CommitRow, PrepareRow, Subject, TxnId, TxnRow, Verdict,
 };
@@ -350,20 +350,7 @@ impl Replica {
         let (target, tries) = (running.target, running.tries);
         match outcome {
             CommitOutcome::Committed(commit_ts) => {
-                self.decide(
-                    target,
-                    txn_id(self, id, attempt),
-                    Verdict::Commit,
-                    commit_ts,
-                );
-                self.telemetry.cross += 1;
-                self.note_pair(transfer);
-                let mut row = ResultRow::logged(ResultCode::Ok, commit_ts);
-                row.flags |= ResultRow::CROSS_SHARD;
-                if let Some(running) = self.end_attempt(id) {
-                    self.settle_all(&running, row);
-                }
-                return;
+                return self.announce_commit(transfer, attempt, target, commit_ts);
             }
             CommitOutcome::Contended if prepared => self.back_off(id),
             CommitOutcome::Contended => {
@@ -402,7 +389,26 @@ impl Replica {
         }
         if prepared {
             let txn = txn_id(self, id, attempt);
-            self.decide(target, txn, Verdict::Abort, crate::time::Timestamp::ZERO);
+            self.decide(target, txn, Verdict::Abort, Timestamp::ZERO);
+        }
+    }
+
+    /// The transfer is recorded: the participant and the clients may know.
+    fn announce_commit(
+        &mut self,
+        transfer: &Transfer,
+        attempt: AttemptId,
+        target: ShardId,
+        commit_ts: Timestamp,
+    ) {
+        let txn = txn_id(self, transfer.id, attempt);
+        self.decide(target, txn, Verdict::Commit, commit_ts);
+        self.telemetry.cross += 1;
+        self.note_pair(transfer);
+        let mut row = ResultRow::logged(ResultCode::Ok, commit_ts);
+        row.flags |= ResultRow::CROSS_SHARD;
+        if let Some(running) = self.end_attempt(transfer.id) {
+            self.settle_all(&running, row);
         }
     }
 
@@ -411,7 +417,7 @@ impl Replica {
         target: ShardId,
         txn: TxnId,
         verdict: Verdict,
-        commit_ts: crate::time::Timestamp,
+        commit_ts: Timestamp,
     ) {
         if let Some(route) = self.route(target) {
             route.decides.push(TxnRow {
@@ -536,12 +542,7 @@ impl Replica {
     fn give_up(&mut self, id: TransferId) {
         if let Some(running) = self.end_attempt(id) {
             let txn = txn_id(self, id, running.attempt);
-            self.decide(
-                running.target,
-                txn,
-                Verdict::Abort,
-                crate::time::Timestamp::ZERO,
-            );
+            self.decide(running.target, txn, Verdict::Abort, Timestamp::ZERO);
             self.settle(running.waiter, ResultRow::unlogged(ResultCode::Contended));
             self.readmit_joined(running.joined);
         }
