@@ -32,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["protocol", "client", "planner", "wire", "config"],
     ),
     ("quorate-simulator", &["protocol", "wire", "storage"]),
+    ("quorate-interaction", &["protocol", "wire", "storage"]),
     (
         "quorate-cluster-tests",
         &["protocol", "client", "wire", "config"],
@@ -108,6 +109,7 @@ fn tests_of_the_pure_crates_reach_no_shell() {
         "quorate-protocol",
         "quorate-storage",
         "quorate-simulator",
+        "quorate-interaction",
         "quorate-planner",
     ];
     let shells = [
