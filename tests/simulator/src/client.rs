@@ -16,12 +16,16 @@ use quorate_protocol::ledger::{Account, CodeKind, ResultCode, ResultRow};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Timestamp};
 
+use crate::counters::Counters;
 use crate::history::{Answer, History, ReadAnswer};
 use crate::job::{Job, Want, request_body};
 use crate::random::Stream;
 
 /// Rows that an auditing request carries at most.
 const AUDIT_ROWS_MAX: usize = 256;
+
+/// Names of this module's counters.
+pub const FAULT_NAMES: [&str; 3] = ["client_abandoned", "client_answered_busy", "client_retried"];
 
 /// What a client wants from the world.
 #[derive(Debug)]
@@ -83,7 +87,11 @@ pub struct Client {
     /// Cuts that some shard refused, or that were let go.
     cuts_failed: BTreeSet<usize>,
     pub cuts_registered: BTreeMap<usize, usize>,
+    /// Final answers to moves that did not go through.
+    pub move_answers: BTreeMap<usize, MoveAnswer>,
     pub audit: Audit,
+    /// What it did that an engine has to bear, by name.
+    pub faults: Counters,
 }
 
 impl std::fmt::Debug for Client {
@@ -109,7 +117,9 @@ impl Client {
             open: BTreeMap::new(),
             cuts_failed: BTreeSet::new(),
             cuts_registered: BTreeMap::new(),
+            move_answers: BTreeMap::new(),
             audit: Audit::default(),
+            faults: Counters::with_names(&FAULT_NAMES),
         }
     }
 
@@ -177,6 +187,23 @@ impl Client {
         effects
     }
 
+    /// Its process dies and another one begins, which knows nothing: neither where accounts live, nor
+    /// who leads, nor what was asked. Numbers of connections and requests go on, so that nothing that
+    /// comes late is taken for an answer.
+    pub fn die(&mut self) -> Vec<ClientEffect> {
+        self.open.clear();
+        self.waiting.clear();
+        self.locations.clear();
+        self.leaders.clear();
+        self.cuts_registered.clear();
+        self.move_answers.clear();
+        self.seen = Timestamp::ZERO;
+        std::mem::take(&mut self.connections)
+            .into_iter()
+            .map(|(to, connection)| ClientEffect::Close { to, connection })
+            .collect()
+    }
+
     /// Takes a reply. Replies to requests that it gave up on are ignored.
     pub fn receive(&mut self, now_ns: u64, reply: Reply, history: &mut History) {
         self.seen = self.seen.max(reply.clock);
@@ -213,7 +240,11 @@ impl Client {
                 }
                 self.retry_all(request.jobs, now_ns);
             }
-            ReplyBody::Busy | ReplyBody::Unknown => self.retry_all(request.jobs, now_ns),
+            ReplyBody::Busy => {
+                self.faults.add("client_answered_busy");
+                self.retry_all(request.jobs, now_ns);
+            }
+            ReplyBody::Unknown => self.retry_all(request.jobs, now_ns),
             body @ (ReplyBody::Results(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::Transfers(_)
@@ -338,7 +369,7 @@ impl Client {
                     self.locations.insert(*account, one.target);
                 }
             }
-            MoveAnswer::Contended => self.retry_all(jobs, now_ns),
+            MoveAnswer::Contended => return self.retry_all(jobs, now_ns),
             // Shard 0 means that this shard does not know where the account is.
             MoveAnswer::NotOwned { account, shard } => {
                 if shard == ShardId(0) {
@@ -349,6 +380,7 @@ impl Client {
             }
             MoveAnswer::Refused => {}
         }
+        self.move_answers.insert(number, answer);
     }
 
     fn cut(&mut self, now_ns: u64, request: OpenRequest, answer: CutAnswer, history: &mut History) {
@@ -421,6 +453,7 @@ impl Client {
         let fresh = jobs.iter().all(|job| job.tries == 0);
         let may_abandon = fresh && matches!(jobs[0].want, Want::Transfer(_));
         if may_abandon && self.stream.chance(self.settings.abandon_ppm) {
+            self.faults.add("client_abandoned");
             for job in jobs {
                 if let Want::Transfer(number) = job.want {
                     history.transfers[number].abandoned = true;
@@ -490,6 +523,7 @@ impl Client {
         let most = (10 * MS) << tries.min(4);
         let due_ns = now_ns + MS + self.stream.below(most);
         for mut job in jobs {
+            self.faults.add("client_retried");
             job.tries += 1;
             job.due_ns = due_ns;
             if job.want.tries_max().is_none_or(|max| job.tries < max) {

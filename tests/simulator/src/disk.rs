@@ -13,13 +13,31 @@ use crate::counters::Counters;
 use crate::random::Stream;
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 5] = [
+pub const FAULT_NAMES: [&str; 11] = [
+    "disk_full",
     "name_lost",
+    "read_failed",
     "sector_dropped",
     "sector_garbled",
+    "sector_garbled_4096",
+    "sector_garbled_512",
     "sector_kept",
+    "sync_failed",
+    "write_failed",
     "write_torn",
 ];
+
+/// Errors that the next operation of a kind will meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Armed {
+    /// The next write fails; any part of it may have landed.
+    pub write_error: bool,
+    /// The next sync fails; everything landed in a cache, nothing is known to be durable.
+    pub sync_error: bool,
+    pub read_error: bool,
+    /// No new file finds room.
+    pub full: bool,
+}
 
 /// A file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +60,19 @@ struct File {
 /// One change of the directory.
 #[derive(Clone, Debug)]
 enum NameChange {
-    Link { name: String, file: FileId },
-    Rename { from: String, to: String },
-    Unlink { name: String },
+    Link {
+        name: String,
+        file: FileId,
+    },
+    /// The entry `to` names the file itself: it may survive where the entry `from` never did.
+    Rename {
+        from: String,
+        to: String,
+        file: FileId,
+    },
+    Unlink {
+        name: String,
+    },
 }
 
 /// One disk.
@@ -59,7 +87,11 @@ pub struct SimDisk {
     /// Number of writes and directory changes so far.
     order: u64,
     files_made: u64,
+    /// Decides what a crash leaves.
     stream: Stream,
+    /// Decides what the disk does by itself.
+    fault_stream: Stream,
+    pub armed: Armed,
     pub faults: Counters,
 }
 
@@ -76,9 +108,18 @@ impl SimDisk {
             changes: Vec::new(),
             order: 0,
             files_made: 0,
+            fault_stream: stream.clone(),
             stream,
+            armed: Armed::default(),
             faults: Counters::with_names(&FAULT_NAMES),
         }
+    }
+
+    /// The same disk with a stream of its own for what it does by itself.
+    #[must_use]
+    pub fn with_fault_stream(mut self, stream: Stream) -> Self {
+        self.fault_stream = stream;
+        self
     }
 
     /// All names, ascending.
@@ -115,14 +156,15 @@ impl SimDisk {
 
     /// Gives a file another name, in place of one that has it. False if there is no such file.
     pub fn rename(&mut self, from: &str, to: &str) -> bool {
-        let known = self.names.contains_key(from);
-        if known {
+        let file = self.open(from);
+        if let Some(file) = file {
             self.change(NameChange::Rename {
                 from: from.to_owned(),
                 to: to.to_owned(),
+                file,
             });
         }
-        known
+        file.is_some()
     }
 
     /// Removes a name. False if there is no such file.
@@ -176,6 +218,31 @@ impl SimDisk {
         }
     }
 
+    /// A write that was carried out turns out to have failed: each of its sectors holds the new
+    /// bytes, the old ones or a mixture, and none of them for sure.
+    ///
+    /// # Panics
+    /// If the file does not exist.
+    pub fn fail_write(&mut self, file: FileId, offset: usize, length: usize) {
+        assert!(length > 0);
+        self.order += 1;
+        let (order, sector) = (self.order, self.sector);
+        let file = self.files.get_mut(&file).expect("callers hold open files");
+        for index in offset / sector..=(offset + length - 1) / sector {
+            let Some(versions) = file.unsynced.get_mut(&index) else {
+                continue;
+            };
+            let (newest, rest) = versions.split_last().expect("never empty");
+            let left = match self.fault_stream.below(3) {
+                0 => newest.1.clone(),
+                1 => rest.last().unwrap_or(newest).1.clone(),
+                _ => garbled(&newest.1, &rest[0].1, &mut self.fault_stream),
+            };
+            put_sector(&mut file.current, index, sector, &left);
+            versions.push((order, left));
+        }
+    }
+
     /// Where the order of writes is now: the start of a sync.
     #[must_use]
     pub fn mark(&self) -> WriteMark {
@@ -206,6 +273,37 @@ impl SimDisk {
             apply(&mut self.durable_names, &change);
         }
         self.collect();
+    }
+
+    /// Whether the write at hand fails.
+    pub fn take_write_error(&mut self) -> bool {
+        let hit = std::mem::take(&mut self.armed.write_error);
+        self.count(hit, "write_failed")
+    }
+
+    /// Whether the sync at hand fails.
+    pub fn take_sync_error(&mut self) -> bool {
+        let hit = std::mem::take(&mut self.armed.sync_error);
+        self.count(hit, "sync_failed")
+    }
+
+    /// Whether the read at hand fails.
+    pub fn take_read_error(&mut self) -> bool {
+        let hit = std::mem::take(&mut self.armed.read_error);
+        self.count(hit, "read_failed")
+    }
+
+    /// Whether a new file would find no room.
+    pub fn is_out_of_room(&mut self) -> bool {
+        let hit = self.armed.full;
+        self.count(hit, "disk_full")
+    }
+
+    fn count(&mut self, hit: bool, name: &'static str) -> bool {
+        if hit {
+            self.faults.add(name);
+        }
+        hit
     }
 
     /// Whether anything would be at risk in a crash of the machine.
@@ -305,6 +403,11 @@ fn crash_file(
             _ => {
                 lost += 1;
                 faults.add("sector_garbled");
+                faults.add(if sector == 512 {
+                    "sector_garbled_512"
+                } else {
+                    "sector_garbled_4096"
+                });
                 garbled(&newest.1, &rest[0].1, stream)
             }
         };
@@ -360,10 +463,9 @@ fn apply(names: &mut BTreeMap<String, FileId>, change: &NameChange) {
             names.insert(name.clone(), *file);
         }
         // After a crash the change may meet a directory in which an earlier one was lost.
-        NameChange::Rename { from, to } => {
-            if let Some(file) = names.remove(from) {
-                names.insert(to.clone(), file);
-            }
+        NameChange::Rename { from, to, file } => {
+            names.remove(from);
+            names.insert(to.clone(), *file);
         }
         NameChange::Unlink { name } => {
             names.remove(name);

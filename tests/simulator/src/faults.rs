@@ -1,46 +1,84 @@
-//! Faults beyond single messages and sectors: machines, links and clocks, at drawn moments.
+//! Faults beyond single messages and sectors: machines, links, clocks and disks, at drawn moments.
 //!
 //! Every fault is undone by itself after a while, and all of them by [`heal`]. Crashes never touch
 //! synced bytes, so a majority can always come back: any failure to recover is a bug.
+//!
+//! Each kind draws from a stream of its own: a kind that is added, or that comes more often, does not
+//! move the others.
 
+use crate::disk_faults;
+use crate::exit::Exit;
 use crate::network::PARTITIONS;
-use crate::node::Fuse;
+use crate::node::{Aim, Fuse};
+use crate::operator;
+use crate::random::Stream;
 use crate::world::{Event, World};
 use quorate_protocol::time::SECOND;
 
-/// A fault that comes back at random intervals.
+/// A fault that comes back at random intervals. The discriminants choose the streams: never
+/// renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    PowerLoss,
-    Kill,
-    Blackout,
-    Partition,
-    Pause,
-    ClockJump,
+    PowerLoss = 0,
+    Kill = 1,
+    Blackout = 2,
+    Partition = 3,
+    Pause = 4,
+    ClockJump = 5,
+    WriteError = 6,
+    SyncError = 7,
+    ReadError = 8,
+    DiskFull = 9,
+    OperatorDeath = 10,
 }
 
-const ALL: [Fault; 6] = [
+const ALL: [Fault; 11] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::Blackout,
     Fault::Partition,
     Fault::Pause,
     Fault::ClockJump,
+    Fault::WriteError,
+    Fault::SyncError,
+    Fault::ReadError,
+    Fault::DiskFull,
+    Fault::OperatorDeath,
 ];
 
 /// A fault that follows another one closely comes within this time.
 const BURST_NS: u64 = 2 * SECOND;
+/// An aimed crash that has not met its moment by then happens anyway.
+const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 7] = [
+pub const FAULT_NAMES: [&str; 19] = [
     "blackout",
-    "clock_jump",
+    "clock_drift",
+    "clock_jump_ahead",
+    "clock_step_back",
     "corruption_caught",
+    "crash_after_send",
+    "crash_in_doubt",
+    "crash_in_flush",
+    "crash_in_move",
+    "crash_unsynced_name",
+    "disk_slow",
     "disk_stalled",
+    "operator_died",
+    "operator_died_in_move",
     "pause",
     "power_loss",
+    "process_ended_itself",
     "process_killed",
+    "start_refused",
 ];
+
+/// One stream per kind of fault.
+pub fn streams(seed: u64) -> Vec<Stream> {
+    let member = |fault: Fault| Stream::new(seed, crate::random::Concern::Fault, fault as u64);
+    ALL.into_iter().map(member).collect()
+}
 
 /// Plans the first fault of each kind.
 pub fn plan_all(world: &mut World) {
@@ -58,13 +96,19 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::Partition => intervals.partition_ns,
         Fault::Pause => intervals.pause_ns,
         Fault::ClockJump => intervals.clock_jump_ns,
+        Fault::WriteError => intervals.write_error_ns,
+        Fault::SyncError => intervals.sync_error_ns,
+        Fault::ReadError => intervals.read_error_ns,
+        Fault::DiskFull => intervals.disk_full_ns,
+        Fault::OperatorDeath => intervals.operator_death_ns,
     };
     if mean_ns > 0 {
         // Troubles come in threes: often the next one does not wait until the cluster has recovered.
-        let delay_ns = if world.crash_stream.chance(250_000) {
-            world.crash_stream.below(mean_ns.min(BURST_NS))
+        let stream = world.fault_stream(fault);
+        let delay_ns = if stream.chance(250_000) {
+            stream.below(mean_ns.min(BURST_NS))
         } else {
-            world.crash_stream.exponential(mean_ns)
+            stream.exponential(mean_ns)
         };
         let at_ns = world.now_ns() + delay_ns;
         world.queue.push(at_ns, Event::Fault(fault));
@@ -77,73 +121,124 @@ pub fn strike(world: &mut World, fault: Fault) {
         return;
     }
     match fault {
-        Fault::PowerLoss => crash_one(world, true),
-        Fault::Kill => crash_one(world, false),
+        Fault::PowerLoss | Fault::Kill => crash_one(world, fault),
         Fault::Blackout => {
             world.faults.add("blackout");
             for node in 0..world.nodes.len() {
-                crash(world, node, true);
+                crash(world, node, fault);
             }
         }
         Fault::Partition => partition(world),
         Fault::Pause => pause(world),
-        Fault::ClockJump => {
-            world.faults.add("clock_jump");
-            let machines = world.nodes.len() + world.actors.len();
-            let machine = world.clock_stream.index(machines);
-            let clock = match world.nodes.get_mut(machine) {
-                Some(node) => &mut node.clock,
-                None => &mut world.actors[machine - world.nodes.len()].clock,
-            };
-            clock.jump(&mut world.clock_stream);
+        Fault::ClockJump => clock_jump(world),
+        Fault::WriteError | Fault::SyncError | Fault::ReadError | Fault::DiskFull => {
+            disk_faults::strike(world, fault);
         }
+        Fault::OperatorDeath => operator::die(world),
     }
     plan(world, fault);
 }
 
-fn crash_one(world: &mut World, power_loss: bool) {
-    let node = some_node(world);
+fn clock_jump(world: &mut World) {
+    let machines = world.nodes.len() + world.actors.len();
+    let stream = &mut world.fault_streams[Fault::ClockJump as usize];
+    let machine = stream.index(machines);
+    let clock = match world.nodes.get_mut(machine) {
+        Some(node) => &mut node.clock,
+        None => &mut world.actors[machine - world.nodes.len()].clock,
+    };
+    let now_ns = world.queue.now_ns();
+    let before = clock.now(now_ns).wall_ns;
+    clock.jump(stream);
+    world.faults.add(if clock.now(now_ns).wall_ns < before {
+        "clock_step_back"
+    } else {
+        "clock_jump_ahead"
+    });
+}
+
+fn crash_one(world: &mut World, fault: Fault) {
+    let node = some_node(world, fault);
     if !world.nodes[node].up {
         return;
     }
-    if world.crash_stream.chance(700_000) {
-        let events = world.crash_stream.below(40);
-        world.nodes[node].fuse = Some(Fuse { events, power_loss });
-    } else {
-        crash(world, node, power_loss);
-    }
+    let until_ns = world.now_ns() + AIM_NS;
+    let stream = world.fault_stream(fault);
+    let aim = match stream.below(10) {
+        0..3 => return crash(world, node, fault),
+        3..6 => Aim::Events(stream.below(40)),
+        6 => Aim::InFlush,
+        7 => Aim::AfterSend,
+        8 => Aim::InDoubt,
+        _ => stream.pick(&[Aim::InMove, Aim::UnsyncedName]),
+    };
+    world.nodes[node].fuse = Some(Fuse {
+        aim,
+        until_ns,
+        fault,
+    });
 }
 
 /// A node; half of the time one that hosts a leader, where faults hurt most.
-fn some_node(world: &mut World) -> usize {
+fn some_node(world: &mut World, fault: Fault) -> usize {
     let leaders = world.leader_nodes();
-    if !leaders.is_empty() && world.crash_stream.chance(500_000) {
-        world.crash_stream.pick(&leaders)
+    let count = world.nodes.len();
+    let stream = world.fault_stream(fault);
+    if !leaders.is_empty() && stream.chance(500_000) {
+        stream.pick(&leaders)
     } else {
-        world.crash_stream.index(world.nodes.len())
+        stream.index(count)
     }
 }
 
 /// Something is about to happen on a machine: perhaps it dies first.
 pub fn burn_fuse(world: &mut World, node: usize) {
+    let now_ns = world.now_ns();
     let Some(fuse) = &mut world.nodes[node].fuse else {
         return;
     };
-    if fuse.events > 0 {
-        fuse.events -= 1;
-        return;
-    }
-    let power_loss = fuse.power_loss;
+    let fault = fuse.fault;
+    let met = match &mut fuse.aim {
+        Aim::Events(0) => None,
+        Aim::Events(left) => {
+            *left -= 1;
+            return;
+        }
+        aim => {
+            let aim = *aim;
+            let late = now_ns >= fuse.until_ns;
+            let met = world.is_met(node, aim);
+            if !late && !met {
+                return;
+            }
+            met.then(|| aim.counter()).flatten()
+        }
+    };
     world.nodes[node].fuse = None;
     if !world.healed {
-        crash(world, node, power_loss);
+        if let Some(name) = met {
+            world.faults.add(name);
+        }
+        crash(world, node, fault);
     }
 }
 
-fn crash(world: &mut World, node: usize, power_loss: bool) {
+/// A machine has just sent something: perhaps it was the last thing it did.
+pub fn burn_fuse_after_send(world: &mut World, node: usize) {
+    let Some(fuse) = world.nodes[node].fuse else {
+        return;
+    };
+    if fuse.aim == Aim::AfterSend && !world.healed {
+        world.faults.add("crash_after_send");
+        crash(world, node, fuse.fault);
+    }
+}
+
+fn crash(world: &mut World, node: usize, fault: Fault) {
     if !world.nodes[node].up {
         return;
     }
+    let power_loss = fault != Fault::Kill;
     world.faults.add(if power_loss {
         "power_loss"
     } else {
@@ -151,28 +246,74 @@ fn crash(world: &mut World, node: usize, power_loss: bool) {
     });
     world.nodes[node].fuse = None;
     world.stop(node, power_loss);
+    plan_restart(world, node, fault);
+}
+
+/// A process ends by itself: the whole node goes, and is started again.
+pub fn exit(world: &mut World, process: usize, exit: Exit) {
+    let node = world.node_of(process);
+    let (now_ns, address) = (world.now_ns(), world.processes[process].address());
+    world.trace.line(now_ns, || {
+        format!(
+            "{address} ends its process: {exit:?}, exit code {}",
+            exit.code()
+        )
+    });
+    world.faults.add("process_ended_itself");
+    world.stop(node, false);
+    let fault = match exit {
+        Exit::WriteFailed => Fault::WriteError,
+        Exit::SyncFailed => Fault::SyncError,
+        Exit::ReadFailed => Fault::ReadError,
+    };
+    plan_restart(world, node, fault);
+}
+
+/// A replica could not be started: the others of its node serve, until somebody looks after it and
+/// starts the node again.
+pub fn refuse_start(world: &mut World, process: usize) {
+    world.faults.add("start_refused");
+    let node = world.node_of(process);
+    let life = world.nodes[node].life;
+    let at_ns = world.now_ns() + world.fault_stream(Fault::ReadError).below(2 * SECOND);
+    world.queue.push(at_ns, Event::Service { node, life });
+}
+
+/// Somebody stops a node whose replicas do not all run, to start it again.
+pub fn service(world: &mut World, node: usize, life: u64) {
+    if world.nodes[node].up && world.nodes[node].life == life {
+        world.stop(node, false);
+        let at_ns = world.now_ns();
+        world.queue.push(at_ns, Event::Start { node });
+    }
+}
+
+fn plan_restart(world: &mut World, node: usize, fault: Fault) {
     let longest_ns = world.parameters.durations.down_ns;
-    let down_ns = world.crash_stream.exponential(longest_ns / 3);
+    let down_ns = world.fault_stream(fault).exponential(longest_ns / 3);
     let at_ns = world.now_ns() + down_ns.min(longest_ns);
     world.queue.push(at_ns, Event::Start { node });
 }
 
 fn partition(world: &mut World) {
-    let kind = world.crash_stream.pick(&PARTITIONS);
+    let kind = world.fault_stream(Fault::Partition).pick(&PARTITIONS);
     let hosts = world.nodes.len() + world.actors.len();
     let now_ns = world.now_ns();
     world.trace.line(now_ns, || format!("partition {kind:?}"));
-    let victim = some_node(world);
-    world.network.cut(kind, victim, world.nodes.len(), hosts);
+    let victim = some_node(world, Fault::Partition);
+    let groups = world.groups();
+    world
+        .network
+        .cut(kind, victim, world.nodes.len(), hosts, &groups);
     world.partition_number += 1;
     let longest_ns = world.parameters.durations.partition_ns;
-    let at_ns = now_ns + world.crash_stream.below(longest_ns);
+    let at_ns = now_ns + world.fault_stream(Fault::Partition).below(longest_ns);
     let number = world.partition_number;
     world.queue.push(at_ns, Event::Mend { number });
 }
 
 fn pause(world: &mut World) {
-    let node = some_node(world);
+    let node = some_node(world, Fault::Pause);
     if !world.nodes[node].up || world.nodes[node].paused {
         return;
     }
@@ -184,11 +325,11 @@ fn pause(world: &mut World) {
     machine.paused = true;
     let life = machine.life;
     let longest_ns = world.parameters.durations.pause_ns;
-    let at_ns = now_ns + world.crash_stream.below(longest_ns);
+    let at_ns = now_ns + world.fault_stream(Fault::Pause).below(longest_ns);
     world.queue.push(at_ns, Event::Resume { node, life });
 }
 
-/// Ends all faults: links work, machines run.
+/// Ends all faults: links work, disks do, machines run.
 pub fn heal(world: &mut World) {
     world.healed = true;
     let now_ns = world.now_ns();
@@ -196,6 +337,7 @@ pub fn heal(world: &mut World) {
         .trace
         .line(now_ns, || "everything is healed".to_owned());
     world.network.calm_down();
+    disk_faults::heal(world);
     for node in 0..world.nodes.len() {
         let life = world.nodes[node].life;
         world.queue.push(now_ns, Event::Resume { node, life });

@@ -59,18 +59,21 @@ pub enum Partition {
     Isolate,
     /// Two nodes do not see each other; everybody else sees both.
     Bridge,
+    /// In each group of replicas every node hears a majority, and no two hear the same.
+    Ring,
 }
 
 /// The kinds, for drawing.
-pub const PARTITIONS: [Partition; 4] = [
+pub const PARTITIONS: [Partition; 5] = [
     Partition::Symmetric,
     Partition::OneWay,
     Partition::Isolate,
     Partition::Bridge,
+    Partition::Ring,
 ];
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 10] = [
+pub const FAULT_NAMES: [&str; 11] = [
     "message_corrupted",
     "message_delayed_long",
     "message_duplicated",
@@ -80,6 +83,7 @@ pub const FAULT_NAMES: [&str; 10] = [
     "partition_bridge",
     "partition_isolate",
     "partition_one_way",
+    "partition_ring",
     "partition_symmetric",
 ];
 
@@ -135,8 +139,16 @@ impl SimNetwork {
     }
 
     /// Cuts links between `nodes` nodes (and the clients up to `hosts`), in place of earlier cuts.
-    /// `victim` is the node that an isolation or a broken bridge is about.
-    pub fn cut(&mut self, kind: Partition, victim: usize, nodes: usize, hosts: usize) {
+    /// `victim` is the node that an isolation or a broken bridge is about, `groups` are the nodes
+    /// that vote together.
+    pub fn cut(
+        &mut self,
+        kind: Partition,
+        victim: usize,
+        nodes: usize,
+        hosts: usize,
+        groups: &[Vec<usize>],
+    ) {
         self.cut.clear();
         match kind {
             Partition::Symmetric => {
@@ -162,6 +174,12 @@ impl SimNetwork {
                 self.cut_where(nodes, |from, to| {
                     from != to && (from, to) == (a, b) || (from, to) == (b, a) && a != b
                 });
+            }
+            Partition::Ring => {
+                self.faults.add("partition_ring");
+                for group in groups {
+                    self.cut_ring(group);
+                }
             }
         }
     }
@@ -248,6 +266,23 @@ impl SimNetwork {
         (0..hosts).map(|_| self.stream.chance(500_000)).collect()
     }
 
+    /// Every node hears itself and those that follow it in the ring, up to a majority: with three
+    /// nodes each link works in one direction only.
+    fn cut_ring(&mut self, group: &[usize]) {
+        let count = group.len();
+        let first = self.stream.index(count);
+        let turned = self.stream.chance(500_000);
+        for from in 0..count {
+            for to in 0..count {
+                let (a, b) = if turned { (to, from) } else { (from, to) };
+                if (count + a - b) % count > count / 2 {
+                    let host = |at: usize| Host(group[(at + first) % count]);
+                    self.cut.insert((host(from), host(to)));
+                }
+            }
+        }
+    }
+
     fn cut_where(&mut self, hosts: usize, cut: impl Fn(usize, usize) -> bool) {
         for from in 0..hosts {
             for to in 0..hosts {
@@ -318,15 +353,22 @@ mod tests {
             for seed in 100..120 {
                 let mut net = network(|_| ());
                 net.stream = Stream::new(seed, Concern::Network, 1);
-                net.cut(kind, 1, 3, 5);
+                net.cut(kind, 1, 3, 5, &[vec![0, 1, 2]]);
                 let lost: Vec<(usize, usize)> = (0..5)
                     .flat_map(|from| (0..5).map(move |to| (from, to)))
                     .filter(|&(from, to)| net.send(0, Host(from), Host(to), vec![1]).is_empty())
                     .collect();
                 let mirrored = lost.iter().all(|&(a, b)| lost.contains(&(b, a)));
-                assert_eq!(kind == Partition::OneWay && !lost.is_empty(), !mirrored);
+                let one_way = matches!(kind, Partition::OneWay | Partition::Ring);
+                assert_eq!(one_way && !lost.is_empty(), !mirrored);
                 if kind == Partition::Bridge {
                     assert!(lost.len() <= 2);
+                }
+                if kind == Partition::Ring {
+                    for to in 0..3 {
+                        let deaf = lost.iter().filter(|&&(_, b)| b == to).count();
+                        assert_eq!(deaf, 1, "two of three are a majority");
+                    }
                 }
                 net.mend();
                 assert!(!net.is_cut());

@@ -1,13 +1,49 @@
 //! A machine: a clock, the processes on it, and whether it is up, paused or down.
 
 use crate::clock::SimClock;
+use crate::faults::Fault;
 
 /// A crash that waits for its moment in the order of events, not in time: machines die in the middle
 /// of their work more often than clocks alone would have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fuse {
-    pub events: u64,
-    pub power_loss: bool,
+    pub aim: Aim,
+    /// It does not wait longer.
+    pub until_ns: u64,
+    /// `PowerLoss` or `Kill`.
+    pub fault: Fault,
+}
+
+/// The moment that a crash waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// This many events of the machine.
+    Events(u64),
+    /// A flush is on its way to a disk.
+    InFlush,
+    /// A segment has its name, the directory is not synced.
+    UnsyncedName,
+    /// Something was sent, and nothing happened since.
+    AfterSend,
+    /// A replica has transactions in doubt.
+    InDoubt,
+    /// It leads a shard that accounts are being moved from or to.
+    InMove,
+}
+
+impl Aim {
+    /// The counter that proves it.
+    #[must_use]
+    pub fn counter(self) -> Option<&'static str> {
+        match self {
+            Self::Events(_) => None,
+            Self::InFlush => Some("crash_in_flush"),
+            Self::UnsyncedName => Some("crash_unsynced_name"),
+            Self::AfterSend => Some("crash_after_send"),
+            Self::InDoubt => Some("crash_in_doubt"),
+            Self::InMove => Some("crash_in_move"),
+        }
+    }
 }
 
 /// One machine.
@@ -23,7 +59,7 @@ pub struct Node<E> {
     pub paused: bool,
     /// When it went down or started last.
     pub changed_ns: u64,
-    /// Goes down before this many of its events have happened.
+    /// Goes down at a moment to come.
     pub fuse: Option<Fuse>,
     /// What would have happened to it while it was paused.
     pub backlog: Vec<E>,

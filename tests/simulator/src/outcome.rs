@@ -30,6 +30,9 @@ impl Outcome {
     pub fn new(world: World) -> Self {
         let mut faults = world.faults;
         faults.merge(&world.network.faults);
+        for actor in &world.actors {
+            faults.merge(&actor.client.faults);
+        }
         for process in &world.processes {
             faults.merge(&process.disk().faults);
         }

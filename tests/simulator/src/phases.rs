@@ -1,12 +1,12 @@
 //! The phases of a run: work under faults, healing, answers, rest, audit; and what clients think of.
 
-use quorate_protocol::ids::{AccountId, MoveId, ReplicaId, ShardId, Slot};
-use quorate_protocol::time::{MS, SECOND, Timestamp};
+use quorate_protocol::ids::{AccountId, ShardId, Slot};
+use quorate_protocol::time::{MS, SECOND};
 
 use crate::checkers::{FinalState, check_all};
 use crate::faults;
-use crate::history::{CutUse, MoveUse};
 use crate::job::{Job, Want};
+use crate::operator;
 use crate::outcome::Outcome;
 use crate::parameters::Parameters;
 use crate::trace::Trace;
@@ -18,6 +18,8 @@ const WATCH_NS: u64 = 20 * MS;
 const CREATION_NS: u64 = 6 * SECOND;
 /// A reader reads often: a stale value can be seen only while two replicas believe to lead.
 const READER_THINK_NS: u64 = 10 * MS;
+/// Faults may keep the clients from their work; this many times the planned duration is enough.
+const OVERTIME_FACTOR: u64 = 4;
 /// Bound of each phase after healing.
 const LIVENESS_NS: u64 = 60 * SECOND;
 
@@ -62,7 +64,7 @@ pub fn think(world: &mut World, client: usize) {
     }
     let clients = world.parameters.clients;
     if client == clients {
-        operate(world);
+        operator::operate(world);
         return;
     }
     if world.history.creations.is_empty() {
@@ -129,136 +131,27 @@ fn submit_all(world: &mut World, client: usize, wants: &[Want]) {
     }
 }
 
-/// What the operator does: moves accounts, hands leadership over, takes cuts.
-fn operate(world: &mut World) {
-    let operator = world.parameters.clients;
-    let intervals = [
-        world.parameters.workload.move_ns,
-        world.parameters.workload.lead_ns,
-        world.parameters.workload.cut_ns,
-    ];
-    let tick_ns = 10 * MS;
-    for (kind, mean_ns) in intervals.into_iter().enumerate() {
-        if mean_ns == 0 {
-            continue;
-        }
-        let ppm = u32::try_from((tick_ns * 1_000_000 / mean_ns).min(1_000_000)).expect("capped");
-        if !world.actors[operator].stream.chance(ppm) {
-            continue;
-        }
-        match kind {
-            0 => move_accounts(world),
-            1 => hand_over(world),
-            _ => begin_cut(world),
-        }
-    }
-    finish_cuts(world);
-    let at_ns = world.now_ns() + tick_ns;
-    world.queue.push(at_ns, Event::Think { client: operator });
-    world.wake(operator);
-}
-
-fn move_accounts(world: &mut World) {
-    let operator = world.parameters.clients;
-    let moving = world.actors[operator].client.jobs();
-    if moving
-        .filter(|job| matches!(job.want, Want::Move(_)))
-        .count()
-        >= 3
-    {
-        return;
-    }
-    let actor = &mut world.actors[operator];
-    let count = actor
-        .stream
-        .between(1, world.parameters.workload.move_accounts_max);
-    let first = world.workload.some_account(&mut actor.stream).id;
-    let source = actor.client.location(first);
-    let mut accounts = vec![first];
-    for _ in 1..count {
-        let account = world.workload.some_account(&mut actor.stream).id;
-        if actor.client.location(account) == source && !accounts.contains(&account) {
-            accounts.push(account);
-        }
-    }
-    let away = 1 + actor.stream.below(u64::from(world.parameters.shards) - 1);
-    let target = (u64::from(source.0) - 1 + away) % u64::from(world.parameters.shards) + 1;
-    let number = world.history.moves.len();
-    world.history.moves.push(MoveUse {
-        id: MoveId(actor.stream.bits_128() | 1),
-        source,
-        target: ShardId(u32::try_from(target).expect("a few shards")),
-        accounts,
-        started_ns: None,
-        moved: None,
-    });
-    actor.client.submit(Job::new(Want::Move(number), source));
-}
-
-fn hand_over(world: &mut World) {
-    let operator = &mut world.actors[world.parameters.clients];
-    let shard = ShardId(1 + below(operator, world.parameters.shards));
-    let replica = 1 + below(operator, u32::from(world.parameters.replicas));
-    let replica = ReplicaId(u8::try_from(replica).expect("a few replicas"));
-    operator.client.submit(Job::new(Want::Lead(replica), shard));
-}
-
-fn below(actor: &mut crate::world::Actor, end: u32) -> u32 {
-    u32::try_from(actor.stream.below(u64::from(end))).expect("below a u32")
-}
-
-fn begin_cut(world: &mut World) {
-    let now_ns = world.queue.now_ns();
-    let operator = &mut world.actors[world.parameters.clients];
-    let wall_ns = operator.clock.now(now_ns).wall_ns;
-    let ahead_ns = operator.stream.between(100, 1_500) * MS;
-    let at = Timestamp(wall_ns.max(operator.client.seen().0) + ahead_ns);
-    let cut = world.history.cuts.len();
-    world.history.cuts.push(CutUse {
-        at,
-        sums: Vec::new(),
-    });
-    for shard in 1..=world.parameters.shards {
-        let job = Job::new(Want::CutRegister(cut), ShardId(shard));
-        operator.client.submit(job);
-    }
-}
-
-/// Asks for the sums of cuts that all shards have registered.
-fn finish_cuts(world: &mut World) {
-    let shards = world.parameters.shard_count();
-    let operator = &mut world.actors[world.parameters.clients].client;
-    let registered: Vec<usize> = operator
-        .cuts_registered
-        .iter()
-        .filter(|(_, count)| **count == shards)
-        .map(|(cut, _)| *cut)
-        .collect();
-    for cut in registered {
-        operator.cuts_registered.remove(&cut);
-        for shard in 1..=world.parameters.shards {
-            operator.submit(Job::new(Want::CutSums(cut), ShardId(shard)));
-        }
-    }
-}
-
 /// Looks whether the present phase is over, or has lasted too long.
 pub fn watch(world: &mut World) {
     let now_ns = world.now_ns();
     let idle = world.actors.iter().all(|a| a.client.jobs_open() == 0);
     let next = match world.phase {
         Phase::Faults => {
-            let over =
-                now_ns >= world.parameters.duration_ns || world.workload.is_exhausted() && idle;
+            let exhausted = world.workload.is_exhausted();
+            let duration_ns = world.parameters.duration_ns;
+            let over = exhausted && (idle || now_ns >= duration_ns)
+                || now_ns >= duration_ns * OVERTIME_FACTOR;
             over.then(|| {
                 faults::heal(world);
                 Phase::Answers { since_ns: now_ns }
             })
         }
         Phase::Answers { since_ns } => {
-            finish_cuts(world);
+            operator::finish_cuts(world);
+            operator::work_off(world);
             wake_all(world);
-            idle.then_some(Phase::Rest { since_ns: now_ns })
+            (idle && world.tool.is_idle())
+                .then_some(Phase::Rest { since_ns: now_ns })
                 .or_else(|| too_long(world, since_ns, "requests without an answer"))
         }
         Phase::Rest { since_ns } => match unrest(world) {

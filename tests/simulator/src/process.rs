@@ -24,6 +24,7 @@ use quorate_storage::wal::recovery::Harm;
 use quorate_storage::wal::{Flush, Operation, Options, Recovery, Repair, SegmentNumber, Wal};
 
 use crate::disk::{SimDisk, WriteMark};
+use crate::exit::Exit;
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
@@ -62,6 +63,8 @@ struct Running {
     wal: Wal<Words>,
     flush: Option<(Flush<Words>, WriteMark)>,
     operation: Option<Operation>,
+    /// The file of the open operation has its name, which is not durable yet.
+    is_renamed: bool,
     /// The newest accepted entry of each slot that this life has accepted or found on disk.
     log: BTreeMap<Slot, LoggedEntry>,
     applied_upto: Slot,
@@ -135,6 +138,17 @@ impl Process {
     #[must_use]
     pub fn disk(&self) -> &SimDisk {
         &self.disk
+    }
+
+    /// The same, for faults.
+    pub fn disk_mut(&mut self) -> &mut SimDisk {
+        &mut self.disk
+    }
+
+    /// Whether a segment has got its name and the directory is not synced yet.
+    #[must_use]
+    pub fn is_renamed_unsynced(&self) -> bool {
+        self.running.as_ref().is_some_and(|r| r.is_renamed)
     }
 
     /// Whether a flush is on its way to the disk.
@@ -211,6 +225,7 @@ impl Process {
             wal: Wal::resume(recovery, Options::default()),
             flush: None,
             operation: None,
+            is_renamed: false,
             log,
             applied_upto: Slot::ZERO,
             advanced: false,
@@ -235,24 +250,51 @@ impl Process {
 
     /// The open flush is on stable storage.
     ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    ///
     /// # Panics
     /// If none is open.
-    pub fn flush_done(&mut self, now: Now) -> Vec<Effect> {
+    pub fn flush_done(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("only running processes flush");
         let (flush, mark) = running.flush.take().expect("a flush is open");
         let file = self.disk.open(&flush.segment().file_name());
-        self.disk.synced(file.expect("segments stay"), mark);
+        let file = file.expect("segments stay");
+        // One write with O_DSYNC: an error of either part is an error of the write.
+        if self.disk.take_write_error() {
+            let offset = length(flush.offset());
+            self.disk.fail_write(file, offset, flush.length());
+            return Err(Exit::WriteFailed);
+        }
+        if self.disk.take_sync_error() {
+            return Err(Exit::WriteFailed);
+        }
+        self.disk.synced(file, mark);
         let upto = PersistSeq(running.wal.finish_flush(flush));
-        self.step(now, Input::Durable { upto })
+        Ok(self.step(now, Input::Durable { upto }))
     }
 
     /// The file of the open operation is complete and gets its name, not yet for good.
-    pub fn operation_renamed(&mut self) {
-        let running = self.running.as_ref().expect("checked by the world");
+    ///
+    /// # Errors
+    /// If there is no room for it, or the disk reports an error.
+    ///
+    /// # Panics
+    /// If no operation is open.
+    pub fn operation_renamed(&mut self) -> Result<(), Exit> {
+        let running = self.running.as_mut().expect("checked by the world");
         let (from, to) = match running.operation.expect("an operation is open") {
             Operation::Prepare { segment } => {
                 let name = segment.file_name();
                 let temporary = format!("{name}{TEMPORARY}");
+                if self.disk.is_out_of_room() || self.disk.take_write_error() {
+                    self.disk.create(&temporary);
+                    return Err(Exit::WriteFailed);
+                }
+                if self.disk.take_sync_error() {
+                    self.disk.create(&temporary);
+                    return Err(Exit::SyncFailed);
+                }
                 self.disk
                     .create_zeroed(&temporary, length(self.identity.segment_bytes));
                 (temporary, name)
@@ -260,18 +302,41 @@ impl Process {
             Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
         };
         assert!(self.disk.rename(&from, &to), "{from} exists");
+        running.is_renamed = true;
+        Ok(())
     }
 
     /// The directory of the open operation is synced.
-    pub fn operation_done(&mut self) -> Vec<Effect> {
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    ///
+    /// # Panics
+    /// If no operation is open.
+    pub fn operation_done(&mut self) -> Result<Vec<Effect>, Exit> {
+        if self.disk.take_sync_error() {
+            return Err(Exit::SyncFailed);
+        }
         let running = self.running.as_mut().expect("checked by the world");
+        running.is_renamed = false;
         let operation = running.operation.take().expect("an operation is open");
         let mark = self.disk.mark();
         self.disk.directory_synced(mark);
         running.wal.finish_operation(operation);
         let mut effects = Vec::new();
         running.write(&mut self.disk, &mut effects);
-        effects
+        Ok(effects)
+    }
+
+    /// A read of the log that was started has ended.
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    pub fn read_done(&mut self, now: Now, answer: Input) -> Result<Vec<Effect>, Exit> {
+        if self.disk.take_read_error() {
+            return Err(Exit::ReadFailed);
+        }
+        Ok(self.step(now, answer))
     }
 
     fn recover(&self) -> Result<(Recovery, BTreeMap<Slot, LoggedEntry>), String> {

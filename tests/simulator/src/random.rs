@@ -17,6 +17,10 @@ pub enum Concern {
     Clock,
     Workload,
     Process,
+    /// Damage that a disk does by itself, as opposed to what a crash leaves of it.
+    DiskFault,
+    /// Faults of machines, links and clocks; a member per kind.
+    Fault,
 }
 
 impl Concern {
@@ -30,6 +34,8 @@ impl Concern {
             Self::Clock => 5,
             Self::Workload => 6,
             Self::Process => 7,
+            Self::DiskFault => 8,
+            Self::Fault => 9,
         }
     }
 }

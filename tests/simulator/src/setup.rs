@@ -46,7 +46,8 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));
-            let disk = SimDisk::new(parameters.disk.sector_bytes, stream);
+            let faults = Stream::new(parameters.seed, Concern::DiskFault, wide(number));
+            let disk = SimDisk::new(parameters.disk.sector_bytes, stream).with_fault_stream(faults);
             processes.push(Process::format(config, parameters.disk.segment_bytes, disk));
             node_of.push(if parameters.colocated {
                 usize::from(replica - 1)

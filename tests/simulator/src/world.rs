@@ -21,9 +21,12 @@ use crate::client::{Client, ClientEffect};
 use crate::clock::SimClock;
 use crate::codec::Codec;
 use crate::counters::Counters;
+use crate::exit::Exit;
 use crate::history::History;
+use crate::job::Want;
 use crate::network::{Host, SimNetwork};
-use crate::node::Node;
+use crate::node::{Aim, Node};
+use crate::operator::MoveTool;
 use crate::parameters::Parameters;
 use crate::phases::Phase;
 use crate::process::{Effect, Process};
@@ -31,7 +34,7 @@ use crate::queue::Queue;
 use crate::random::{Concern, Stream};
 use crate::trace::Trace;
 use crate::workload::Workload;
-use crate::{faults, rare, setup};
+use crate::{disk_faults, faults, rare, setup};
 
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId(0x0051_5541_4c49_5459);
@@ -94,6 +97,15 @@ pub enum Event {
         node: usize,
         life: u64,
     },
+    /// Somebody looks after a node on which a replica could not be started.
+    Service {
+        node: usize,
+        life: u64,
+    },
+    /// A full disk has room again.
+    Room {
+        process: usize,
+    },
     /// The links that the numbered partition cut are mended.
     Mend {
         number: u64,
@@ -135,6 +147,7 @@ pub struct World {
     /// Clients with a workload, then the operator.
     pub(crate) actors: Vec<Actor>,
     connections: BTreeMap<ConnectionId, (usize, u64)>,
+    pub(crate) tool: MoveTool,
     pub(crate) workload: Workload,
     pub(crate) history: History,
     pub(crate) agreement: Agreement,
@@ -142,7 +155,8 @@ pub struct World {
     pub(crate) faults: Counters,
     pub(crate) rare: Counters,
     pub(crate) crash_stream: Stream,
-    pub(crate) clock_stream: Stream,
+    /// By the number of the kind of fault.
+    pub(crate) fault_streams: Vec<Stream>,
     disk_stream: Stream,
     process_stream: Stream,
     pub(crate) partition_number: u64,
@@ -169,8 +183,12 @@ impl World {
         let workload = Workload::new(&parameters, &mut stream(Concern::Workload, 0));
         let actors = setup::make_actors(&parameters, &mut clock_stream);
         let mut fault_counts = Counters::with_names(&crate::network::FAULT_NAMES);
+        fault_counts.merge(&Counters::with_names(&crate::client::FAULT_NAMES));
         fault_counts.merge(&Counters::with_names(&crate::disk::FAULT_NAMES));
         fault_counts.merge(&Counters::with_names(&faults::FAULT_NAMES));
+        if parameters.clock_drift_ppm > 0 {
+            fault_counts.add("clock_drift");
+        }
         let mut world = Self {
             queue: Queue::default(),
             network: SimNetwork::new(parameters.network.clone(), stream(Concern::Network, 0)),
@@ -180,6 +198,7 @@ impl World {
             node_of,
             actors,
             connections: BTreeMap::new(),
+            tool: MoveTool::default(),
             workload,
             history: History::default(),
             agreement: Agreement::default(),
@@ -187,7 +206,7 @@ impl World {
             faults: fault_counts,
             rare: Counters::with_names(&rare::NAMES),
             crash_stream: stream(Concern::Crash, 0),
-            clock_stream,
+            fault_streams: faults::streams(seed),
             disk_stream: stream(Concern::Disk, 1 << 32),
             process_stream: stream(Concern::Process, 0),
             partition_number: 0,
@@ -243,6 +262,8 @@ impl World {
             | Event::Start { .. }
             | Event::Resume { .. }
             | Event::Mend { .. }
+            | Event::Service { .. }
+            | Event::Room { .. }
             | Event::Watch => return Some(event),
         };
         faults::burn_fuse(self, self.node_of[process]);
@@ -300,6 +321,8 @@ impl World {
             Event::Fault(fault) => faults::strike(self, fault),
             Event::Start { node } => self.start(node),
             Event::Resume { node, life } => self.resume(node, life),
+            Event::Service { node, life } => faults::service(self, node, life),
+            Event::Room { process } => disk_faults::make_room(self, process),
             Event::Mend { number } => {
                 if number == self.partition_number {
                     self.network.mend();
@@ -327,6 +350,57 @@ impl World {
         leaders
             .map(|leader| self.node_of[self.process_of(*leader)])
             .collect()
+    }
+
+    /// The replicas that became leaders last, one per shard.
+    pub(crate) fn leader_processes(&self) -> Vec<usize> {
+        let leaders = self.leaders.values();
+        leaders.map(|leader| self.process_of(*leader)).collect()
+    }
+
+    /// The node of a process.
+    pub(crate) fn node_of(&self, process: usize) -> usize {
+        self.node_of[process]
+    }
+
+    /// The nodes that vote together, per shard.
+    pub(crate) fn groups(&self) -> Vec<Vec<usize>> {
+        let groups = self.node_of.chunks(usize::from(self.parameters.replicas));
+        groups.map(<[usize]>::to_vec).collect()
+    }
+
+    /// The stream of a kind of fault.
+    pub(crate) fn fault_stream(&mut self, fault: faults::Fault) -> &mut Stream {
+        &mut self.fault_streams[fault as usize]
+    }
+
+    /// Whether the moment that a crash waits for is now.
+    pub(crate) fn is_met(&self, node: usize, aim: Aim) -> bool {
+        self.nodes[node].processes.iter().any(|&number| {
+            let process = &self.processes[number];
+            match aim {
+                Aim::Events(_) | Aim::AfterSend => false,
+                Aim::InFlush => process.is_flushing(),
+                Aim::UnsyncedName => process.is_renamed_unsynced(),
+                Aim::InDoubt => process.status().is_some_and(|s| s.in_doubt > 0),
+                Aim::InMove => self.is_moving(process.address()),
+            }
+        })
+    }
+
+    /// Whether a replica leads a shard that takes part in a move under way.
+    fn is_moving(&self, address: ReplicaAddress) -> bool {
+        let jobs = self.actors[self.parameters.clients].client.jobs();
+        self.leaders.get(&address.shard) == Some(&address)
+            && jobs
+                .filter_map(|job| match job.want {
+                    Want::Move(number) => Some(&self.history.moves[number]),
+                    _ => None,
+                })
+                .any(|one| {
+                    let takes_part = [one.source, one.target].contains(&address.shard);
+                    takes_part && one.started_ns.is_some()
+                })
     }
 
     /// The process of a replica.
@@ -468,14 +542,27 @@ impl World {
             }
             OwnEvent::Flushed => {
                 let effects = self.processes[process].flush_done(now);
-                self.carry_out(process, effects);
+                self.carry_out_or_exit(process, effects);
             }
-            OwnEvent::Renamed => self.processes[process].operation_renamed(),
+            OwnEvent::Renamed => {
+                let renamed = self.processes[process].operation_renamed();
+                self.carry_out_or_exit(process, renamed.map(|()| Vec::new()));
+            }
             OwnEvent::Operated => {
                 let effects = self.processes[process].operation_done();
-                self.carry_out(process, effects);
+                self.carry_out_or_exit(process, effects);
             }
-            OwnEvent::LogRead { answer } => self.step(process, answer),
+            OwnEvent::LogRead { answer } => {
+                let effects = self.processes[process].read_done(now, answer);
+                self.carry_out_or_exit(process, effects);
+            }
+        }
+    }
+
+    fn carry_out_or_exit(&mut self, process: usize, effects: Result<Vec<Effect>, Exit>) {
+        match effects {
+            Ok(effects) => self.carry_out(process, effects),
+            Err(exit) => faults::exit(self, process, exit),
         }
     }
 
@@ -487,9 +574,11 @@ impl World {
 
     fn carry_out(&mut self, process: usize, effects: Vec<Effect>) {
         let from = self.processes[process].address();
+        let mut sent = false;
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
+                    sent = true;
                     let bytes = self.codec.encode_peer(&message);
                     self.send_peer(process, to, bytes);
                 }
@@ -535,6 +624,9 @@ impl World {
         }
         self.compare_digest(process);
         self.plan_tick(process);
+        if sent {
+            faults::burn_fuse_after_send(self, self.node_of[process]);
+        }
     }
 
     /// At some slots, and only if the replica is exactly there.
@@ -585,6 +677,7 @@ impl World {
             + self.disk_stream.exponential(disk.flush_mean_ns)
             + u64::try_from(bytes).expect("small");
         if !self.healed && disk.slow_replica == self.processes[process].address().replica.0 {
+            self.faults.add("disk_slow");
             delay_ns *= 30;
         }
         if !self.healed && self.disk_stream.chance(disk.stall_ppm) {
@@ -641,13 +734,9 @@ impl World {
                     request,
                 } => self.send_request(client, to, connection, &request),
                 ClientEffect::Close { to, connection } => {
-                    let event = Event::Close {
-                        process: self.process_of(to),
-                        connection,
-                    };
                     // Often behind what was sent before, sometimes ahead of it.
                     let delay_ns = self.actors[client].stream.exponential(5 * MS);
-                    self.queue.push(now_ns + delay_ns, event);
+                    self.close_later(to, connection, delay_ns);
                 }
             }
         }
@@ -658,6 +747,20 @@ impl World {
             actor.wake_ns = Some(at_ns);
             self.queue.push(at_ns, Event::Wake { client, at_ns });
         }
+    }
+
+    /// A replica learns after a while that a client has closed a connection.
+    pub(crate) fn close_later(
+        &mut self,
+        to: ReplicaAddress,
+        connection: ConnectionId,
+        delay_ns: u64,
+    ) {
+        let event = Event::Close {
+            process: self.process_of(to),
+            connection,
+        };
+        self.queue.push(self.now_ns() + delay_ns, event);
     }
 
     fn send_request(
@@ -706,6 +809,10 @@ impl World {
             let now = self.clocks(process);
             let seed = self.process_stream.bits();
             self.ticks[process] = None;
+            if self.processes[process].disk_mut().take_read_error() {
+                faults::refuse_start(self, process);
+                continue;
+            }
             match self.processes[process].start(seed, now) {
                 Ok(started) => {
                     rare::of_start(&mut self.rare, &started);
