@@ -5,7 +5,10 @@
 //! itself; a crash of the process alone loses nothing that was written. Names are durable only after
 //! a sync of the directory. A sync covers what was written before it *started*.
 //!
-//! The disk keeps no time: the world decides when an operation starts and ends.
+//! The disk keeps no time: the world decides when an operation starts and ends. What it does to bytes
+//! that were synced is in `damage`.
+
+mod damage;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +16,10 @@ use crate::counters::Counters;
 use crate::random::Stream;
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 11] = [
+pub const FAULT_NAMES: [&str; 15] = [
+    "bit_rot",
     "disk_full",
+    "disk_lost",
     "name_lost",
     "read_failed",
     "sector_dropped",
@@ -24,6 +29,8 @@ pub const FAULT_NAMES: [&str; 11] = [
     "sector_kept",
     "sync_failed",
     "write_failed",
+    "write_misdirected",
+    "write_stale",
     "write_torn",
 ];
 
@@ -37,6 +44,10 @@ pub struct Armed {
     pub read_error: bool,
     /// No new file finds room.
     pub full: bool,
+    /// The next write of a flush lands elsewhere.
+    pub misdirect: bool,
+    /// The next write of a flush does not land, or not all of it.
+    pub stale: bool,
 }
 
 /// A file, independent of its name.

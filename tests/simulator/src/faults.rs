@@ -1,7 +1,7 @@
 //! Faults beyond single messages and sectors: machines, links, clocks and disks, at drawn moments.
 //!
-//! Every fault is undone by itself after a while, and all of them by [`heal`]. Crashes never touch
-//! synced bytes, so a majority can always come back: any failure to recover is a bug.
+//! Every fault is undone by itself after a while, and all of them by [`heal`]. What is destroyed for
+//! good stays within the [`crate::budget`].
 //!
 //! Each kind draws from a stream of its own: a kind that is added, or that comes more often, does not
 //! move the others.
@@ -30,9 +30,13 @@ pub enum Fault {
     ReadError = 8,
     DiskFull = 9,
     OperatorDeath = 10,
+    BitRot = 11,
+    Misdirected = 12,
+    Stale = 13,
+    DiskLost = 14,
 }
 
-const ALL: [Fault; 11] = [
+const ALL: [Fault; 15] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::Blackout,
@@ -44,6 +48,10 @@ const ALL: [Fault; 11] = [
     Fault::ReadError,
     Fault::DiskFull,
     Fault::OperatorDeath,
+    Fault::BitRot,
+    Fault::Misdirected,
+    Fault::Stale,
+    Fault::DiskLost,
 ];
 
 /// A fault that follows another one closely comes within this time.
@@ -52,7 +60,7 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 19] = [
+pub const FAULT_NAMES: [&str; 21] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
@@ -71,6 +79,8 @@ pub const FAULT_NAMES: [&str; 19] = [
     "power_loss",
     "process_ended_itself",
     "process_killed",
+    "replica_parked_corrupt",
+    "replica_parked_lost",
     "start_refused",
 ];
 
@@ -101,6 +111,10 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::ReadError => intervals.read_error_ns,
         Fault::DiskFull => intervals.disk_full_ns,
         Fault::OperatorDeath => intervals.operator_death_ns,
+        Fault::BitRot => intervals.bit_rot_ns,
+        Fault::Misdirected => intervals.misdirected_ns,
+        Fault::Stale => intervals.stale_ns,
+        Fault::DiskLost => intervals.disk_lost_ns,
     };
     if mean_ns > 0 {
         // Troubles come in threes: often the next one does not wait until the cluster has recovered.
@@ -131,9 +145,14 @@ pub fn strike(world: &mut World, fault: Fault) {
         Fault::Partition => partition(world),
         Fault::Pause => pause(world),
         Fault::ClockJump => clock_jump(world),
-        Fault::WriteError | Fault::SyncError | Fault::ReadError | Fault::DiskFull => {
-            disk_faults::strike(world, fault);
-        }
+        Fault::WriteError
+        | Fault::SyncError
+        | Fault::ReadError
+        | Fault::DiskFull
+        | Fault::BitRot
+        | Fault::Misdirected
+        | Fault::Stale
+        | Fault::DiskLost => disk_faults::strike(world, fault),
         Fault::OperatorDeath => operator::die(world),
     }
     plan(world, fault);
@@ -232,6 +251,11 @@ pub fn burn_fuse_after_send(world: &mut World, node: usize) {
         world.faults.add("crash_after_send");
         crash(world, node, fuse.fault);
     }
+}
+
+/// A machine breaks down; it is repaired and starts again.
+pub fn break_down(world: &mut World, node: usize, fault: Fault) {
+    crash(world, node, fault);
 }
 
 fn crash(world: &mut World, node: usize, fault: Fault) {

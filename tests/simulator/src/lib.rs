@@ -5,6 +5,7 @@
 //! no code with the core check what the clients were told, what the logs say and what is left at the
 //! end. A seed replays to the byte.
 
+pub mod budget;
 pub mod checkers;
 pub mod client;
 pub mod clock;

@@ -30,6 +30,11 @@ pub struct Intervals {
     pub disk_full_ns: u64,
     /// The tool that moves accounts dies, and a new one starts its plan from the beginning.
     pub operator_death_ns: u64,
+    /// Harm to the storage of a victim: rot, a write that lands elsewhere or not at all, a lost disk.
+    pub bit_rot_ns: u64,
+    pub misdirected_ns: u64,
+    pub stale_ns: u64,
+    pub disk_lost_ns: u64,
 }
 
 /// Longest durations of the same.
@@ -118,6 +123,8 @@ pub struct Parameters {
     pub workload: WorkloadSettings,
     pub intervals: Intervals,
     pub durations: Durations,
+    /// The replica of each shard whose storage may be harmed, 0 = none; see [`crate::budget`].
+    pub victims: Vec<u8>,
     pub clock_drift_ppm: u32,
     pub clock_offset_ns: u64,
     /// Faults go on for about this long.
@@ -161,6 +168,7 @@ impl Parameters {
             "workload": self.workload,
             "intervals": self.intervals,
             "durations": self.durations,
+            "victims": self.victims,
             "clock_drift_ppm": self.clock_drift_ppm,
             "clock_offset_ns": self.clock_offset_ns,
             "duration_ns": self.duration_ns,

@@ -226,6 +226,10 @@ fn unrest(world: &mut World) -> Option<String> {
     for group in world.processes.chunks(replicas) {
         let mut reached: Option<Slot> = None;
         for process in group {
+            // Corrupt or lost: nobody waits for it.
+            if process.is_parked() && process.health().is_harmed() {
+                continue;
+            }
             let Some(status) = process.status() else {
                 return Some(format!("{} is down", process.address()));
             };
@@ -240,7 +244,9 @@ fn unrest(world: &mut World) -> Option<String> {
     }
     for index in 0..world.processes.len() {
         let process = &world.processes[index];
-        let (slot, digest) = process.digest()?;
+        let Some((slot, digest)) = process.digest() else {
+            continue;
+        };
         let address = process.address();
         if let Err(violation) = world.agreement.digest(address, slot, digest) {
             world.violate(violation.checker, violation.text);

@@ -18,13 +18,16 @@ use quorate_protocol::replica::Replica;
 use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
+use quorate_storage::BLOCK_BYTES;
 use quorate_storage::superblock::{FILE_NAME, Identity};
 use quorate_storage::wal;
 use quorate_storage::wal::recovery::Harm;
 use quorate_storage::wal::{Flush, Operation, Options, Recovery, Repair, SegmentNumber, Wal};
 
+use crate::budget::Health;
 use crate::disk::{SimDisk, WriteMark};
 use crate::exit::Exit;
+use crate::random::Stream;
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
@@ -57,11 +60,19 @@ pub enum Effect {
     AppliedUnseen { slot: Slot },
 }
 
+/// A flush under way.
+struct OpenFlush {
+    flush: Flush<Words>,
+    mark: WriteMark,
+    /// All of it goes where it belongs.
+    whole: bool,
+}
+
 /// A running core with its log.
 struct Running {
     replica: Replica,
     wal: Wal<Words>,
-    flush: Option<(Flush<Words>, WriteMark)>,
+    flush: Option<OpenFlush>,
     operation: Option<Operation>,
     /// The file of the open operation has its name, which is not durable yet.
     is_renamed: bool,
@@ -89,6 +100,9 @@ pub struct Process {
     identity: Identity,
     disk: SimDisk,
     running: Option<Running>,
+    /// Out of service for as long as its node runs: it was not started, or stopped itself.
+    is_parked: bool,
+    health: Health,
 }
 
 impl std::fmt::Debug for Process {
@@ -119,6 +133,8 @@ impl Process {
             identity,
             disk,
             running: None,
+            is_parked: false,
+            health: Health::default(),
         }
     }
 
@@ -132,6 +148,62 @@ impl Process {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether its node runs without it.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.is_parked
+    }
+
+    /// Puts it out of service until its node starts again.
+    pub fn park(&mut self) {
+        self.stop(false);
+        self.is_parked = true;
+    }
+
+    /// What its storage went through.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Lets some place of the log rot, or seldom the superblock. False if nothing was hit.
+    pub fn rot(&mut self, stream: &mut Stream) -> bool {
+        if stream.chance(20_000) {
+            let hit = self.disk.open(FILE_NAME).is_some_and(|file| {
+                let whole = 0..self.disk.bytes(file).len();
+                self.disk.rot(file, whole)
+            });
+            if hit {
+                self.health.harmed_elsewhere();
+            }
+            return hit;
+        }
+        let newest = self.health.newest().map_or(1, |(segment, _)| segment.0);
+        let segment = SegmentNumber(stream.between(1, newest));
+        let Some(file) = self.disk.open(&segment.file_name()) else {
+            return false;
+        };
+        let block = length(u64::from(BLOCK_BYTES));
+        let blocks = self.disk.bytes(file).len() / block;
+        let start = stream.index(blocks) * block;
+        let hit = self.disk.rot(file, start..start + block);
+        if hit {
+            let end = u64::try_from(start + block).expect("files are small");
+            self.health.harmed_before(segment, end);
+        }
+        hit
+    }
+
+    /// The disk is replaced by an empty one.
+    pub fn lose_disk(&mut self) {
+        assert!(
+            self.running.is_none(),
+            "a process does not survive its disk"
+        );
+        self.disk.lose();
+        self.health.disk_lost();
     }
 
     /// Its disk, for counters.
@@ -184,7 +256,10 @@ impl Process {
 
     /// Ends the process. What it wrote stays readable, unless the power goes as well.
     pub fn stop(&mut self, power_loss: bool) {
-        self.running = None;
+        if self.running.take().is_some() {
+            self.health.stopped();
+        }
+        self.is_parked = false;
         if power_loss {
             self.disk.crash();
         }
@@ -257,7 +332,7 @@ impl Process {
     /// If none is open.
     pub fn flush_done(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("only running processes flush");
-        let (flush, mark) = running.flush.take().expect("a flush is open");
+        let OpenFlush { flush, mark, whole } = running.flush.take().expect("a flush is open");
         let file = self.disk.open(&flush.segment().file_name());
         let file = file.expect("segments stay");
         // One write with O_DSYNC: an error of either part is an error of the write.
@@ -270,6 +345,7 @@ impl Process {
             return Err(Exit::WriteFailed);
         }
         self.disk.synced(file, mark);
+        self.health.flushed(flush.segment(), flush.offset(), whole);
         let upto = PersistSeq(running.wal.finish_flush(flush));
         Ok(self.step(now, Input::Durable { upto }))
     }
@@ -477,8 +553,10 @@ impl Running {
             let file = disk.open(&location.segment.file_name());
             let content = disk.bytes(file.expect("segments stay"));
             let at = usize::try_from(location.offset).expect("a u32 fits");
-            let frame = self.wal.decode(&content[at..], &location);
-            let frame = frame.expect("what was synced reads back");
+            let Ok(frame) = self.wal.decode(&content[at..], &location) else {
+                // Rotten since it was written. The core must not get what lies behind.
+                break;
+            };
             entries.push(LoggedEntry {
                 slot: Slot(slot),
                 accepted: Ballot(location.ballot),
@@ -519,13 +597,15 @@ impl Running {
             let mut bytes = vec![0; flush.length()];
             flush.encode(&mut bytes);
             let file = disk.open(&flush.segment().file_name());
-            disk.write(
-                file.expect("prepared ahead"),
-                length(flush.offset()),
-                &bytes,
-            );
+            let (file, offset) = (file.expect("prepared ahead"), length(flush.offset()));
+            let whole = !disk.take_misdirection(file, offset, &bytes)
+                && !disk.take_stale_write(file, offset, &bytes);
+            if whole {
+                disk.write(file, offset, &bytes);
+            }
             effects.push(Effect::FlushStarted { bytes: bytes.len() });
-            self.flush = Some((flush, disk.mark()));
+            let mark = disk.mark();
+            self.flush = Some(OpenFlush { flush, mark, whole });
         }
         if let Some(operation) = self.wal.next_operation() {
             self.operation = Some(operation);

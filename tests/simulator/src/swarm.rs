@@ -10,6 +10,7 @@ use quorate_protocol::limits::TIMING;
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
 
+use crate::budget::draw_victims;
 use crate::network::NetworkSettings;
 use crate::parameters::{DiskSettings, Durations, Intervals, Parameters, WorkloadSettings};
 use crate::random::{Concern, Stream};
@@ -27,6 +28,7 @@ enum Group {
     Durations = 5,
     Workload = 6,
     Clocks = 7,
+    Budget = 8,
 }
 
 impl Parameters {
@@ -64,6 +66,7 @@ impl Parameters {
             disk: draw_disk(&mut stream(Group::Disk)),
             intervals: draw_intervals(&mut stream(Group::Intervals), duration_ns),
             durations: draw_durations(&mut stream(Group::Durations)),
+            victims: draw_victims(&mut stream(Group::Budget), shards, replicas),
             // Two clocks may differ by twice this; the lease allows for `drift_ns` per `lease_ns`.
             clock_drift_ppm: clocks.pick(&[0, 100, 5_000, 20_000]),
             clock_offset_ns: clocks.pick(&[0, MS, 100 * MS, 4 * SECOND]),
@@ -118,6 +121,10 @@ fn draw_intervals(stream: &mut Stream, duration_ns: u64) -> Intervals {
         read_error_ns: interval(6),
         disk_full_ns: interval(3),
         operator_death_ns: interval(12),
+        bit_rot_ns: interval(8),
+        misdirected_ns: interval(8),
+        stale_ns: interval(8),
+        disk_lost_ns: if interval(3) == 0 { 0 } else { duration_ns * 4 },
     }
 }
 

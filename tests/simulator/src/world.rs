@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::client::Request;
-use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ShardId};
+use quorate_protocol::client::{Reply, ReplyBody, Request};
+use quorate_protocol::ids::{Ballot, ClusterId, ConnectionId, ReplicaAddress, ShardId};
 use quorate_protocol::input::Input;
-use quorate_protocol::time::{MS, Now};
+use quorate_protocol::output::StopReason;
+use quorate_protocol::time::{MS, Now, Timestamp};
 
 use crate::checkers::agreement::Agreement;
 use crate::checkers::{FinalState, Violation};
@@ -448,6 +449,9 @@ impl World {
         bytes: &[u8],
         corrupted: bool,
     ) {
+        if self.nodes[self.node_of[process]].up && self.processes[process].is_parked() {
+            return self.send_away(process, connection, bytes);
+        }
         if !self.is_up(process) {
             return;
         }
@@ -484,6 +488,23 @@ impl World {
             }
             decoded => self.refused(decoded.is_ok(), corrupted, bytes),
         }
+    }
+
+    /// A replica that is out of service does not lead, as the runtime answers for it.
+    fn send_away(&mut self, process: usize, connection: ConnectionId, bytes: &[u8]) {
+        let Ok(request) = self.codec.request(bytes) else {
+            return;
+        };
+        let reply = Reply {
+            id: request.id,
+            clock: Timestamp::ZERO,
+            body: ReplyBody::NotLeader {
+                ballot: Ballot::ZERO,
+                leader: None,
+            },
+        };
+        let bytes = self.codec.encode_reply(&reply);
+        self.send_reply(process, connection, bytes);
     }
 
     fn reply_bytes(&mut self, client: usize, bytes: &[u8], corrupted: bool) {
@@ -617,9 +638,7 @@ impl World {
                 Effect::AppliedUnseen { slot } => {
                     self.violate("agreement", format!("{from} applied unlogged slot {slot}"));
                 }
-                Effect::Stopped { reason } => {
-                    self.violate("stopped", format!("{from} stopped itself: {reason:?}"));
-                }
+                Effect::Stopped { reason } => self.stopped_itself(process, &reason),
             }
         }
         self.compare_digest(process);
@@ -627,6 +646,20 @@ impl World {
         if sent {
             faults::burn_fuse_after_send(self, self.node_of[process]);
         }
+    }
+
+    /// A core that cannot go on is put out of service. It may be missing a slot of its log only if its
+    /// disk was harmed.
+    fn stopped_itself(&mut self, process: usize, reason: &StopReason) {
+        let (now_ns, from) = (self.now_ns(), self.processes[process].address());
+        let text = format!("{from} stopped itself: {reason:?}");
+        let harmed = self.processes[process].health().is_harmed();
+        if !harmed || !matches!(reason, StopReason::LogLost { .. }) {
+            return self.violate("stopped", text);
+        }
+        self.trace.line(now_ns, || text);
+        self.faults.add("replica_stopped_itself");
+        self.processes[process].park();
     }
 
     /// At some slots, and only if the replica is exactly there.
@@ -809,7 +842,13 @@ impl World {
             let now = self.clocks(process);
             let seed = self.process_stream.bits();
             self.ticks[process] = None;
+            if self.processes[process].health().is_lost() {
+                self.faults.add("replica_parked_lost");
+                self.processes[process].park();
+                continue;
+            }
             if self.processes[process].disk_mut().take_read_error() {
+                self.processes[process].park();
                 faults::refuse_start(self, process);
                 continue;
             }
@@ -818,12 +857,21 @@ impl World {
                     rare::of_start(&mut self.rare, &started);
                     self.step(process, Input::Tick);
                 }
-                Err(problem) => {
-                    let address = self.processes[process].address();
-                    self.violate("recovery", format!("{address} does not start: {problem}"));
-                }
+                Err(problem) => self.refuse_damage(process, &problem),
             }
         }
+    }
+
+    /// A replica does not start from its disk: within its rights if the disk was harmed.
+    fn refuse_damage(&mut self, process: usize, problem: &str) {
+        let (now_ns, address) = (self.now_ns(), self.processes[process].address());
+        let text = format!("{address} does not start: {problem}");
+        if !self.processes[process].health().is_harmed() {
+            return self.violate("recovery", text);
+        }
+        self.trace.line(now_ns, || text);
+        self.faults.add("replica_parked_corrupt");
+        self.processes[process].park();
     }
 
     /// Ends all processes of a machine.
