@@ -365,6 +365,7 @@ impl Client {
         match answer {
             MoveAnswer::Moved { .. } => {
                 one.moved = Some(true);
+                one.answered_ns = Some(now_ns);
                 for account in &one.accounts {
                     self.locations.insert(*account, one.target);
                 }
@@ -391,6 +392,7 @@ impl Client {
             }
             (Want::CutSums(cut), CutAnswer::Sums(sums)) => {
                 history.cuts[cut].sums.push((shard, sums));
+                history.cuts[cut].answered_ns = Some(now_ns);
             }
             (Want::CutSums(_), CutAnswer::NotKnown) => self.retry_all(request.jobs, now_ns),
             (Want::CutRegister(cut) | Want::CutSums(cut), _) => {

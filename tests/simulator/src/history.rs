@@ -62,12 +62,18 @@ pub struct MoveUse {
     pub started_ns: Option<u64>,
     /// Whether the accounts went; `None` while that is open.
     pub moved: Option<bool>,
+    /// When that was told.
+    pub answered_ns: Option<u64>,
 }
 
 /// One consistent cut over all shards.
 #[derive(Clone, Debug)]
 pub struct CutUse {
     pub at: Timestamp,
+    /// When it was drawn up: nothing was sent to any shard before.
+    pub started_ns: u64,
+    /// When the last shard has answered.
+    pub answered_ns: Option<u64>,
     /// One per shard, once all have answered.
     pub sums: Vec<(ShardId, quorate_protocol::client::CutSums)>,
 }

@@ -171,6 +171,7 @@ fn start(world: &mut World, batch: Batch) {
         accounts: batch.accounts,
         started_ns: None,
         moved: None,
+        answered_ns: None,
     });
     let job = Job::new(Want::Move(number), batch.source);
     actor.client.submit(job);
@@ -236,6 +237,8 @@ fn begin_cut(world: &mut World) {
     let cut = world.history.cuts.len();
     world.history.cuts.push(CutUse {
         at,
+        started_ns: now_ns,
+        answered_ns: None,
         sums: Vec::new(),
     });
     for shard in 1..=world.parameters.shards {

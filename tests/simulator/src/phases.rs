@@ -3,6 +3,7 @@
 use quorate_protocol::ids::{AccountId, ShardId, Slot};
 use quorate_protocol::time::{MS, SECOND};
 
+use crate::checkers::model::rules::Rules;
 use crate::checkers::{FinalState, check_all};
 use crate::faults;
 use crate::job::{Job, Want};
@@ -49,12 +50,17 @@ pub enum Phase {
 /// Runs a seed's world to its end.
 #[must_use]
 pub fn run(parameters: Parameters, trace: Trace) -> Outcome {
+    Outcome::new(play(parameters, trace))
+}
+
+/// The world of a seed at its end, judged.
+pub(crate) fn play(parameters: Parameters, trace: Trace) -> World {
     let mut world = World::new(parameters, trace);
     while world.phase != Phase::Done && world.violations.is_empty() && world.advance() {}
     if world.violations.is_empty() {
         judge(&mut world);
     }
-    Outcome::new(world)
+    world
 }
 
 /// A client's next operation, and the time of the one after it.
@@ -288,8 +294,12 @@ fn judge(world: &mut World) {
     let state = FinalState {
         accounts: audit.accounts,
         records: audit.records,
-        entry_times: world.agreement.entry_times(),
-        prepared: world.agreement.prepared(),
+        logs: world.agreement.logs(),
+        rules: Rules {
+            shards: world.parameters.shards,
+            placement: world.parameters.placement,
+            ids: world.parameters.ids,
+        },
     };
     let violations = check_all(&world.history, &state);
     world.violations.extend(violations);

@@ -37,7 +37,6 @@ const EDGES: &[(&str, &[&str])] = &[
         "quorate-cluster-tests",
         &["protocol", "client", "wire", "config"],
     ),
-    ("quorate-exhaustive", &["protocol", "storage"]),
     ("quorate-tidy", &[]),
 ];
 

@@ -1,35 +1,34 @@
 //! Agreement: a slot is chosen once, and equal logs make equal states.
 //!
 //! The observer sees every entry at the moment a replica has applied it, as that replica's own log
-//! holds it, and now and then the digest of the whole state.
+//! holds it, and now and then the digest of the whole state. It keeps what was chosen: [`Logs`] are what
+//! the model replays after the run.
+//!
+//! It is as strong as its chances to compare: an entry that only one replica ever applied is compared
+//! with nothing but itself after a restart, and the whole state only at the slots at which a digest was
+//! taken, at the end of the run on every replica.
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::entry::{Entry, Section};
-use quorate_protocol::ids::{Ballot, ReplicaAddress, ShardId, Slot, TransferId};
-use quorate_protocol::time::Timestamp;
-use quorate_protocol::txn::record::Attempt;
+use quorate_protocol::entry::Entry;
+use quorate_protocol::ids::{Ballot, ReplicaAddress, ShardId, Slot};
 
 use super::Violation;
+use super::log::{LogEntry, Logs};
 use crate::random::mix;
 
 /// What one slot decided, and who said so first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Chosen {
     hash: u64,
-    origin: Ballot,
-    timestamp: Timestamp,
+    entry: Entry,
     first: ReplicaAddress,
 }
-
-/// A prepared attempt at a participant, and the slots that prepared it.
-pub type PreparedSlots = BTreeMap<(ShardId, TransferId, Attempt), Vec<Slot>>;
 
 /// The observer of one run.
 #[derive(Debug, Default)]
 pub struct Agreement {
     chosen: BTreeMap<(ShardId, Slot), Chosen>,
-    prepared: PreparedSlots,
     digests: BTreeMap<(ShardId, Slot), (u128, ReplicaAddress)>,
     /// How often a second replica confirmed a first one.
     pub entries_compared: u64,
@@ -51,12 +50,10 @@ impl Agreement {
         let Some(known) = self.chosen.get(&(replica.shard, slot)) else {
             let chosen = Chosen {
                 hash,
-                origin: entry.origin(),
-                timestamp: entry.timestamp(),
+                entry: entry.clone(),
                 first: replica,
             };
             self.chosen.insert((replica.shard, slot), chosen);
-            self.note_prepared(replica.shard, slot, entry);
             return Ok(());
         };
         self.entries_compared += 1;
@@ -96,49 +93,30 @@ impl Agreement {
         })
     }
 
-    /// When the entries of all slots took effect, in an order that slots and moves agree with: the
-    /// leader's timestamp, raised above that of the slot before. Entries that the ballot fence holds
-    /// back (their origin is below an earlier slot's) have no effect and no time.
+    /// Everything that was chosen.
     #[must_use]
-    pub fn entry_times(&self) -> BTreeMap<(ShardId, Slot), Timestamp> {
-        let mut times = BTreeMap::new();
-        let (mut shard, mut origin, mut last) = (ShardId(0), Ballot::ZERO, Timestamp::ZERO);
-        for (&key, chosen) in &self.chosen {
-            if key.0 != shard {
-                (shard, origin, last) = (key.0, Ballot::ZERO, Timestamp::ZERO);
-            }
-            if chosen.origin < origin || chosen.origin == Ballot::ZERO {
-                continue;
-            }
-            origin = chosen.origin;
-            last = chosen.timestamp.max(Timestamp(last.0 + 1));
-            times.insert(key, last);
+    pub fn logs(&self) -> Logs {
+        let mut logs = Logs::new();
+        for (&(shard, slot), chosen) in &self.chosen {
+            let log = logs.entry(shard).or_default();
+            log.insert(slot, LogEntry::of(&chosen.entry));
         }
-        times
+        logs
     }
 
-    /// Which slots prepared which attempts.
-    #[must_use]
-    pub fn prepared(&self) -> PreparedSlots {
-        self.prepared.clone()
-    }
-
-    /// How many chosen entries the fence held back.
+    /// How many chosen entries the ballot fence held back: their origin is below an earlier slot's.
     #[must_use]
     pub fn fenced(&self) -> usize {
-        let holes = |chosen: &&Chosen| chosen.origin == Ballot::ZERO;
-        self.chosen.len() - self.entry_times().len() - self.chosen.values().filter(holes).count()
-    }
-
-    fn note_prepared(&mut self, shard: ShardId, slot: Slot, entry: &Entry) {
-        for section in entry.sections() {
-            if let Section::Prepare(rows) = section {
-                for row in rows {
-                    let key = (shard, row.transfer.id, row.attempt);
-                    self.prepared.entry(key).or_default().push(slot);
-                }
+        let (mut shard, mut highest, mut fenced) = (ShardId(0), Ballot::ZERO, 0);
+        for (&(of, _), chosen) in &self.chosen {
+            if of != shard {
+                (shard, highest) = (of, Ballot::ZERO);
             }
+            let origin = chosen.entry.origin();
+            fenced += usize::from(origin < highest && origin != Ballot::ZERO);
+            highest = highest.max(origin);
         }
+        fenced
     }
 }
 
@@ -157,6 +135,7 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use quorate_protocol::ids::ReplicaId;
+    use quorate_protocol::time::Timestamp;
 
     fn replica(replica: u8) -> ReplicaAddress {
         ReplicaAddress {
@@ -178,10 +157,7 @@ mod tests {
         }
         assert_eq!(agreement.entries_compared, 2);
         assert_eq!(agreement.digests_compared, 2);
-        assert_eq!(
-            agreement.entry_times()[&(ShardId(1), Slot(5))],
-            Timestamp(7)
-        );
+        assert_eq!(agreement.logs()[&ShardId(1)][&Slot(5)].timestamp.0, 7);
     }
 
     #[test]
@@ -199,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn fenced_entries_have_no_time_and_times_rise_with_slots() {
+    fn entries_behind_a_later_leaders_are_counted_as_fenced() {
         let mut agreement = Agreement::default();
         let noop = |round, ts| Entry::noop(Ballot::new(round, ReplicaId(1)), Timestamp(ts));
         let hole = Entry::noop(Ballot::ZERO, Timestamp::ZERO);
@@ -207,13 +183,8 @@ mod tests {
         for (slot, entry) in (1..).map(Slot).zip(&entries) {
             agreement.applied(replica(1), slot, entry).unwrap();
         }
-        let times = agreement.entry_times();
-        let of = |slot| times.get(&(ShardId(1), Slot(slot))).map(|time| time.0);
-        assert_eq!(
-            [1, 2, 3, 4, 5].map(of),
-            [Some(50), Some(51), None, None, Some(60)]
-        );
         assert_eq!(agreement.fenced(), 1);
+        assert_eq!(agreement.logs()[&ShardId(1)].len(), 5);
     }
 
     #[test]

@@ -1,15 +1,25 @@
-//! Conservation: per ledger, posted debits equal posted credits, at the end and at every consistent
-//! cut that was taken while money moved.
+//! Conservation: per ledger, posted debits equal posted credits, at the end, at every consistent cut
+//! that was taken while money moved, and at every timestamp at which one could have been taken.
+//!
+//! The last is judged from the logs: all legs that any shard posted, in the order of their commit
+//! timestamps. What one moment debits it credits, or some cut between would miss half of a transfer.
 
 use std::collections::BTreeMap;
 
 use quorate_protocol::ledger::AccountFlags;
+use quorate_protocol::time::Timestamp;
 
+use super::replays::Replays;
 use super::{FinalState, Violation};
 use crate::history::{CutUse, History};
 
-/// Sums up the final accounts and every cut.
-pub fn check(history: &History, state: &FinalState, violations: &mut Vec<Violation>) {
+/// Sums up the final accounts, every cut and every moment.
+pub fn check(
+    history: &History,
+    state: &FinalState,
+    replays: &Replays,
+    violations: &mut Vec<Violation>,
+) {
     let mut report = |text| {
         violations.push(Violation {
             checker: "conservation",
@@ -40,6 +50,29 @@ pub fn check(history: &History, state: &FinalState, violations: &mut Vec<Violati
     for cut in &history.cuts {
         for text in check_cut(cut) {
             report(format!("cut at {}: {text}", cut.at.0));
+        }
+    }
+    check_moments(replays, &mut report);
+}
+
+fn check_moments(replays: &Replays, report: &mut impl FnMut(String)) {
+    let mut legs: Vec<(Timestamp, u32, u128, u128)> = replays
+        .shards
+        .values()
+        .flat_map(|replay| &replay.posted)
+        .filter(|posted| !posted.moved)
+        .map(|posted| (posted.at, posted.ledger, posted.debit, posted.credit))
+        .collect();
+    legs.sort_unstable();
+    for moment in legs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let debits: u128 = moment.iter().map(|leg| leg.2).sum();
+        let credits: u128 = moment.iter().map(|leg| leg.3).sum();
+        if debits != credits {
+            let (at, ledger, ..) = moment[0];
+            report(format!(
+                "ledger {ledger}: {debits} debited, {credits} credited at the timestamp {}",
+                at.0
+            ));
         }
     }
 }
@@ -85,11 +118,15 @@ mod tests {
     use super::*;
     use quorate_protocol::client::{CutSums, LedgerSums};
     use quorate_protocol::ids::ShardId;
-    use quorate_protocol::time::Timestamp;
 
     fn found(scene: &Scene) -> Vec<Violation> {
         let mut violations = Vec::new();
-        check(&scene.history, &scene.state, &mut violations);
+        check(
+            &scene.history,
+            &scene.state,
+            &scene.replays(),
+            &mut violations,
+        );
         violations
     }
 
@@ -112,6 +149,8 @@ mod tests {
         };
         scene.history.cuts.push(CutUse {
             at: Timestamp(9),
+            started_ns: 1,
+            answered_ns: None,
             sums: vec![
                 (ShardId(1), sums(10, 4, 2, 3)),
                 (ShardId(2), sums(0, 6, 2, 1)),

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::ids::AccountId;
-use quorate_protocol::ledger::ResultCode;
+use quorate_protocol::ids::TransferId;
+use quorate_protocol::ledger::{ResultCode, Transfer};
 
 use super::durability::same_fields;
 use super::records::{IdRecords, Records};
@@ -27,22 +27,25 @@ pub fn check(
             text,
         });
     };
-    for (&id, of_id) in &records.by_id {
-        if let Err(text) = check_id(history, of_id) {
-            report(format!("transfer {id}: {text}"));
+    let mut sent: BTreeMap<TransferId, Vec<&Transfer>> = BTreeMap::new();
+    for transfer_use in &history.transfers {
+        if transfer_use.started_ns.is_some() {
+            let transfer = &transfer_use.transfer;
+            sent.entry(transfer.id).or_default().push(transfer);
         }
     }
-    for (id, shard, slot) in &records.unseen_slots {
-        report(format!(
-            "transfer {id}: recorded in slot {slot} of shard {shard}, which no replica applied"
-        ));
+    for (&id, of_id) in &records.by_id {
+        let sent = sent.get(&id).map_or(&[][..], Vec::as_slice);
+        if let Err(text) = check_id(sent, of_id) {
+            report(format!("transfer {id}: {text}"));
+        }
     }
     for text in check_balances(state, records) {
         report(text);
     }
 }
 
-fn check_id(history: &History, of_id: &IdRecords) -> Result<(), String> {
+fn check_id(sent: &[&Transfer], of_id: &IdRecords) -> Result<(), String> {
     if of_id.debits.len() > 1 {
         return Err(format!("recorded on the debit side {:?}", of_id.debits));
     }
@@ -52,10 +55,7 @@ fn check_id(history: &History, of_id: &IdRecords) -> Result<(), String> {
             None => Ok(()),
         };
     };
-    let sent = history.transfers.iter().any(|transfer_use| {
-        transfer_use.started_ns.is_some() && same_fields(&transfer_use.transfer, &debit.transfer)
-    });
-    if !sent {
+    if !sent.iter().any(|one| same_fields(one, &debit.transfer)) {
         return Err(format!("nobody sent {:?}", debit.transfer));
     }
     if ResultCode::from_u16(debit.code) != Some(ResultCode::Ok) {
@@ -86,14 +86,7 @@ fn check_id(history: &History, of_id: &IdRecords) -> Result<(), String> {
 }
 
 fn check_balances(state: &FinalState, records: &Records) -> Vec<String> {
-    let mut expected: BTreeMap<AccountId, (u128, u128)> = BTreeMap::new();
-    for (&account, effects) in &records.effects {
-        let sums = expected.entry(account).or_default();
-        for effect in effects {
-            sums.0 += effect.debit;
-            sums.1 += effect.credit;
-        }
-    }
+    let mut expected = records.sums.clone();
     let mut problems = Vec::new();
     for (shard, account) in &state.accounts {
         let sums = expected.remove(&account.id).unwrap_or_default();
@@ -119,7 +112,7 @@ fn check_balances(state: &FinalState, records: &Records) -> Vec<String> {
 mod tests {
     use super::super::fixture::{Scene, rejects};
     use super::*;
-    use quorate_protocol::ids::ShardId;
+    use quorate_protocol::ids::{AccountId, ShardId};
 
     fn found(scene: &Scene) -> Vec<Violation> {
         let mut violations = Vec::new();

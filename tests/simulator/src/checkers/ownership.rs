@@ -1,16 +1,30 @@
-//! Ownership: every account has exactly one owner, and it is where the moves that were acknowledged
-//! left it.
+//! Ownership: every account has exactly one owner at every cut, and it is where the moves that were
+//! acknowledged left it.
+//!
+//! At a timestamp an account is owned by the shard to which the last move at or below it brought it.
+//! So it has one owner at every timestamp if its moves form one chain: the first leaves its home, each
+//! next one leaves where the last one led, later and under the next ownership epoch, and the last one led
+//! to who lists it now. The sums of accounts over the cuts that the engine itself took are compared
+//! in [`super::cuts`].
 
 use std::collections::BTreeMap;
 
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::ledger::CodeKind;
+use quorate_protocol::time::Timestamp;
 
+use super::model::Departure;
+use super::replays::Replays;
 use super::{FinalState, Violation};
 use crate::history::History;
 
 /// Counts owners.
-pub fn check(history: &History, state: &FinalState, violations: &mut Vec<Violation>) {
+pub fn check(
+    history: &History,
+    state: &FinalState,
+    replays: &Replays,
+    violations: &mut Vec<Violation>,
+) {
     let mut report = |text| {
         violations.push(Violation {
             checker: "ownership",
@@ -45,6 +59,50 @@ pub fn check(history: &History, state: &FinalState, violations: &mut Vec<Violati
         }
     }
     check_last_moves(history, state, &mut report);
+    check_chains(&owners, state, replays, &mut report);
+}
+
+/// The ownership epoch under which an account left, and the shard that let it go.
+type Leaving<'a> = (u32, ShardId, &'a Departure);
+
+/// The moves of each account form one chain from its home to its owner.
+fn check_chains(
+    owners: &BTreeMap<AccountId, Vec<ShardId>>,
+    state: &FinalState,
+    replays: &Replays,
+    report: &mut impl FnMut(String),
+) {
+    let mut moves: BTreeMap<AccountId, Vec<Leaving<'_>>> = BTreeMap::new();
+    for (&shard, replay) in &replays.shards {
+        for departure in &replay.departures {
+            for left in &departure.accounts {
+                let epoch = left.account.ownership_epoch;
+                let of_account = moves.entry(left.account.id).or_default();
+                of_account.push((epoch, shard, departure));
+            }
+        }
+    }
+    for (&account, owners) in owners {
+        let mut place = state.rules.home(account);
+        let mut since = Timestamp::ZERO;
+        let mut departures = moves.remove(&account).unwrap_or_default();
+        departures.sort_by_key(|(epoch, ..)| *epoch);
+        for ((epoch, shard, departure), expected) in departures.into_iter().zip(0..) {
+            if epoch != expected || shard != place || departure.commit_ts <= since {
+                report(format!(
+                    "account {account} was at shard {place} since {} under epoch {expected}, and left \
+                     shard {shard} at {} under epoch {epoch}",
+                    since.0, departure.commit_ts.0
+                ));
+            }
+            (place, since) = (departure.target, departure.commit_ts);
+        }
+        if owners[..] != [place] {
+            report(format!(
+                "account {account} was brought to shard {place}, it is owned by shards {owners:?}"
+            ));
+        }
+    }
 }
 
 /// The number of moves that an account has seen is part of its record; each acknowledged move counts.
@@ -78,7 +136,12 @@ mod tests {
 
     fn found(scene: &Scene) -> Vec<Violation> {
         let mut violations = Vec::new();
-        check(&scene.history, &scene.state, &mut violations);
+        check(
+            &scene.history,
+            &scene.state,
+            &scene.replays(),
+            &mut violations,
+        );
         violations
     }
 
@@ -91,6 +154,7 @@ mod tests {
             accounts: vec![AccountId(1)],
             started_ns: Some(1),
             moved,
+            answered_ns: None,
         });
         scene.account(1).ownership_epoch = epoch;
         scene
