@@ -4,6 +4,8 @@
 //! on: which replica of which shard lives on which node, port, core and directory, and the settings
 //! that every replica of the cluster must share. Errors name file, line and field. This crate opens
 //! only the file that it is told to load, resolves no names and draws no random numbers.
+//!
+//! [`scenario`] reads the other file that people write by hand, in the same manner.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +14,7 @@ mod generate;
 mod layout;
 mod raw;
 mod render;
+pub mod scenario;
 mod validate;
 
 use std::collections::BTreeMap;

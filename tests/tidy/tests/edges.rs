@@ -37,6 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "quorate-cluster-tests",
         &["protocol", "client", "wire", "config"],
     ),
+    ("quorate-exhaustive", &["protocol", "storage"]),
     ("quorate-tidy", &[]),
 ];
 
