@@ -118,7 +118,8 @@ pub fn address(shard: u32, replica: u8) -> ReplicaAddress {
 }
 
 impl Cluster {
-    /// All replicas started on empty logs at time zero. Replica 1 of each shard is preferred.
+    /// All replicas started on empty logs at time zero. Replica 1 of shard 1 is preferred as its
+    /// leader, replica 2 of shard 2, and so on.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
         let mut cluster = Self {
@@ -401,6 +402,16 @@ impl Cluster {
     }
 }
 
+/// The usual spread of leaders: replica 1 for shard 1, replica 2 for shard 2, and so on.
+///
+/// # Panics
+/// If `replicas` is 0.
+#[must_use]
+pub fn preferred(shard: ShardId, replicas: u8) -> ReplicaId {
+    let index = (shard.0 - 1) % u32::from(replicas);
+    ReplicaId(u8::try_from(index + 1).expect("at most the number of replicas"))
+}
+
 fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
     ReplicaConfig {
         cluster: ClusterId(1),
@@ -412,7 +423,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         },
         reads: shape.reads,
         ids: shape.ids,
-        preferred_leader: ReplicaId(1),
+        preferred_leader: preferred(at.shard, shape.replicas),
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         seed: 1,

@@ -8,6 +8,8 @@ use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody};
 use quorate_protocol::ids::{ReplicaAddress, ReplicaId, RequestId, ShardId};
 use quorate_protocol::time::{MS, Timestamp};
 
+use crate::cluster::preferred;
+
 /// How long a reply may take before the next replica is asked.
 const SILENCE_NS: u64 = 400 * MS;
 /// Between an answer that settles nothing and the next try.
@@ -28,13 +30,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Sends first at `start_ns`, to the first replica of the shard.
+    /// Sends first at `start_ns`, to the replica that usually leads the shard.
     #[must_use]
     pub fn new(shard: ShardId, replicas: u8, start_ns: u64) -> Self {
         Self {
             at: ReplicaAddress {
                 shard,
-                replica: ReplicaId(1),
+                replica: preferred(shard, replicas),
             },
             replicas,
             requests: 0,

@@ -18,7 +18,7 @@ mod verdict;
 
 use quorate_interaction::disk::Unflushed;
 use quorate_interaction::timed::world::{Cut, Fate, Timed};
-use quorate_protocol::ids::ShardId;
+use quorate_protocol::ids::{ReplicaAddress, ShardId};
 use quorate_protocol::time::{MS, SECOND};
 
 use scenario::{Overlap, Scenario};
@@ -37,14 +37,19 @@ enum Victim {
     BothLeaders,
     /// Of a shard that only has a transfer under way with a moved account.
     ThirdLeader,
+    /// Every replica at once: only what is durable is left of the shard.
+    SourceShard,
+    TargetShard,
     Tool,
 }
 
-const VICTIMS: [Victim; 5] = [
+const VICTIMS: [Victim; 7] = [
     Victim::SourceLeader,
     Victim::TargetLeader,
     Victim::BothLeaders,
     Victim::ThirdLeader,
+    Victim::SourceShard,
+    Victim::TargetShard,
     Victim::Tool,
 ];
 
@@ -57,20 +62,32 @@ enum Blow {
 }
 
 impl Victim {
-    /// Whose leaders fall.
-    fn shards(self, scenario: &Scenario) -> Vec<ShardId> {
+    /// Who falls.
+    fn addresses(self, scenario: &Scenario, timed: &Timed) -> Vec<ReplicaAddress> {
         let (source, target) = (scenario.plan.source, scenario.plan.target);
+        let leader = |shard| {
+            let leader = timed.cluster.leader(shard);
+            leader.expect("nothing has happened to it yet")
+        };
+        let all = |shard| timed.cluster.running(shard).map(|(at, _)| at).collect();
         match self {
-            Self::SourceLeader => vec![source],
-            Self::TargetLeader => vec![target],
-            Self::BothLeaders => vec![source, target],
-            Self::ThirdLeader => vec![ShardId(3)],
+            Self::SourceLeader => vec![leader(source)],
+            Self::TargetLeader => vec![leader(target)],
+            Self::BothLeaders => vec![leader(source), leader(target)],
+            Self::ThirdLeader => vec![leader(ShardId(3))],
+            Self::SourceShard => all(source),
+            Self::TargetShard => all(target),
             Self::Tool => Vec::new(),
         }
     }
 
     fn exists(self, scenario: &Scenario) -> bool {
-        self != Self::ThirdLeader || scenario.shape.shards >= 3
+        match self {
+            Self::ThirdLeader => scenario.shape.shards >= 3,
+            // A group of one is its leader.
+            Self::SourceShard | Self::TargetShard => scenario.shape.replicas > 1,
+            Self::SourceLeader | Self::TargetLeader | Self::BothLeaders | Self::Tool => true,
+        }
     }
 
     fn blows(self, scenario: &Scenario) -> Vec<Blow> {
@@ -90,7 +107,8 @@ impl Victim {
             }
         }
         // A group of one has nobody to be cut off from.
-        if scenario.shape.replicas > 1 {
+        let whole = matches!(self, Self::SourceShard | Self::TargetShard);
+        if scenario.shape.replicas > 1 && !whole {
             for held in [true, false] {
                 let for_ns = LATE_NS;
                 blows.push(Blow::Cut(Cut { held, for_ns }));
@@ -167,16 +185,10 @@ fn strike(scenario: &Scenario, point: u64, victim: Victim, blow: Blow, told: &st
     while timed.steps() < last {
         assert!(timed.step(u64::MAX), "{told}: the course is not the same");
     }
-    // Before the first blow: a shard that has lost its leader has none to lose.
-    let leaders: Vec<_> = victim
-        .shards(scenario)
-        .into_iter()
-        .map(|shard| timed.cluster.leader(shard))
-        .map(|leader| leader.unwrap_or_else(|| panic!("{told}: nobody leads")))
-        .collect();
+    let victims = victim.addresses(scenario, &timed);
     match blow {
-        Blow::Crash(fate) => leaders.into_iter().for_each(|at| timed.crash(at, fate)),
-        Blow::Cut(cut) => leaders.into_iter().for_each(|at| timed.cut(at, cut)),
+        Blow::Crash(fate) => victims.into_iter().for_each(|at| timed.crash(at, fate)),
+        Blow::Cut(cut) => victims.into_iter().for_each(|at| timed.cut(at, cut)),
         Blow::Forget => {
             let start_ns = timed.cluster.now_ns() + SOON_NS;
             timed.start_tool(scenario.plan.clone(), start_ns);
@@ -187,7 +199,7 @@ fn strike(scenario: &Scenario, point: u64, victim: Victim, blow: Blow, told: &st
 
 #[test]
 fn with_a_local_transfer_under_way_on_three_replicas() {
-    crash_everywhere(&scenario::local_debit(3), 200);
+    crash_everywhere(&scenario::local_debit(3), 370);
 }
 
 #[test]
@@ -197,7 +209,7 @@ fn with_a_local_transfer_under_way_on_one_replica() {
 
 #[test]
 fn with_a_cross_shard_debit_under_way_on_three_replicas() {
-    crash_everywhere(&scenario::cross_debit(3), 400);
+    crash_everywhere(&scenario::cross_debit(3), 600);
 }
 
 #[test]
@@ -207,7 +219,7 @@ fn with_a_cross_shard_debit_under_way_on_one_replica() {
 
 #[test]
 fn with_a_reservation_of_the_targets_open_on_three_replicas() {
-    crash_everywhere(&scenario::reservation_of_target(3), 280);
+    crash_everywhere(&scenario::reservation_of_target(3), 410);
 }
 
 #[test]
@@ -217,7 +229,7 @@ fn with_a_reservation_of_the_targets_open_on_one_replica() {
 
 #[test]
 fn with_a_reservation_of_a_third_shards_open_on_three_replicas() {
-    crash_everywhere(&scenario::reservation_of_third(3), 440);
+    crash_everywhere(&scenario::reservation_of_third(3), 620);
 }
 
 #[test]

@@ -30,6 +30,11 @@ pub struct Payment {
 }
 
 impl Payment {
+    /// Who pays.
+    pub fn debit_account(&self) -> AccountId {
+        AccountId(self.debit)
+    }
+
     fn transfer(&self) -> Transfer {
         transfer(self.id, self.debit, self.credit, self.amount)
     }
@@ -85,9 +90,8 @@ impl Scenario {
         2 * self.accounts().count() + self.funders().count()
     }
 
-    /// A client for a payment.
-    pub fn payer(&self, payment: &Payment, start_ns: u64) -> Payer {
-        let shard = self.home(AccountId(payment.debit));
+    /// A client for a payment, which first asks `shard`.
+    pub fn payer(&self, payment: &Payment, shard: ShardId, start_ns: u64) -> Payer {
         let order = Order::Pay(payment.transfer());
         Payer::new(order, shard, self.shape.replicas, start_ns)
     }
@@ -118,7 +122,9 @@ impl Scenario {
         timed.watch(&accounts);
         let start_ns = timed.cluster.now_ns() + MS;
         for payment in &self.payments {
-            timed.add_payer(self.payer(payment, start_ns + payment.after_ms * MS));
+            let start_ns = start_ns + payment.after_ms * MS;
+            let home = self.home(payment.debit_account());
+            timed.add_payer(self.payer(payment, home, start_ns));
         }
         timed.start_tool(self.plan.clone(), start_ns + self.move_after_ms * MS);
         timed

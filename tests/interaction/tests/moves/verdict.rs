@@ -195,30 +195,33 @@ fn check_record(
     );
 }
 
-/// Sends every transfer again, as a client would that has lost the answer.
+/// Sends every transfer again, as a client would that has lost the answer: to the shard that it knew
+/// and to the present owner, which has to ask the previous ones.
 fn retry(scenario: &Scenario, timed: &mut Timed, bound_ns: u64, told: &str) {
     let first = timed.payers().len();
     let now_ns = timed.cluster.now_ns();
     for payment in &scenario.payments {
-        timed.add_payer(scenario.payer(payment, now_ns));
+        let debit = payment.debit_account();
+        for shard in [scenario.home(debit), scenario.end(debit)] {
+            timed.add_payer(scenario.payer(payment, shard, now_ns));
+        }
     }
     rest(timed, bound_ns, told);
     let earlier = &timed.payers()[scenario.first_payer()..first];
-    for (earlier, again) in earlier.iter().zip(&timed.payers()[first..]) {
-        assert_eq!(earlier.order(), again.order());
-        let (was, is) = (earlier.outcome(), again.outcome());
-        let was = was.expect("all is quiet");
+    let again = timed.payers()[first..].chunks(2);
+    assert_eq!(earlier.len(), again.len());
+    for (earlier, again) in earlier.iter().zip(again) {
+        let was = earlier.outcome().expect("all is quiet");
         let expected = match was.kind() {
             CodeKind::Success => ResultCode::Exists,
             CodeKind::Malformed | CodeKind::Recorded | CodeKind::Used | CodeKind::Unlogged => {
                 ResultCode::IdAlreadyFailed
             }
         };
-        assert_eq!(
-            is,
-            Some(expected),
-            "{told}: {:?}, first {was:?}",
-            again.order()
-        );
+        for again in again {
+            assert_eq!(earlier.order(), again.order());
+            let (order, is) = (again.order(), again.outcome());
+            assert_eq!(is, Some(expected), "{told}: {order:?}, first {was:?}");
+        }
     }
 }

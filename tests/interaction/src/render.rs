@@ -1,0 +1,451 @@
+//! Messages, records and replies as one terse line each: ids, ballots, slots, kinds.
+//!
+//! Timestamps, clocks and sizes are left out, so that a line changes only when the protocol does.
+//! Every enum is matched in full: a new message breaks the build here, and not silently the stories.
+
+use std::fmt::Write as _;
+
+use quorate_protocol::client::{
+    AccountAnswer, CutAnswer, MoveAnswer, RecordedTransfer, ReplyBody, TransferAnswer,
+};
+use quorate_protocol::entry::{Entry, MoveSection, Section};
+use quorate_protocol::ids::{Ballot, Slot};
+use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::output::Record;
+use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos};
+use quorate_protocol::txn::message::Message as Txn;
+use quorate_protocol::txn::record::{
+    Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow, Verdict,
+};
+
+/// The name of a message's kind, as scripts select by it.
+#[must_use]
+pub fn kind(message: &PeerMessage) -> &'static str {
+    match &message.body {
+        PeerBody::Paxos(message) => match message {
+            Paxos::PreVote { .. } => "PreVote",
+            Paxos::PreVoteReply { .. } => "PreVoteReply",
+            Paxos::Prepare { .. } => "Prepare",
+            Paxos::Promise { .. } => "Promise",
+            Paxos::Reject { .. } => "Reject",
+            Paxos::Accept { .. } => "Accept",
+            Paxos::Accepted { .. } => "Accepted",
+            Paxos::Heartbeat { .. } => "Heartbeat",
+            Paxos::HeartbeatReply { .. } => "HeartbeatReply",
+            Paxos::CatchUp { .. } => "CatchUp",
+            Paxos::Entries { .. } => "Entries",
+            Paxos::LeadNow { .. } => "LeadNow",
+        },
+        PeerBody::Txn(message) => match message {
+            Txn::PrepareTxn(_) => "PrepareTxn",
+            Txn::PrepareMove(_) => "PrepareMove",
+            Txn::Votes(_) => "Votes",
+            Txn::Decides(_) => "Decides",
+            Txn::QueryDecisions(_) => "QueryDecisions",
+            Txn::LookUps(_) => "LookUps",
+            Txn::LookedUp(_) => "LookedUp",
+            Txn::NotLeading { .. } => "NotLeading",
+        },
+    }
+}
+
+/// Every name that [`kind`] gives.
+pub const KINDS: [&str; 20] = [
+    "PreVote",
+    "PreVoteReply",
+    "Prepare",
+    "Promise",
+    "Reject",
+    "Accept",
+    "Accepted",
+    "Heartbeat",
+    "HeartbeatReply",
+    "CatchUp",
+    "Entries",
+    "LeadNow",
+    "PrepareTxn",
+    "PrepareMove",
+    "Votes",
+    "Decides",
+    "QueryDecisions",
+    "LookUps",
+    "LookedUp",
+    "NotLeading",
+];
+
+/// A message between replicas.
+#[must_use]
+pub fn message(message: &PeerMessage) -> String {
+    let kind = kind(message);
+    let rest = match &message.body {
+        PeerBody::Paxos(message) => paxos(message),
+        PeerBody::Txn(message) => txn(message),
+    };
+    format!("{kind} {rest}")
+}
+
+fn paxos(message: &Paxos) -> String {
+    match message {
+        Paxos::PreVote {
+            ballot,
+            chosen_upto,
+            transfer_of,
+        } => format!("{ballot} chosen {chosen_upto}{}", handed_over(*transfer_of)),
+        Paxos::PreVoteReply {
+            ballot,
+            granted,
+            promised,
+        } => {
+            let verdict = if *granted { "granted" } else { "refused" };
+            format!("{ballot} {verdict}, promised {promised}")
+        }
+        Paxos::Prepare {
+            ballot,
+            from,
+            transfer_of,
+        } => format!("{ballot} from slot {from}{}", handed_over(*transfer_of)),
+        Paxos::Promise {
+            ballot,
+            chosen_upto,
+            log_start: _,
+            part,
+            parts,
+            accepted,
+        } => {
+            let part = part + 1;
+            match accepted {
+                None => format!("{ballot} chosen {chosen_upto}, nothing above"),
+                Some(entry) => {
+                    let entry = logged(entry);
+                    format!("{ballot} chosen {chosen_upto}, {part} of {parts}: {entry}")
+                }
+            }
+        }
+        Paxos::Reject { ballot, promised } => format!("{ballot} promised {promised}"),
+        Paxos::Accept {
+            ballot,
+            slot,
+            chosen_upto,
+            entry,
+        } => {
+            let entry = self::entry(entry, *ballot);
+            format!("{ballot} slot {slot} = {entry}, chosen {chosen_upto}")
+        }
+        Paxos::Accepted { ballot, slot } => format!("{ballot} slot {slot}"),
+        Paxos::Heartbeat {
+            ballot,
+            round,
+            chosen_upto,
+        }
+        | Paxos::HeartbeatReply {
+            ballot,
+            round,
+            chosen_upto,
+        } => format!("{ballot} round {round} chosen {chosen_upto}"),
+        Paxos::CatchUp { from, upto } => format!("slots {}", range(*from, *upto)),
+        Paxos::Entries {
+            entries,
+            chosen_upto,
+            log_start: _,
+        } => {
+            let entries: Vec<String> = entries.iter().map(logged).collect();
+            format!("[{}] chosen {chosen_upto}", entries.join("; "))
+        }
+        Paxos::LeadNow { ballot } => format!("{ballot}"),
+    }
+}
+
+fn handed_over(by: Ballot) -> String {
+    if by == Ballot::ZERO {
+        String::new()
+    } else {
+        format!(", handed over by {by}")
+    }
+}
+
+fn range(from: Slot, upto: Slot) -> String {
+    format!("{from}..{upto}")
+}
+
+fn logged(logged: &LoggedEntry) -> String {
+    let LoggedEntry {
+        slot,
+        accepted,
+        entry,
+    } = logged;
+    format!(
+        "slot {slot} under {accepted} = {}",
+        self::entry(entry, *accepted)
+    )
+}
+
+fn txn(message: &Txn) -> String {
+    let list = |rows: Vec<String>| rows.join("; ");
+    match message {
+        Txn::PrepareTxn(rows) => list(rows.iter().map(prepare).collect()),
+        Txn::PrepareMove(words) => match MoveSection::parse(words.as_bytes()) {
+            Some(parts) => prepare_move(&parts),
+            None => "unreadable".to_owned(),
+        },
+        Txn::Votes(rows) | Txn::Decides(rows) => list(rows.iter().map(statement).collect()),
+        Txn::QueryDecisions(rows) => list(rows.iter().map(subject).collect()),
+        Txn::LookUps(rows) => list(
+            rows.iter()
+                .map(|row| {
+                    let (id, account, epoch) = (row.transfer_id, row.account, row.ownership_epoch);
+                    format!("t{id} of account {account} epoch {epoch}")
+                })
+                .collect(),
+        ),
+        Txn::LookedUp(rows) => list(
+            rows.iter()
+                .map(|row| {
+                    let (id, account, epoch) = (row.transfer.id, row.account, row.ownership_epoch);
+                    let found = match row.found {
+                        1 => code(row.code),
+                        _ => "never used".to_owned(),
+                    };
+                    format!("t{id} of account {account} epoch {epoch}: {found}")
+                })
+                .collect(),
+        ),
+        Txn::NotLeading {
+            shard,
+            ballot,
+            leader,
+        } => {
+            let leader = leader.map_or("nobody".to_owned(), |leader| format!("r{leader}"));
+            format!("s{shard} promised {ballot}, {leader} leads")
+        }
+    }
+}
+
+fn attempt(attempt: Attempt) -> String {
+    format!("try {}#{}", attempt.ballot, attempt.counter)
+}
+
+/// A transaction, as votes and decisions name it.
+#[must_use]
+pub fn txn_id(txn: TxnId) -> String {
+    let letter = match txn.subject {
+        Subject::Transfer => 't',
+        Subject::Move => 'm',
+    };
+    format!(
+        "{letter}{} of s{} {}",
+        txn.id,
+        txn.coordinator,
+        attempt(txn.attempt)
+    )
+}
+
+fn subject(row: &TxnRow) -> String {
+    match row.parse() {
+        Some((txn, _)) => txn_id(txn),
+        None => "unreadable".to_owned(),
+    }
+}
+
+fn statement(row: &TxnRow) -> String {
+    let Some((_, verdict)) = row.parse() else {
+        return "unreadable".to_owned();
+    };
+    let verdict = match verdict {
+        Verdict::None => "no statement".to_owned(),
+        Verdict::Yes => "yes".to_owned(),
+        Verdict::No => format!("no, {}", code(row.code)),
+        Verdict::Contended => "contended".to_owned(),
+        Verdict::Moved => format!("moved to s{}", row.shard),
+        Verdict::Commit => "commit".to_owned(),
+        Verdict::Abort => "abort".to_owned(),
+        Verdict::Pending => "pending".to_owned(),
+    };
+    format!("{}: {verdict}", subject(row))
+}
+
+fn transfer(row: &Transfer) -> String {
+    let (id, debit, credit) = (row.id, row.debit_account_id, row.credit_account_id);
+    format!("t{id} {debit}->{credit} {}", row.amount)
+}
+
+fn prepare(row: &PrepareRow) -> String {
+    let (coordinator, attempt) = (row.coordinator, attempt(row.attempt));
+    format!("{} of s{coordinator} {attempt}", transfer(&row.transfer))
+}
+
+fn commit(row: &CommitRow) -> String {
+    let kind = match CommitKind::from_u16(row.kind) {
+        Some(CommitKind::Prepared) => format!("prepared at s{}", row.participant),
+        Some(CommitKind::Evaluate) => "to be evaluated".to_owned(),
+        Some(CommitKind::Refuse) => format!("refused as {}", code(row.code)),
+        None => "of no known kind".to_owned(),
+    };
+    format!(
+        "{} {}, {kind}",
+        transfer(&row.transfer),
+        attempt(row.attempt)
+    )
+}
+
+fn head(head: &MoveHead) -> String {
+    let MoveHead {
+        id, source, target, ..
+    } = head;
+    format!("m{id} s{source}->s{target} {}", attempt(head.attempt))
+}
+
+fn prepare_move(parts: &MoveSection<'_>) -> String {
+    let accounts = parts.accounts.iter().map(|row| row.account.id.to_string());
+    let accounts: Vec<String> = accounts.collect();
+    let mut text = format!("{} accounts {}", head(parts.head), accounts.join(" "));
+    for owner in parts.owners {
+        let (account, shard, id_max) = (owner.account, owner.shard, owner.id_max);
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", {account} was at s{shard} up to t{id_max}");
+    }
+    text
+}
+
+/// What a slot decides. The origin is named where it is not `ballot`.
+#[must_use]
+pub fn entry(entry: &Entry, ballot: Ballot) -> String {
+    let mut sections: Vec<String> = entry.sections().map(section).collect();
+    if sections.is_empty() {
+        sections.push("no-op".to_owned());
+    }
+    let origin = match entry.origin() {
+        origin if origin == ballot => String::new(),
+        Ballot::ZERO => " (hole)".to_owned(),
+        origin => format!(" (origin {origin})"),
+    };
+    format!("<{}>{origin}", sections.join(" | "))
+}
+
+fn section(section: Section<'_>) -> String {
+    fn rows<T>(name: &str, rows: &[T], one: impl Fn(&T) -> String) -> String {
+        let rows: Vec<String> = rows.iter().map(one).collect();
+        format!("{name} {}", rows.join("; "))
+    }
+    match section {
+        Section::CreateAccounts(accounts) => rows("create", accounts, |a| a.id.to_string()),
+        Section::Transfers(transfers) => rows("transfer", transfers, transfer),
+        Section::Prepare(prepares) => rows("Prepared", prepares, prepare),
+        Section::Commit(commits) => rows("Commit", commits, commit),
+        Section::Resolve(resolutions) => rows("Resolved", resolutions, statement),
+        Section::PrepareMove(parts) => format!("PrepareMove {}", prepare_move(&parts)),
+        Section::CommitMove {
+            head: of,
+            accounts: _,
+        } => format!("CommitMove {}", head(of)),
+        Section::CutRegister { .. } => "register a cut".to_owned(),
+        Section::CutPass { .. } => "pass a cut".to_owned(),
+    }
+}
+
+/// A record of the write-ahead log.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    match record {
+        Record::Promise { ballot } => format!("promise {ballot}"),
+        Record::Accepted {
+            ballot,
+            slot,
+            entry,
+        } => format!(
+            "accepted {ballot} slot {slot} = {}",
+            self::entry(entry, *ballot)
+        ),
+        Record::Chosen { upto } => format!("chosen {upto}"),
+    }
+}
+
+fn code(number: u16) -> String {
+    ResultCode::from_u16(number).map_or(format!("code {number}"), |code| code.name().to_owned())
+}
+
+fn result(row: &ResultRow) -> String {
+    let across = if row.cross_shard() {
+        ", across shards"
+    } else {
+        ""
+    };
+    match row.result() {
+        Some(ResultCode::Moved) => format!("moved to s{}", row.shard),
+        Some(_) | None => format!("{}{across}", code(row.code)),
+    }
+}
+
+/// Debits and credits of an account.
+#[must_use]
+pub fn sums(account: &Account) -> String {
+    format!(
+        "debits {} credits {}",
+        account.debits_posted, account.credits_posted
+    )
+}
+
+fn recorded(record: &RecordedTransfer) -> String {
+    format!("{} in slot {}", code(record.code), record.slot)
+}
+
+fn known(answer: &TransferAnswer) -> String {
+    let side = |name: &str, record: &Option<RecordedTransfer>| {
+        record
+            .as_ref()
+            .map(|record| format!("{name} {}", recorded(record)))
+    };
+    let sides = [side("debit", &answer.debit), side("credit", &answer.credit)];
+    let sides: Vec<String> = sides.into_iter().flatten().collect();
+    if sides.is_empty() {
+        format!("t{} unknown", answer.id)
+    } else {
+        format!("t{} {}", answer.id, sides.join(", "))
+    }
+}
+
+/// What a client is told.
+#[must_use]
+pub fn reply(body: &ReplyBody) -> String {
+    let list = |rows: Vec<String>| rows.join("; ");
+    match body {
+        ReplyBody::Results(rows) => list(rows.iter().map(result).collect()),
+        ReplyBody::Accounts(answers) => list(
+            answers
+                .iter()
+                .map(|answer| match answer {
+                    AccountAnswer::Found(account) => sums(account),
+                    AccountAnswer::NotFound => "not found".to_owned(),
+                    AccountAnswer::Moved(shard) => format!("moved to s{shard}"),
+                    AccountAnswer::Contended => "contended".to_owned(),
+                })
+                .collect(),
+        ),
+        ReplyBody::Transfers(answers) => list(answers.iter().map(known).collect()),
+        ReplyBody::AccountList(ids) => list(ids.iter().map(ToString::to_string).collect()),
+        ReplyBody::Status(status) => format!("{} {}", status.role.name(), status.ballot),
+        ReplyBody::InDoubt(rows) => format!("{} in doubt", rows.len()),
+        ReplyBody::Move(answer) => match answer {
+            MoveAnswer::Moved { accounts, .. } => format!("{accounts} moved"),
+            MoveAnswer::Contended => "contended".to_owned(),
+            MoveAnswer::NotOwned { account, shard } => format!("{account} is at s{shard}"),
+            MoveAnswer::Refused => "refused".to_owned(),
+        },
+        ReplyBody::Cut(answer) => match answer {
+            CutAnswer::Registered => "registered".to_owned(),
+            CutAnswer::Refused => "refused".to_owned(),
+            CutAnswer::Sums(_) => "sums".to_owned(),
+            CutAnswer::Digest { slot, .. } => format!("digest at slot {slot}"),
+            CutAnswer::NotKnown => "not known".to_owned(),
+        },
+        ReplyBody::Pairs { rows, .. } => format!("{} pairs", rows.len()),
+        ReplyBody::Done => "done".to_owned(),
+        ReplyBody::NotLeader { ballot, leader } => match leader {
+            Some(leader) => format!("not leader, r{leader} leads under {ballot}"),
+            None => format!("not leader, nobody leads, promised {ballot}"),
+        },
+        ReplyBody::Busy => "busy".to_owned(),
+        ReplyBody::Unknown => "unknown".to_owned(),
+        ReplyBody::BadRequest(why) => format!("bad request, {why}"),
+    }
+}
