@@ -541,6 +541,11 @@ impl Replica {
     /// so nothing was done. Whoever joined it may have time left and starts again.
     fn give_up(&mut self, id: TransferId) {
         if let Some(running) = self.end_attempt(id) {
+            // A question that ends unanswered counts as one that is asked again: deadlines shorter than
+            // the time to the second asking would never turn away from a dead replica.
+            if matches!(running.phase, Phase::Preparing { .. }) {
+                self.suspect(running.target, PREPARE_RESEND_NS);
+            }
             let txn = txn_id(self, id, running.attempt);
             self.decide(running.target, txn, Verdict::Abort, Timestamp::ZERO);
             self.settle(running.waiter, ResultRow::unlogged(ResultCode::Contended));

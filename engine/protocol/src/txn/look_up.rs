@@ -164,6 +164,9 @@ impl Replica {
         let now_ns = self.now.mono_ns;
         let requests = &self.requests;
         let mut late = Vec::new();
+        // Those that nobody waits for any more were left unanswered like those that are asked again:
+        // otherwise short deadlines would never turn away from a dead replica.
+        let mut silent = BTreeSet::new();
         self.look_ups.open.retain(|_, open| {
             open.waiters.retain(|&(_, waiter)| {
                 let deadline_ns = requests.get(waiter.request).map(|open| open.deadline_ns);
@@ -172,6 +175,9 @@ impl Replica {
                 }
                 deadline_ns.is_some_and(|deadline_ns| deadline_ns > now_ns)
             });
+            if open.waiters.is_empty() {
+                silent.extend(open.asked.keys().copied());
+            }
             !open.waiters.is_empty()
         });
         for waiter in late {
@@ -188,8 +194,8 @@ impl Replica {
                 );
             }
         }
-        let shards: BTreeSet<ShardId> = again.iter().map(|(shard, ..)| *shard).collect();
-        for shard in shards {
+        silent.extend(again.iter().map(|(shard, ..)| *shard));
+        for shard in silent {
             self.suspect(shard, PREPARE_RESEND_NS);
         }
         for (shard, transfer, ownership_epoch) in again {
