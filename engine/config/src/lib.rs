@@ -260,6 +260,7 @@ impl ClusterConfig {
             preferred_leader: self.preferred_leader(replica.shard),
             timing: self.timing,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
+            admission: quorate_protocol::config::Admission::default(),
             seed,
         }
     }

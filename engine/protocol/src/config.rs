@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::ids::{Ballot, ClusterId, ReplicaAddress, ReplicaId, Slot};
-use crate::limits::Timing;
+use crate::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
 use crate::paxos::message::LoggedEntry;
 use crate::shard::map::Placement;
 
@@ -25,6 +25,7 @@ pub struct ReplicaConfig {
     /// Bytes of one entry of this leader's; at most `ENTRY_BYTES_MAX`, and small enough for a
     /// segment of the log.
     pub entry_bytes_max: usize,
+    pub admission: Admission,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }
@@ -42,6 +43,24 @@ impl ReplicaConfig {
         (1..=self.replicas)
             .map(ReplicaId)
             .filter(move |&replica| replica != own)
+    }
+}
+
+/// How much a leader takes in before it answers `busy`. A shell may lower it, not raise it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Open requests.
+    pub requests_max: usize,
+    /// Bytes of commands that wait for a slot.
+    pub proposal_bytes_max: usize,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            requests_max: REQUESTS_MAX,
+            proposal_bytes_max: PROPOSAL_BYTES_MAX,
+        }
     }
 }
 

@@ -77,6 +77,7 @@ impl World {
             preferred_leader: ReplicaId(1),
             timing: TIMING,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
+            admission: quorate_protocol::config::Admission::default(),
             seed: 7,
         }
     }

@@ -426,6 +426,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         preferred_leader: preferred(at.shard, shape.replicas),
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
+        admission: quorate_protocol::config::Admission::default(),
         seed: 1,
     }
 }

@@ -241,7 +241,10 @@ impl Client {
                 self.retry_all(request.jobs, now_ns);
             }
             ReplyBody::Busy => {
-                self.faults.add("client_answered_busy");
+                // A transfer of leadership that is not possible is answered in the same way.
+                if !matches!(request.jobs[0].want, Want::Lead(_)) {
+                    self.faults.add("client_answered_busy");
+                }
                 self.retry_all(request.jobs, now_ns);
             }
             ReplyBody::Unknown => self.retry_all(request.jobs, now_ns),

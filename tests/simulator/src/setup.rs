@@ -1,6 +1,6 @@
 //! The parts of a fresh world: formatted replicas, the machines they are on, and clients.
 
-use quorate_protocol::config::ReplicaConfig;
+use quorate_protocol::config::{Admission, ReplicaConfig};
 use quorate_protocol::ids::{ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::limits::ENTRY_BYTES_MAX;
 use quorate_storage::wal::payload_bytes_max;
@@ -43,6 +43,10 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 timing: parameters.timing,
                 entry_bytes_max: payload_bytes_max(parameters.disk.segment_bytes)
                     .min(ENTRY_BYTES_MAX),
+                admission: Admission {
+                    requests_max: parameters.workload.admitted_requests_max,
+                    proposal_bytes_max: parameters.workload.admitted_bytes_max,
+                },
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

@@ -6,7 +6,7 @@
 //! old seeds as they were.
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::TIMING;
+use quorate_protocol::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
 
@@ -180,6 +180,8 @@ fn draw_workload(
         plan_batches_max: stream.pick(&[1, 4, 12]),
         lead_ns,
         cut_ns,
+        admitted_requests_max: stream.pick(&[REQUESTS_MAX, REQUESTS_MAX, 16, 4]),
+        admitted_bytes_max: stream.pick(&[PROPOSAL_BYTES_MAX, PROPOSAL_BYTES_MAX, 4 << 10]),
     }
 }
 

@@ -48,6 +48,7 @@ impl World {
             preferred_leader: ReplicaId(1),
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
+            admission: crate::config::Admission::default(),
             seed: 1,
         };
         let origin = Ballot::new(1, ReplicaId(1));

@@ -41,7 +41,7 @@ impl Replica {
             self.reply(connection, id, reply);
             return;
         }
-        if self.requests.is_full() {
+        if self.requests.is_full(self.config.admission.requests_max) {
             self.reply(connection, id, ReplyBody::Busy);
             return;
         }
@@ -154,7 +154,7 @@ impl Replica {
 
     fn create_accounts(&mut self, at: Place, rows: &[Account]) -> Result<(), ReplyBody> {
         check_count("accounts", rows.len(), BATCH_MAX)?;
-        if self.proposals.is_full() {
+        if self.is_overloaded() {
             return Err(ReplyBody::Busy);
         }
         let key = self.open(at, Requests::results(rows.len()));
@@ -169,7 +169,7 @@ impl Replica {
 
     fn create_transfers(&mut self, at: Place, rows: &[Transfer]) -> Result<(), ReplyBody> {
         check_count("transfers", rows.len(), BATCH_MAX)?;
-        if self.proposals.is_full() {
+        if self.is_overloaded() {
             return Err(ReplyBody::Busy);
         }
         let key = self.open(at, Requests::results(rows.len()));
@@ -180,6 +180,12 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// Whether more commands wait for a slot than are taken in.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        let bytes_max = self.config.admission.proposal_bytes_max;
+        self.proposals.is_full(bytes_max)
     }
 
     /// Finds the way of a well-formed transfer. `looked_up`: the ownership epoch under which all

@@ -118,8 +118,9 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    pub fn is_full(&self) -> bool {
-        self.bytes >= PROPOSAL_BYTES_MAX
+    /// Whether nothing more is taken in, with this many bytes waiting at most.
+    pub fn is_full(&self, bytes_max: usize) -> bool {
+        self.bytes >= bytes_max.min(PROPOSAL_BYTES_MAX)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -96,8 +96,9 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    pub fn is_full(&self) -> bool {
-        self.open.len() >= REQUESTS_MAX || self.rows >= REQUEST_ROWS_MAX
+    /// Whether nothing more is taken in, with this many open requests at most.
+    pub fn is_full(&self, requests_max: usize) -> bool {
+        self.open.len() >= requests_max.min(REQUESTS_MAX) || self.rows >= REQUEST_ROWS_MAX
     }
 
     pub fn open(

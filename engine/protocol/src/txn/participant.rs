@@ -149,7 +149,7 @@ impl Replica {
                 ..vote
             });
         }
-        if self.proposals.is_full() || self.waiting.is_starving(account) {
+        if self.is_overloaded() || self.waiting.is_starving(account) {
             return self.vote_contended(row);
         }
         if self.is_blocked(account) || self.has_barrier(account) {
@@ -176,7 +176,7 @@ impl Replica {
             });
         }
         // Larger than any source sends, it might fit no entry and stay at the head of the queue.
-        if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.proposals.is_full() {
+        if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.is_overloaded() {
             return self.send_vote(TxnRow::new(txn, Verdict::Contended));
         }
         if self.participant.preparing.insert(txn) {

@@ -337,6 +337,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         preferred_leader: ReplicaId(1),
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
+        admission: quorate_protocol::config::Admission::default(),
         seed: 7,
     }
 }

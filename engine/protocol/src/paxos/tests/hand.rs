@@ -112,6 +112,7 @@ impl Hand {
             preferred_leader: B,
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
+            admission: crate::config::Admission::default(),
             seed: 7,
         };
         let now_ns = 100 * SECOND;

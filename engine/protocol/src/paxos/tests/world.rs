@@ -280,6 +280,7 @@ impl World {
             preferred_leader: self.preferred,
             timing: self.timing,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
+            admission: crate::config::Admission::default(),
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
