@@ -39,6 +39,9 @@ struct Arguments {
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
+    /// Print the trace hash of every seed, to compare builds and machines.
+    #[arg(long, conflicts_with_all = ["meta", "json"])]
+    hashes: bool,
     /// Run every seed twice and compare the trace hashes.
     #[arg(long)]
     meta: bool,
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => one(seed, arguments.trace.as_ref(), arguments.json),
+        (None, Some(seeds)) if arguments.hashes => hashes(seeds.clone()),
         (None, Some(seeds)) if arguments.meta => meta(seeds.clone(), arguments.json),
         (None, Some(seeds)) => many(seeds.clone(), arguments.jobs, arguments.json),
         (None, None) => unreachable!("clap requires one of them"),
@@ -140,6 +144,15 @@ fn meta(seeds: Range<u64>, json: bool) -> ExitCode {
         println!("{count} seeds run twice, {} differ", failed.len());
     }
     exit_code(failed.is_empty())
+}
+
+fn hashes(seeds: Range<u64>) -> ExitCode {
+    for seed in seeds {
+        exit_on_panic(seed);
+        let outcome = run_seed(seed, Trace::default());
+        println!("{seed} {:016x}", outcome.trace_hash);
+    }
+    ExitCode::SUCCESS
 }
 
 fn print_parameters(seed: u64) {
