@@ -67,7 +67,6 @@ pub enum Event {
     },
     Flushed {
         at: ReplicaAddress,
-        records: u64,
     },
     Replied {
         at: ReplicaAddress,
@@ -94,7 +93,6 @@ struct Node {
     lives: u64,
     /// Of the wall clock.
     ahead_ns: u64,
-    flushed: PersistSeq,
 }
 
 /// The replicas of all shards and the network between them.
@@ -139,7 +137,6 @@ impl Cluster {
                     disk: Disk::default(),
                     lives: 0,
                     ahead_ns: 0,
-                    flushed: PersistSeq(0),
                 };
                 cluster.nodes.insert(at, node);
                 cluster.start(at);
@@ -271,9 +268,7 @@ impl Cluster {
         let node = self.node_mut(at);
         assert!(node.running.is_some(), "{at} does not run");
         node.disk.flush(upto);
-        let records = upto.0.saturating_sub(node.flushed.0);
-        node.flushed = node.flushed.max(upto);
-        self.events.push(Event::Flushed { at, records });
+        self.events.push(Event::Flushed { at });
         self.step(at, Input::Durable { upto });
     }
 
@@ -305,7 +300,6 @@ impl Cluster {
         let node = self.node_mut(at);
         assert!(node.running.is_none(), "{at} runs");
         node.lives = lives;
-        node.flushed = PersistSeq(0);
         let config = ReplicaConfig {
             seed: lives,
             ..node.config.clone()

@@ -30,6 +30,7 @@ use quorate_protocol::ledger::AccountFlags;
 use quorate_protocol::time::{MS, SECOND};
 
 use crate::cluster::Shape;
+use crate::disk::Unflushed;
 use crate::render::KINDS;
 
 /// One end of a link: a replica, a shard, or anybody.
@@ -75,6 +76,19 @@ pub enum Handling {
     Deliver,
     Drop,
     Duplicate,
+}
+
+/// What happens to a replica, its disk or its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    Flush,
+    Stall,
+    Unstall,
+    Crash(Unflushed),
+    Restart,
+    Tick,
+    /// Its wall clock runs ahead by so many nanoseconds.
+    Ahead(u64),
 }
 
 /// What is shown.
@@ -131,22 +145,13 @@ pub enum Command {
     Release(Pattern),
     Cut(End, End),
     Heal,
-    Flush(ReplicaAddress),
-    Stall(ReplicaAddress),
-    Unstall(ReplicaAddress),
-    Crash {
+    Process {
+        act: Act,
         at: ReplicaAddress,
-        keeping: bool,
     },
-    Restart(ReplicaAddress),
-    Tick(ReplicaAddress),
     Advance(u64),
     Settle,
     Run(u64),
-    Ahead {
-        at: ReplicaAddress,
-        ns: u64,
-    },
     Verbose(bool),
     Show(View),
     Check,
@@ -167,6 +172,11 @@ impl PartialEq for ShapeOf {
 struct Words<'a> {
     words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
 }
+
+/// What can be done to a replica.
+const ACTS: [&str; 7] = [
+    "flush", "stall", "unstall", "crash", "restart", "tick", "ahead",
+];
 
 type Parsed<T> = Result<T, String>;
 
@@ -220,22 +230,9 @@ impl<'a> Words<'a> {
             "release" => Command::Release(self.pattern()?),
             "cut" => Command::Cut(end(self.word()?)?, end(self.word()?)?),
             "heal" => Command::Heal,
-            "flush" => Command::Flush(address(self.word()?)?),
-            "stall" => Command::Stall(address(self.word()?)?),
-            "unstall" => Command::Unstall(address(self.word()?)?),
-            "crash" => Command::Crash {
-                at: address(self.word()?)?,
-                keeping: self.takes("keeping"),
-            },
-            "restart" => Command::Restart(address(self.word()?)?),
-            "tick" => Command::Tick(address(self.word()?)?),
             "advance" => Command::Advance(duration(self.word()?)?),
             "settle" => Command::Settle,
             "run" => Command::Run(duration(self.word()?)?),
-            "ahead" => Command::Ahead {
-                at: address(self.word()?)?,
-                ns: duration(self.word()?)?,
-            },
             "verbose" => Command::Verbose(match self.word()? {
                 "on" => true,
                 "off" => false,
@@ -244,8 +241,26 @@ impl<'a> Words<'a> {
             "show" => Command::Show(self.view()?),
             "check" => Command::Check,
             "quietly" => Command::Quietly(Box::new(self.command()?)),
-            word => return Err(format!("unknown command {word:?}")),
+            word => self.process(word)?,
         })
+    }
+
+    fn process(&mut self, verb: &str) -> Parsed<Command> {
+        if !ACTS.contains(&verb) {
+            return Err(format!("unknown command {verb:?}"));
+        }
+        let at = address(self.word()?)?;
+        let act = match verb {
+            "flush" => Act::Flush,
+            "stall" => Act::Stall,
+            "unstall" => Act::Unstall,
+            "crash" if self.takes("keeping") => Act::Crash(Unflushed::Kept),
+            "crash" => Act::Crash(Unflushed::Lost),
+            "restart" => Act::Restart,
+            "tick" => Act::Tick,
+            _ => Act::Ahead(duration(self.word()?)?),
+        };
+        Ok(Command::Process { act, at })
     }
 
     fn word(&mut self) -> Parsed<&'a str> {

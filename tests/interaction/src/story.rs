@@ -1,8 +1,6 @@
-//! Carries out the commands of a story and writes down what the replicas did.
+//! Carries out the commands of a story on a cluster.
 //!
-//! The output of a command is every message sent, every record logged, every flush and every reply,
-//! in their order; equal lines of several replicas in a row are one line. Heartbeats and the chosen
-//! watermark, which is written when nothing else is, are left out unless `verbose on`.
+//! This file moves the replicas; how their doings become lines is in [`crate::transcript`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +9,15 @@ use quorate_protocol::ids::{
     AccountId, ConnectionId, ReplicaAddress, RequestId, ShardId, TransferId,
 };
 use quorate_protocol::ledger::{Account, AccountFlags, Transfer};
-use quorate_protocol::output::Record;
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND, Timestamp};
 use quorate_protocol::words::Rows;
 
 use crate::cluster::{Cluster, Event, Letter, WALL_NS};
-use crate::command::{Command, End, Handling, Pattern, Sending, View};
-use crate::disk::Unflushed;
+use crate::command::{Act, Command, End, Handling, Pattern, Sending, View};
 use crate::render;
-use crate::script::{CommandLine, Script, ScriptError};
+use crate::script::{Script, ScriptError};
+use crate::transcript::{Transcript, is_heartbeat, list};
 use crate::view;
 
 /// A command that goes on for longer goes on for ever.
@@ -30,37 +27,16 @@ const CLIENT: ConnectionId = ConnectionId(1);
 /// Transfers that `given` makes have ids from here on.
 const FUNDING_IDS: u128 = 1_000_000;
 
-/// A line of output that may still grow.
-#[derive(Debug, PartialEq)]
-enum Line {
-    Sent {
-        from: ReplicaAddress,
-        to: Vec<String>,
-        text: String,
-    },
-    /// Replicas that did the same one after the other.
-    Did {
-        at: Vec<ReplicaAddress>,
-        what: String,
-    },
-    Text(String),
-}
-
 /// A story being told.
 struct Teller {
     cluster: Cluster,
     holds: Vec<Pattern>,
     cuts: Vec<(End, End)>,
     stalled: BTreeSet<ReplicaAddress>,
-    /// Replicas with a record that was shown and is not durable.
-    unflushed: BTreeSet<ReplicaAddress>,
-    verbose: bool,
-    /// Only replies are written down.
-    quiet: bool,
     requests: u64,
     labels: BTreeMap<RequestId, String>,
     last_reply: Option<ReplyBody>,
-    lines: Vec<Line>,
+    transcript: Transcript,
 }
 
 type Told<T> = Result<T, String>;
@@ -80,12 +56,14 @@ pub fn tell(script: &Script) -> Result<Vec<Vec<String>>, ScriptError> {
                 continue;
             }
             let teller = teller.as_mut().expect("the parser saw the cluster first");
-            teller.perform(line).map_err(|reason| ScriptError {
-                file: script.file.clone(),
-                line: line.line,
-                reason,
-            })?;
-            output.extend(teller.take_lines());
+            teller
+                .command(&line.command)
+                .map_err(|reason| ScriptError {
+                    file: script.file.clone(),
+                    line: line.line,
+                    reason,
+                })?;
+            output.extend(teller.transcript.take());
         }
         outputs.push(output);
     }
@@ -99,20 +77,13 @@ impl Teller {
             holds: Vec::new(),
             cuts: Vec::new(),
             stalled: BTreeSet::new(),
-            unflushed: BTreeSet::new(),
-            verbose: false,
-            quiet: false,
             requests: 0,
             labels: BTreeMap::new(),
             last_reply: None,
-            lines: Vec::new(),
+            transcript: Transcript::default(),
         };
         teller.note();
         teller
-    }
-
-    fn perform(&mut self, line: &CommandLine) -> Told<()> {
-        self.command(&line.command)
     }
 
     fn command(&mut self, command: &Command) -> Told<()> {
@@ -145,37 +116,21 @@ impl Teller {
                 self.cuts.clear();
                 Ok(())
             }
-            Command::Flush(at) => self.flush(*at),
-            Command::Stall(at) => {
-                self.stalled.insert(*at);
-                self.known(*at)
-            }
-            Command::Unstall(at) => {
-                self.stalled.remove(at);
-                self.known(*at)
-            }
-            Command::Crash { at, keeping } => self.crash(*at, *keeping),
-            Command::Restart(at) => self.restart(*at),
-            Command::Tick(at) => self.tick(*at),
+            Command::Process { act, at } => self.process(*act, *at),
             Command::Advance(ns) => {
                 self.cluster.set_now_ns(self.cluster.now_ns() + ns);
                 Ok(())
             }
             Command::Settle => self.settle(),
             Command::Run(ns) => self.run(*ns),
-            Command::Ahead { at, ns } => {
-                self.known(*at)?;
-                self.cluster.set_ahead_ns(*at, *ns);
-                Ok(())
-            }
             Command::Verbose(on) => {
-                self.verbose = *on;
+                self.transcript.verbose = *on;
                 Ok(())
             }
             Command::Show(view) => self.show(*view),
             Command::Check => {
                 let line = view::check(&self.cluster)?;
-                self.lines.push(Line::Text(line));
+                self.transcript.text(line);
                 Ok(())
             }
             Command::Quietly(command) => self.quietly(|teller| {
@@ -185,10 +140,44 @@ impl Teller {
         }
     }
 
+    /// Does something to one replica, its disk or its clock.
+    fn process(&mut self, act: Act, at: ReplicaAddress) -> Told<()> {
+        if !self.cluster.knows(at) {
+            return Err(format!("there is no {at} in this cluster"));
+        }
+        let runs = self.cluster.replica(at).is_some();
+        match act {
+            Act::Restart if runs => return Err(format!("{at} runs")),
+            Act::Restart => self.cluster.start(at),
+            Act::Flush | Act::Crash(_) | Act::Tick if !runs => {
+                return Err(format!("{at} does not run"));
+            }
+            Act::Flush => {
+                let upto = self.cluster.last_appended(at);
+                let upto = upto.ok_or_else(|| format!("{at} has nothing to flush"))?;
+                self.cluster.flush(at, upto);
+            }
+            Act::Crash(unflushed) => {
+                self.cluster.crash(at, unflushed);
+                self.transcript.crashed(at);
+            }
+            Act::Tick => self.cluster.tick(at),
+            Act::Stall => {
+                self.stalled.insert(at);
+            }
+            Act::Unstall => {
+                self.stalled.remove(&at);
+            }
+            Act::Ahead(ns) => self.cluster.set_ahead_ns(at, ns),
+        }
+        self.note();
+        Ok(())
+    }
+
     fn quietly(&mut self, what: impl FnOnce(&mut Self) -> Told<()>) -> Told<()> {
-        let was = std::mem::replace(&mut self.quiet, true);
+        let was = std::mem::replace(&mut self.transcript.quiet, true);
         let done = what(self);
-        self.quiet = was;
+        self.transcript.quiet = was;
         done
     }
 
@@ -210,7 +199,7 @@ impl Teller {
             let replica = self.cluster.replica(leader).expect("it leads");
             let ballot = replica.serving().expect("it leads");
             let text = format!("{leader} leads under {ballot}");
-            self.lines.push(Line::Text(text));
+            self.transcript.text(text);
         }
         Ok(())
     }
@@ -240,13 +229,13 @@ impl Teller {
 
     /// A preparation that has to succeed; nothing of it is written down.
     fn must(&mut self, command: &Command, answers: &[&str]) -> Told<()> {
-        let before = self.lines.len();
+        let before = self.transcript.mark();
         self.last_reply = None;
         self.quietly(|teller| {
             teller.command(command)?;
             teller.settle()
         })?;
-        self.lines.truncate(before);
+        self.transcript.cut_back(before);
         let answer = self.last_reply.as_ref().map(render::reply);
         match answer {
             Some(answer) if answers.contains(&&*answer) => Ok(()),
@@ -319,7 +308,9 @@ impl Teller {
             Some(replica) => ReplicaAddress { shard, replica },
             None => self.leader(shard)?,
         };
-        self.running(at)?;
+        if self.cluster.replica(at).is_none() {
+            return Err(format!("{at} does not run"));
+        }
         self.requests += 1;
         let id = RequestId(self.requests);
         self.labels.insert(id, label);
@@ -366,45 +357,6 @@ impl Teller {
         if self.holds.len() == before {
             return Err("nothing is held like that".to_owned());
         }
-        Ok(())
-    }
-
-    fn flush(&mut self, at: ReplicaAddress) -> Told<()> {
-        self.running(at)?;
-        let Some(upto) = self.cluster.last_appended(at) else {
-            return Err(format!("{at} has nothing to flush"));
-        };
-        self.cluster.flush(at, upto);
-        self.note();
-        Ok(())
-    }
-
-    fn crash(&mut self, at: ReplicaAddress, keeping: bool) -> Told<()> {
-        self.running(at)?;
-        let unflushed = if keeping {
-            Unflushed::Kept
-        } else {
-            Unflushed::Lost
-        };
-        self.cluster.crash(at, unflushed);
-        self.unflushed.remove(&at);
-        Ok(())
-    }
-
-    fn restart(&mut self, at: ReplicaAddress) -> Told<()> {
-        self.known(at)?;
-        if self.cluster.replica(at).is_some() {
-            return Err(format!("{at} runs"));
-        }
-        self.cluster.start(at);
-        self.note();
-        Ok(())
-    }
-
-    fn tick(&mut self, at: ReplicaAddress) -> Told<()> {
-        self.running(at)?;
-        self.cluster.tick(at);
-        self.note();
         Ok(())
     }
 
@@ -455,7 +407,8 @@ impl Teller {
             View::Transfer(id) => view::transfer(&self.cluster, id),
             View::Flight => {
                 let letters = self.cluster.in_flight().iter();
-                let letters = letters.filter(|letter| self.verbose || !is_heartbeat(letter));
+                let letters =
+                    letters.filter(|letter| self.transcript.verbose || !is_heartbeat(letter));
                 letters
                     .map(|l| {
                         format!(
@@ -471,7 +424,9 @@ impl Teller {
         if lines.is_empty() {
             return Err("there is no such thing".to_owned());
         }
-        self.lines.extend(lines.into_iter().map(Line::Text));
+        lines
+            .into_iter()
+            .for_each(|line| self.transcript.text(line));
         Ok(())
     }
 
@@ -479,25 +434,24 @@ impl Teller {
     fn note(&mut self) {
         for event in self.cluster.take_events() {
             match event {
-                Event::Sent(letter) => self.note_sent(&letter),
-                Event::Logged { at, record } => self.note_logged(at, &record),
-                // A flush of records that are not shown is not shown either.
-                Event::Flushed { at, .. } => {
-                    if self.unflushed.remove(&at) {
-                        self.note_did(at, "flushed".to_owned());
-                    }
+                Event::Sent(letter) => {
+                    let fate = self.fate(&letter);
+                    self.transcript.sent(&letter, fate);
                 }
+                Event::Logged { at, record } => self.transcript.logged(at, &record),
+                Event::Flushed { at } => self.transcript.flushed(at),
                 Event::ReadBack { at, from, upto } => {
-                    self.note_did(at, format!("reads slots {from}..{upto} of its log"));
+                    let what = format!("reads slots {from}..{upto} of its log");
+                    self.transcript.did(at, what);
                 }
                 Event::Stopped { at, reason } => {
-                    self.note_did(at, format!("stops: {reason:?}"));
+                    self.transcript.did(at, format!("stops: {reason:?}"));
                 }
                 Event::Replied { at, reply, .. } => {
                     let label = self.labels.get(&reply.id).map_or("nothing", String::as_str);
                     let body = render::reply(&reply.body);
-                    let line = format!("{at} > client: {label}: {body}");
-                    self.lines.push(Line::Text(line));
+                    self.transcript
+                        .text(format!("{at} > client: {label}: {body}"));
                     self.last_reply = Some(reply.body);
                 }
             }
@@ -509,74 +463,15 @@ impl Teller {
         }
     }
 
-    fn note_sent(&mut self, letter: &Letter) {
-        if self.quiet || (is_heartbeat(letter) && !self.verbose) {
-            return;
-        }
-        let mark = if self.is_cut(letter) {
-            " (cut)"
+    /// What keeps a message from arriving, if anything does now.
+    fn fate(&self, letter: &Letter) -> Option<&'static str> {
+        if self.is_cut(letter) {
+            Some("cut")
         } else if self.cluster.replica(letter.to).is_none() {
-            " (down)"
-        } else if self.is_held(letter) {
-            " (held)"
+            Some("down")
         } else {
-            ""
-        };
-        let to = format!("{}{mark}", letter.to);
-        let text = render::message(&letter.message);
-        match self.lines.last_mut() {
-            Some(Line::Sent {
-                from,
-                to: receivers,
-                text: same,
-            }) if *from == letter.from && *same == text && !receivers.contains(&to) => {
-                receivers.push(to);
-            }
-            _ => self.lines.push(Line::Sent {
-                from: letter.from,
-                to: vec![to],
-                text,
-            }),
+            self.is_held(letter).then_some("held")
         }
-    }
-
-    fn note_logged(&mut self, at: ReplicaAddress, record: &Record) {
-        let what = match record {
-            Record::Chosen { .. } if !self.verbose => return,
-            Record::Promise { .. } | Record::Chosen { .. } => render::record(record),
-            // A follower's entry was just shown in the message that brought it.
-            Record::Accepted { ballot, slot, .. } if ballot.replica() != at.replica => {
-                format!("accepted {ballot} slot {slot}")
-            }
-            Record::Accepted { .. } => render::record(record),
-        };
-        self.unflushed.insert(at);
-        self.note_did(at, format!("logs {what}"));
-    }
-
-    fn note_did(&mut self, by: ReplicaAddress, did: String) {
-        if self.quiet {
-            return;
-        }
-        match self.lines.last_mut() {
-            Some(Line::Did { at, what }) if *what == did && !at.contains(&by) => at.push(by),
-            _ => self.lines.push(Line::Did {
-                at: vec![by],
-                what: did,
-            }),
-        }
-    }
-
-    fn take_lines(&mut self) -> Vec<String> {
-        let lines = std::mem::take(&mut self.lines);
-        lines
-            .into_iter()
-            .map(|line| match line {
-                Line::Sent { from, to, text } => format!("{from} > {}: {text}", to.join(", ")),
-                Line::Did { at, what } => format!("{} {what}", list(&at)),
-                Line::Text(text) => text,
-            })
-            .collect()
     }
 
     fn is_held(&self, letter: &Letter) -> bool {
@@ -600,22 +495,6 @@ impl Teller {
         let accounts_per_shard = shape.accounts_per_shard;
         Placement::Range { accounts_per_shard }.home(account, shape.shards)
     }
-
-    fn known(&self, at: ReplicaAddress) -> Told<()> {
-        if self.cluster.knows(at) {
-            Ok(())
-        } else {
-            Err(format!("there is no {at} in this cluster"))
-        }
-    }
-
-    fn running(&self, at: ReplicaAddress) -> Told<()> {
-        self.known(at)?;
-        match self.cluster.replica(at) {
-            Some(_) => Ok(()),
-            None => Err(format!("{at} does not run")),
-        }
-    }
 }
 
 fn create(id: AccountId, flags: AccountFlags) -> Command {
@@ -628,16 +507,4 @@ fn matches(pattern: &Pattern, letter: &Letter) -> bool {
     pattern.from.covers(letter.from)
         && pattern.to.covers(letter.to)
         && pattern.kind.as_ref().is_none_or(|wanted| wanted == kind)
-}
-
-fn is_heartbeat(letter: &Letter) -> bool {
-    matches!(
-        render::kind(&letter.message),
-        "Heartbeat" | "HeartbeatReply"
-    )
-}
-
-fn list<T: ToString>(items: &[T]) -> String {
-    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-    items.join(" ")
 }

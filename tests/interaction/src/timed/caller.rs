@@ -46,6 +46,12 @@ impl Caller {
         }
     }
 
+    /// Whether a request is not answered yet.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// When it wants to be called.
     #[must_use]
     pub fn wake_ns(&self) -> Option<u64> {

@@ -45,6 +45,12 @@ impl Payer {
         self.outcome
     }
 
+    /// Whether it waits for an answer.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.caller.is_open()
+    }
+
     /// When it wants to be called.
     #[must_use]
     pub fn wake_ns(&self) -> Option<u64> {

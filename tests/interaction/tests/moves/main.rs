@@ -7,6 +7,8 @@
 //! victim and every blow, a fresh cluster runs to the point, the blow falls, and time goes on until
 //! all is quiet. See `scenario` for what moves and pays, `verdict` for what must hold then.
 //!
+//! The same is done to transfers without a move: every crash window of two-phase commit on both sides.
+//!
 //! A blow is a crash, with or without the loss of what was not flushed and of what was just sent,
 //! with a restart before or after another replica has taken over; or the leader is not dead but cut
 //! off from its group, and goes on believing that it leads.
@@ -18,7 +20,7 @@ mod verdict;
 
 use quorate_interaction::disk::Unflushed;
 use quorate_interaction::timed::world::{Cut, Fate, Timed};
-use quorate_protocol::ids::{ReplicaAddress, ShardId};
+use quorate_protocol::ids::{AccountId, ReplicaAddress, ShardId};
 use quorate_protocol::time::{MS, SECOND};
 
 use scenario::{Overlap, Scenario};
@@ -86,7 +88,8 @@ impl Victim {
             Self::ThirdLeader => scenario.shape.shards >= 3,
             // A group of one is its leader.
             Self::SourceShard | Self::TargetShard => scenario.shape.replicas > 1,
-            Self::SourceLeader | Self::TargetLeader | Self::BothLeaders | Self::Tool => true,
+            Self::Tool => scenario.overlap != Overlap::NoMove,
+            Self::SourceLeader | Self::TargetLeader | Self::BothLeaders => true,
         }
     }
 
@@ -155,7 +158,7 @@ fn happy_path(scenario: &Scenario) -> u64 {
     let mut overlapped = false;
     while verdict::quiet(&timed).is_err() {
         assert!(timed.step(end_ns), "{}: no end in sight", scenario.name);
-        overlapped |= timed.tool_has_asked() && overlaps(scenario, &timed);
+        overlapped |= overlaps(scenario, &timed);
     }
     assert!(overlapped, "{}: the move met nothing", scenario.name);
     let steps = timed.steps() - first;
@@ -164,6 +167,17 @@ fn happy_path(scenario: &Scenario) -> u64 {
 }
 
 fn overlaps(scenario: &Scenario, timed: &Timed) -> bool {
+    if scenario.overlap == Overlap::NoMove {
+        // The debit that depends on a credit under way is asked for while it is.
+        let target = timed.cluster.leader(scenario.plan.target);
+        let replica = target.and_then(|at| timed.cluster.replica(at));
+        let owned = replica.and_then(|replica| replica.ledger().account(AccountId(11)));
+        let dependent = &timed.payers()[scenario.first_payer() + 3];
+        return dependent.has_asked() && owned.is_some_and(|owned| owned.open > 0);
+    }
+    if !timed.tool_has_asked() {
+        return false;
+    }
     let source = scenario.plan.source;
     let leader = timed.cluster.leader(source);
     let Some(replica) = leader.and_then(|at| timed.cluster.replica(at)) else {
@@ -175,6 +189,7 @@ fn overlaps(scenario: &Scenario, timed: &Timed) -> bool {
             Overlap::LocalDebit => timed.payers()[scenario.first_payer()].outcome().is_none(),
             Overlap::CrossDebit => owned.attempts > 0,
             Overlap::Reservation => owned.open > 0,
+            Overlap::NoMove => unreachable!("handled above"),
         })
     })
 }
@@ -235,4 +250,14 @@ fn with_a_reservation_of_a_third_shards_open_on_three_replicas() {
 #[test]
 fn with_a_reservation_of_a_third_shards_open_on_one_replica() {
     crash_everywhere(&scenario::reservation_of_third(1), 130);
+}
+
+#[test]
+fn without_a_move_on_three_replicas() {
+    crash_everywhere(&scenario::transfers(3), 380);
+}
+
+#[test]
+fn without_a_move_on_one_replica() {
+    crash_everywhere(&scenario::transfers(1), 60);
 }

@@ -17,6 +17,8 @@ pub enum Overlap {
     CrossDebit,
     /// A cross-shard transfer to it: a reservation is open at the source.
     Reservation,
+    /// Nothing moves.
+    NoMove,
 }
 
 /// A transfer of a scenario.
@@ -223,5 +225,24 @@ pub fn reservation_of_third(replicas: u8) -> Scenario {
         move_after_ms: 8,
         payments: vec![payment(0, 101, 21, 1, 30), payment(14, 102, 22, 2, 7)],
         overlap: Overlap::Reservation,
+    }
+}
+
+/// No move at all: two-phase commit by itself, both ways between two shards, with a final refusal and
+/// a debit that is deferred because it depends on a credit under way. Source and target are only names
+/// here.
+pub fn transfers(replicas: u8) -> Scenario {
+    Scenario {
+        name: "transfers",
+        shape: shape(2, replicas),
+        plan: plan(&[], 1),
+        move_after_ms: 0,
+        payments: vec![
+            payment(0, 101, 1, 11, 30),
+            payment(1, 102, 12, 2, 7),
+            payment(2, 103, 1, 12, 9_999),
+            payment(8, 104, 11, 13, FUNDS + 20),
+        ],
+        overlap: Overlap::NoMove,
     }
 }
