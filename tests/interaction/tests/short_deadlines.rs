@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use quorate_interaction::cluster::{Cluster, Event, Shape, address};
+use quorate_interaction::cluster::{Cluster, Event, Shape, preferred};
 use quorate_interaction::disk::Unflushed;
 use quorate_protocol::client::{MoveAnswer, ReplyBody, Request, RequestBody};
 use quorate_protocol::ids::{
@@ -100,7 +100,12 @@ impl World {
     /// The replica that leads a shard dies and never returns; another takes over.
     fn lose_leader(&mut self, shard: ShardId) {
         let leader = self.cluster.leader(shard).expect("the shard has a leader");
-        assert_eq!(leader, address(shard.0, 1), "the preferred one");
+        let replicas = self.cluster.shape().replicas;
+        assert_eq!(
+            leader.replica,
+            preferred(shard, replicas),
+            "the preferred one"
+        );
         self.cluster.crash(leader, Unflushed::Kept);
         self.run_for(3 * SECOND);
         assert_ne!(self.cluster.leader(shard), Some(leader));
