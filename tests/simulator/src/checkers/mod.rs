@@ -20,8 +20,8 @@
 //! | [`liveness`] | every request ends, nothing stays open | answers, logs |
 //!
 //! Several of them see the same error from different sides on purpose: one that reads only what clients
-//! see does not depend on the observer of the logs, and the other way round. [`matrix`] is the table of
-//! altered histories and of who must reject which.
+//! see does not depend on the observer of the logs, and the other way round. `matrix.rs` is the
+//! table of altered histories and of who must reject which, `recorded.rs` alters a recorded run.
 //!
 //! A client that was never answered proves little: its transfer may have happened or not. So nothing is
 //! demanded of such a transfer itself, but everything of its effects: they are in the logs.
@@ -104,3 +104,5 @@ pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
 pub(crate) mod fixture;
 #[cfg(test)]
 mod matrix;
+#[cfg(test)]
+mod recorded;
