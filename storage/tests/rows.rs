@@ -174,7 +174,11 @@ fn torn_tail() {
     let recovery = disk.recover().unwrap();
     assert_eq!((recovery.tail, recovery.damage.len()), (Row::TornTail, 0));
     assert_eq!(slots(&recovery), [1, 2]);
-    assert_eq!(recovery.repairs.len(), 2, "a write and a sync");
+    assert_eq!(
+        recovery.repairs.len(),
+        3,
+        "a sync of the directory, a write, a sync"
+    );
 
     // What lies beyond the cut never comes back, whatever is written in front of it.
     let (_, mut log) = disk.open();

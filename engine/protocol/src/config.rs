@@ -91,4 +91,16 @@ pub struct Recovered {
     pub chosen_upto: Slot,
     /// The newest accepted entry of every slot above `chosen_upto`, ascending, gaps allowed.
     pub tail: Vec<LoggedEntry>,
+    /// The slots, on both sides of `chosen_upto`, whose newest record was durable and cannot be read
+    /// any more, each once. None of them is in `tail`.
+    pub lost: Vec<LostRecord>,
+}
+
+/// An accepted record that is lost, but for its name: under which ballot something was accepted for
+/// the slot is known, what it was is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRecord {
+    pub slot: Slot,
+    /// The ballot of the lost record, or a higher one if that is not known for sure.
+    pub accepted: Ballot,
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::client::Request;
+use crate::config::LostRecord;
 use crate::ids::{ConnectionId, PersistSeq, ReplicaAddress, Slot};
 use crate::message::PeerMessage;
 use crate::paxos::message::LoggedEntry;
@@ -27,9 +28,10 @@ pub enum Input {
     /// The connection is gone: nobody waits for its replies any more.
     Disconnected { connection: ConnectionId },
     /// The answer to `Output::ReadLog`: accepted entries from slot `from` on, in slot order without
-    /// gaps; empty if the log does not hold `from`.
+    /// gaps. `lost` names the slot behind them if its record is there but not what was written.
     LogRead {
         from: Slot,
         entries: Vec<LoggedEntry>,
+        lost: Option<LostRecord>,
     },
 }

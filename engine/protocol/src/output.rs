@@ -23,7 +23,8 @@ pub enum Output {
         reply: Reply,
     },
     /// Read accepted entries of slots `from..=upto` from the log: the newest record per slot, at
-    /// least one, at most `bytes_max` bytes beyond the first. At most one read is open at a time.
+    /// least one (or the name of the first if it is lost), at most `bytes_max` bytes beyond the
+    /// first. At most one read is open at a time.
     ReadLog {
         from: Slot,
         upto: Slot,
@@ -53,6 +54,9 @@ pub enum Record {
 pub enum StopReason {
     /// The log lacks a slot that was reported durable.
     LogLost { slot: Slot },
+    /// So many copies of what was accepted for a slot are lost that an acknowledged entry may be
+    /// among them: the shard cannot go on without it.
+    CopiesLost { slot: Slot },
     /// A peer showed a different entry for a slot that is chosen here.
     Diverged { slot: Slot },
 }

@@ -119,6 +119,12 @@ pub(crate) fn stop_reason(reason: &StopReason) -> String {
         StopReason::LogLost { slot } => {
             format!("the log lacks slot {slot}, which was reported durable")
         }
+        StopReason::CopiesLost { slot } => {
+            format!(
+                "so many copies of slot {slot} are lost that an acknowledged entry may be among \
+                 them: restore the data directory of a replica that has it"
+            )
+        }
         StopReason::Diverged { slot } => {
             format!("a peer holds another entry for slot {slot}, which is chosen here")
         }

@@ -2,8 +2,9 @@
 //!
 //! A new directory is formatted first: one segment of zeros, then the superblock. Otherwise the
 //! segments are mapped and read by `quorate_storage::wal::recover`; its repairs are carried out before
-//! anything is acted upon. A log that has lost a record which may have been acknowledged is not
-//! opened: this replica must not vote as if it had never seen it.
+//! anything is acted upon. A record that may have been acknowledged and cannot be read any more is
+//! named to the core, which gets it back from its peers. If it cannot be named the log is not opened:
+//! this replica must not vote as if it had never seen it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,16 +14,15 @@ use std::time::Instant;
 
 use glommio::io::DmaFile;
 use quorate_config::ClusterConfig;
-use quorate_protocol::config::Recovered;
+use quorate_protocol::config::{LostRecord, Recovered};
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::words::Words;
 use quorate_storage::mmap::Map;
 use quorate_storage::superblock::Identity;
-use quorate_storage::wal::recovery::Harm;
 use quorate_storage::wal::{
-    Frame, Location, Options, Recovery, Repair, SegmentNumber, Wal, recover,
+    Damage, Frame, Harm, Location, Losses, Options, Recovery, Repair, SegmentNumber, Wal, recover,
 };
 
 use crate::directory::DataDirectory;
@@ -56,25 +56,23 @@ pub(crate) async fn open_log(
         .collect();
     let recovery = recover(&segments, &identity)
         .map_err(|error| corrupt(directory.path(), error.to_string()))?;
-    refuse_harm(directory.path(), &recovery)?;
+    let lost = lost_records(directory.path(), &recovery)?;
     let recovered = Recovered {
         promised: Ballot(recovery.promised),
         chosen_upto: Slot(recovery.chosen_upto),
         tail: read_tail(directory.path(), &recovery, &maps)?,
+        lost,
     };
     drop(segments);
     drop(maps);
-    repair(directory.path(), &recovery.repairs)?;
-    // A segment that was found may have been renamed by a process that died before it synced the
-    // directory: its name was seen, it is not yet durable, and what is flushed into it would be lost
-    // with it.
-    directory.sync()?;
+    repair(directory, &recovery.repairs)?;
     tracing::info!(
         %replica,
         frames = recovery.frames,
         promised = %recovered.promised,
         chosen_upto = recovered.chosen_upto.0,
         tail = recovered.tail.len(),
+        lost = recovered.lost.len(),
         ended = ?recovery.tail,
         clean = recovery.clean,
         milliseconds = started.elapsed().as_millis(),
@@ -165,34 +163,43 @@ fn map_segments(path: &Path) -> Result<BTreeMap<SegmentNumber, Map>, Fatal> {
     Ok(maps)
 }
 
-fn refuse_harm(path: &Path, recovery: &Recovery) -> Result<(), Fatal> {
+/// The records that are damaged, by name; each damage is logged.
+fn lost_records(path: &Path, recovery: &Recovery) -> Result<Vec<LostRecord>, Fatal> {
     for damage in &recovery.damage {
-        let place = match damage.segment {
-            SegmentNumber(0) => "at the start of the log".to_owned(),
-            segment => format!("{segment} behind {}", damage.offset),
-        };
-        match damage.harm() {
-            Harm::Nothing => {
-                tracing::warn!(path = %path.display(), "{place}: {damage:?}, nothing lost");
-            }
-            Harm::Slot { slot, ballot } => {
-                let problem = format!(
-                    "{place}: the record of slot {slot} under ballot {} is lost",
-                    Ballot(ballot)
-                );
-                return Err(corrupt(path, problem));
-            }
-            Harm::Replica => {
-                let problem = format!("{place}: records are lost: {:?}", damage.row);
-                return Err(corrupt(path, problem));
-            }
+        tracing::warn!(path = %path.display(), "{}", described(damage));
+    }
+    match recovery.losses() {
+        Losses::Records(records) => Ok(records
+            .iter()
+            .map(|record| LostRecord {
+                slot: Slot(record.slot),
+                accepted: Ballot(record.ballot),
+            })
+            .collect()),
+        Losses::Unknown => {
+            let unnamed = recovery
+                .damage
+                .iter()
+                .find(|damage| damage.harm() == Harm::Replica);
+            let first = unnamed.map_or_else(|| "too many damages".to_owned(), described);
+            Err(corrupt(path, first))
         }
     }
-    if recovery.damage_unlisted > 0 {
-        let problem = format!("{} more damages", recovery.damage_unlisted);
-        return Err(corrupt(path, problem));
+}
+
+fn described(damage: &Damage) -> String {
+    let place = match damage.segment {
+        SegmentNumber(0) => "at the start of the log".to_owned(),
+        segment => format!("{segment} behind {}", damage.offset),
+    };
+    match damage.harm() {
+        Harm::Nothing => format!("{place}: {:?}, nothing is lost", damage.row),
+        Harm::Slot { slot, ballot } => {
+            let ballot = Ballot(ballot);
+            format!("{place}: the record of slot {slot} under ballot {ballot} is lost")
+        }
+        Harm::Replica => format!("{place}: records are lost: {:?}", damage.row),
     }
-    Ok(())
 }
 
 /// The accepted entries above the watermark, while the maps are there.
@@ -235,9 +242,9 @@ fn read_entry(
     })
 }
 
-fn repair(directory: &Path, repairs: &[Repair]) -> Result<(), Fatal> {
+fn repair(directory: &DataDirectory, repairs: &[Repair]) -> Result<(), Fatal> {
     let open = |segment: SegmentNumber| -> Result<(PathBuf, File), Fatal> {
-        let path = directory.join(segment.file_name());
+        let path = directory.path().join(segment.file_name());
         let file = OpenOptions::new()
             .write(true)
             .open(&path)
@@ -260,6 +267,7 @@ fn repair(directory: &Path, repairs: &[Repair]) -> Result<(), Fatal> {
                 file.sync_data()
                     .map_err(|error| Fatal::sync(&path, error))?;
             }
+            Repair::SyncDirectory => directory.sync()?,
         }
     }
     Ok(())

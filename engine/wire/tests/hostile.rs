@@ -8,7 +8,9 @@ mod samples;
 
 use quorate_protocol::ids::ClusterId;
 use quorate_protocol::shard::map::splitmix64;
-use quorate_wire::{Frame, FrameError, FrameReader, HEADER_BYTES, PAYLOAD_BYTES_MAX, encode_frame};
+use quorate_wire::{
+    Frame, FrameError, FrameReader, HEADER_BYTES, PAYLOAD_BYTES_MAX, WIRE_VERSION, encode_frame,
+};
 
 const CLUSTER: ClusterId = ClusterId(42);
 
@@ -87,7 +89,7 @@ fn no_single_bit_flip_passes() {
 fn a_header_that_lies_is_refused_by_name() {
     let edits: [(&str, usize, &[u8]); 9] = [
         ("magic", 0, b"HTTP"),
-        ("version", 4, &2_u16.to_le_bytes()),
+        ("version", 4, &(WIRE_VERSION + 1).to_le_bytes()),
         ("cluster", 16, &43_u64.to_le_bytes()),
         ("kind", 6, &0_u16.to_le_bytes()),
         ("kind", 6, &7_u16.to_le_bytes()),

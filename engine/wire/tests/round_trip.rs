@@ -9,7 +9,7 @@ use quorate_protocol::ids::{Ballot, ClusterId, ReplicaId, RequestId, Slot};
 use quorate_protocol::ledger::Transfer;
 use quorate_protocol::limits::BATCH_MAX;
 use quorate_protocol::message::{PeerBody, PeerMessage};
-use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos};
+use quorate_protocol::paxos::message::{Message as Paxos, SlotRecord, SlotReport};
 use quorate_protocol::shard::map::splitmix64;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::{Rows, Word, Words};
@@ -113,10 +113,12 @@ fn the_largest_entry_fits_a_frame() {
                 log_start: Slot(1),
                 part: 0,
                 parts: 1,
-                accepted: Some(LoggedEntry {
+                report: Some(SlotReport {
                     slot: Slot(2),
-                    accepted: Ballot::new(1, ReplicaId(1)),
-                    entry: samples::entry(rows),
+                    record: SlotRecord::Accepted {
+                        accepted: Ballot::new(1, ReplicaId(1)),
+                        entry: samples::entry(rows),
+                    },
                 }),
             }),
         })

@@ -47,7 +47,9 @@ pub use flush::Flush;
 pub use frame::{Frame, FrameError};
 pub use index::{Index, Location, SLOT_JUMP_MAX};
 pub use record::{Kind, Name, Record};
-pub use recovery::{Damage, End, Harm, Lost, Recovery, RecoveryError, Repair, recover};
+pub use recovery::{
+    Damage, End, Harm, Losses, Lost, LostRecord, Recovery, RecoveryError, Repair, recover,
+};
 pub use segment::{Chain, Found, SegmentHeader, SegmentHeaderError, SegmentNumber, frames};
 pub use table::Row;
 

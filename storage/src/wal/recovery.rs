@@ -22,7 +22,10 @@
 //!   nobody: they belong to a flush that was never acknowledged, and nothing is done with them before
 //!   the repair is synced.
 //! - *Seen is not durable.* After the crash of the process alone, the bytes read may still lie in the
-//!   drive's cache. So the last repair is always a sync of the segment that the log ends in.
+//!   drive's cache. So the last repair is always a sync of the segment that the log ends in. The same
+//!   holds for names: a segment that was renamed just before may be seen and lose its name in the next
+//!   power cut, with everything flushed into it since. So the first repair is always a sync of the
+//!   directory (`a_name_that_was_seen_is_made_durable_before_it_is_built_upon`).
 //!
 //! - *The end marker* is a flush of its own, so it proves that everything before it was durable. The
 //!   repair erases it: a log that is open has no marker, and what follows takes its number and place.
@@ -35,6 +38,8 @@
 //!
 //! Rot of exactly the newest flush looks like a tear, or, if it turned into zeros, like nothing at all.
 //! Only [`Recovery::clean`] excludes it.
+
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
@@ -139,6 +144,24 @@ pub enum Repair {
     },
     /// Sync the file's data.
     Sync { segment: SegmentNumber },
+    /// Sync the directory itself.
+    SyncDirectory,
+}
+
+/// All that the damage of a log cost its replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Losses {
+    /// These accepted records, ascending by slot, each slot once, under the highest ballot lost.
+    Records(Vec<LostRecord>),
+    /// Records of which nothing is known.
+    Unknown,
+}
+
+/// An accepted record that was durable and is gone, but for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRecord {
+    pub slot: u64,
+    pub ballot: u64,
 }
 
 /// Why the log cannot be opened at all.
@@ -167,6 +190,35 @@ pub enum RecoveryError {
     /// The log does not begin at the beginning, and nothing says where it does.
     #[error("no frame is readable from {segment} on")]
     Unreadable { segment: SegmentNumber },
+}
+
+impl Recovery {
+    /// What the damage means for the replica, all in all.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let mut records = BTreeMap::new();
+        for damage in &self.damage {
+            match damage.harm() {
+                Harm::Nothing => {}
+                // A slot that is not believed names nothing.
+                Harm::Slot { .. } if damage.row == Row::WildSlot => return Losses::Unknown,
+                Harm::Slot { slot, ballot } => {
+                    let highest = records.entry(slot).or_insert(ballot);
+                    *highest = ballot.max(*highest);
+                }
+                Harm::Replica => return Losses::Unknown,
+            }
+        }
+        if self.damage_unlisted > 0 {
+            return Losses::Unknown;
+        }
+        let records = records.into_iter();
+        Losses::Records(
+            records
+                .map(|(slot, ballot)| LostRecord { slot, ballot })
+                .collect(),
+        )
+    }
 }
 
 impl Damage {

@@ -474,6 +474,10 @@ impl<'a> Scan<'a> {
                     self.index.remove(name.slot);
                 }
             }
+            // Its name says all that it held.
+            Lost::Record(name) if name.kind == Kind::Chosen => {
+                self.chain.chosen_upto = self.chain.chosen_upto.max(name.slot);
+            }
             Lost::Record(_) | Lost::Superseded(_) | Lost::Nothing => {}
         }
         if self.damage.len() == DAMAGE_LISTED_MAX {
@@ -563,10 +567,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Zeros over everything beyond the end that could be read as a frame or a segment's header, then
-    /// a sync of each segment written to and of the one that the log ends in.
+    /// A sync of the directory; zeros over everything beyond the end that could be read as a frame or a
+    /// segment's header, then a sync of each segment written to and of the one that the log ends in.
     fn repairs(&self, end: SegmentNumber) -> Vec<Repair> {
-        let mut repairs = Vec::new();
+        let mut repairs = vec![Repair::SyncDirectory];
         for walk in self.files.walks_from(end) {
             let segment = walk.segment;
             let cut = match segment == self.segment {

@@ -366,7 +366,12 @@ impl Cluster {
             }
         }
         for (from, entries) in reads {
-            self.step(at, Input::LogRead { from, entries });
+            let answer = Input::LogRead {
+                from,
+                entries,
+                lost: None,
+            };
+            self.step(at, answer);
         }
     }
 

@@ -81,6 +81,7 @@ impl Disk {
             promised,
             chosen_upto,
             tail: self.newest().into_values().filter(above).collect(),
+            lost: Vec::new(),
         }
     }
 

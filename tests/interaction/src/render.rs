@@ -13,7 +13,7 @@ use quorate_protocol::ids::{Ballot, Slot};
 use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::Record;
-use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos};
+use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
 use quorate_protocol::txn::message::Message as Txn;
 use quorate_protocol::txn::record::{
     Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow, Verdict,
@@ -111,14 +111,14 @@ fn paxos(message: &Paxos) -> String {
             log_start: _,
             part,
             parts,
-            accepted,
+            report,
         } => {
             let part = part + 1;
-            match accepted {
+            match report {
                 None => format!("{ballot} chosen {chosen_upto}, nothing above"),
-                Some(entry) => {
-                    let entry = logged(entry);
-                    format!("{ballot} chosen {chosen_upto}, {part} of {parts}: {entry}")
+                Some(report) => {
+                    let report = reported(report);
+                    format!("{ballot} chosen {chosen_upto}, {part} of {parts}: {report}")
                 }
             }
         }
@@ -148,9 +148,13 @@ fn paxos(message: &Paxos) -> String {
             entries,
             chosen_upto,
             log_start: _,
+            report,
         } => {
             let entries: Vec<String> = entries.iter().map(logged).collect();
-            format!("[{}] chosen {chosen_upto}", entries.join("; "))
+            let report = report
+                .as_ref()
+                .map_or_else(String::new, |report| format!(", has {}", reported(report)));
+            format!("[{}] chosen {chosen_upto}{report}", entries.join("; "))
         }
         Paxos::LeadNow { ballot } => format!("{ballot}"),
     }
@@ -166,6 +170,19 @@ fn handed_over(by: Ballot) -> String {
 
 fn range(from: Slot, upto: Slot) -> String {
     format!("{from}..{upto}")
+}
+
+fn reported(report: &SlotReport) -> String {
+    let slot = report.slot;
+    match &report.record {
+        SlotRecord::Nothing => format!("slot {slot} nothing"),
+        SlotRecord::Lost { accepted } => format!("slot {slot} lost, under {accepted}"),
+        SlotRecord::Accepted { accepted, entry } => logged(&LoggedEntry {
+            slot,
+            accepted: *accepted,
+            entry: entry.clone(),
+        }),
+    }
 }
 
 fn logged(logged: &LoggedEntry) -> String {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::config::{Recovered, ReplicaConfig};
+use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
 use quorate_protocol::input::Input;
@@ -21,8 +21,9 @@ use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::superblock::{FILE_NAME, Identity};
 use quorate_storage::wal;
-use quorate_storage::wal::recovery::Harm;
-use quorate_storage::wal::{Flush, Operation, Options, Recovery, Repair, SegmentNumber, Wal};
+use quorate_storage::wal::{
+    Flush, Losses, Operation, Options, Recovery, Repair, SegmentNumber, Wal,
+};
 
 use crate::budget::Health;
 use crate::disk::{SimDisk, WriteMark};
@@ -92,6 +93,8 @@ pub struct Started {
     pub chosen_upto: Slot,
     /// Accepted entries above the watermark.
     pub tail: usize,
+    /// Records that are lost, but for their names.
+    pub lost: usize,
 }
 
 /// A replica on its disk, running or not.
@@ -268,10 +271,11 @@ impl Process {
     /// Starts the process from its disk.
     ///
     /// # Errors
-    /// If recovery refuses the disk or reports damage: crashes alone never do any.
+    /// If recovery refuses the disk or reports damage that cannot be named: crashes alone never do any.
     pub fn start(&mut self, seed: u64, now: Now) -> Result<Started, String> {
         assert!(self.running.is_none(), "started twice");
         let (recovery, log) = self.recover()?;
+        let lost = lost_records(&recovery)?;
         let tail: Vec<LoggedEntry> = log
             .values()
             .filter(|logged| logged.slot.0 > recovery.chosen_upto)
@@ -281,16 +285,15 @@ impl Process {
             torn: recovery.tail == wal::Row::TornTail,
             chosen_upto: Slot(recovery.chosen_upto),
             tail: tail.len(),
+            lost: lost.len(),
         };
         let recovered = Recovered {
             promised: Ballot(recovery.promised),
             chosen_upto: Slot(recovery.chosen_upto),
             tail,
+            lost,
         };
         self.repair(&recovery.repairs)?;
-        // A name that an earlier life made may be visible and not durable: found is not synced.
-        let mark = self.disk.mark();
-        self.disk.directory_synced(mark);
         let config = ReplicaConfig {
             seed,
             ..self.config.clone()
@@ -431,10 +434,6 @@ impl Process {
             })
             .collect();
         let recovery = wal::recover(&segments, &identity).map_err(|error| error.to_string())?;
-        let harmed = recovery.damage.iter().any(|d| d.harm() != Harm::Nothing);
-        if harmed || recovery.damage_unlisted > 0 {
-            return Err(format!("damage after a crash: {:?}", recovery.damage));
-        }
         let mut log = BTreeMap::new();
         for (slot, location) in recovery.index.iter() {
             let bytes = segments
@@ -461,19 +460,28 @@ impl Process {
     }
 
     fn repair(&mut self, repairs: &[Repair]) -> Result<(), String> {
+        let open = |disk: &SimDisk, segment: &SegmentNumber| {
+            disk.open(&segment.file_name())
+                .ok_or("a segment to repair is gone")
+        };
         for repair in repairs {
-            let (Repair::Write { segment, .. } | Repair::Sync { segment }) = repair;
-            let file = self
-                .disk
-                .open(&segment.file_name())
-                .ok_or("a segment to repair is gone")?;
             match repair {
-                Repair::Write { offset, bytes, .. } => {
+                Repair::Write {
+                    segment,
+                    offset,
+                    bytes,
+                } => {
+                    let file = open(&self.disk, segment)?;
                     self.disk.write(file, length(*offset), bytes);
                 }
-                Repair::Sync { .. } => {
+                Repair::Sync { segment } => {
+                    let file = open(&self.disk, segment)?;
                     let mark = self.disk.mark();
                     self.disk.synced(file, mark);
+                }
+                Repair::SyncDirectory => {
+                    let mark = self.disk.mark();
+                    self.disk.directory_synced(mark);
                 }
             }
         }
@@ -495,8 +503,7 @@ impl Running {
                     upto,
                     bytes_max,
                 } => {
-                    let entries = self.read_log(disk, from, upto, bytes_max);
-                    let answer = Input::LogRead { from, entries };
+                    let answer = self.read_log(disk, from, upto, bytes_max);
                     effects.push(Effect::ReadStarted { answer });
                 }
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
@@ -533,14 +540,9 @@ impl Running {
         self.wal.append(seq.0, record);
     }
 
-    fn read_log(
-        &self,
-        disk: &SimDisk,
-        from: Slot,
-        upto: Slot,
-        bytes_max: usize,
-    ) -> Vec<LoggedEntry> {
+    fn read_log(&self, disk: &SimDisk, from: Slot, upto: Slot, bytes_max: usize) -> Input {
         let mut entries: Vec<LoggedEntry> = Vec::new();
+        let mut lost = None;
         let mut bytes = 0;
         for slot in from.0..=upto.0 {
             let Some(location) = self.wal.locate(slot) else {
@@ -553,17 +555,23 @@ impl Running {
             let file = disk.open(&location.segment.file_name());
             let content = disk.bytes(file.expect("segments stay"));
             let at = usize::try_from(location.offset).expect("a u32 fits");
+            let (slot, accepted) = (Slot(slot), Ballot(location.ballot));
             let Ok(frame) = self.wal.decode(&content[at..], &location) else {
-                // Rotten since it was written. The core must not get what lies behind.
+                // Rotten since it was written: the core gets it back from a peer.
+                lost = Some(LostRecord { slot, accepted });
                 break;
             };
             entries.push(LoggedEntry {
-                slot: Slot(slot),
-                accepted: Ballot(location.ballot),
+                slot,
+                accepted,
                 entry: entry_of(frame.payload).expect("what the core wrote is an entry"),
             });
         }
-        entries
+        Input::LogRead {
+            from,
+            entries,
+            lost,
+        }
     }
 
     /// Tells the observers what was applied in this step, from the log's point of view, and who leads.
@@ -611,6 +619,20 @@ impl Running {
             self.operation = Some(operation);
             effects.push(Effect::OperationStarted);
         }
+    }
+}
+
+/// What recovery cannot read any more, by name.
+fn lost_records(recovery: &Recovery) -> Result<Vec<LostRecord>, String> {
+    match recovery.losses() {
+        Losses::Records(records) => Ok(records
+            .iter()
+            .map(|record| LostRecord {
+                slot: Slot(record.slot),
+                accepted: Ballot(record.ballot),
+            })
+            .collect()),
+        Losses::Unknown => Err(format!("damage without a name: {:?}", recovery.damage)),
     }
 }
 

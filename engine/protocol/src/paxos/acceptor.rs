@@ -8,9 +8,12 @@
 //! lease rests on it (see `lease`), so the only way round is a candidate to which that very leader
 //! handed over, having given up its lease before.
 
+use alloc::vec::Vec;
+
+use super::choice::Tally;
 use super::consensus::{Consensus, Role};
 use super::log::Held;
-use super::message::{LoggedEntry, Message};
+use super::message::{Message, SlotRecord, SlotReport};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::WINDOW_MAX;
@@ -119,6 +122,7 @@ impl Consensus {
         self.journal
             .log_chosen(self.log.chosen_upto(), watermark_lag);
         let seq = self.journal.log_accepted(ballot, slot, entry.clone());
+        self.lost.replace(slot, ballot, seq);
         self.log.put(
             slot,
             Held {
@@ -172,30 +176,57 @@ impl Consensus {
         );
     }
 
-    /// One part per accepted entry above our `chosen_upto`; what lies below is fetched as chosen.
+    /// One part per slot above our `chosen_upto` with a record, lost or not; what lies below is
+    /// fetched as chosen.
     fn send_promise(&mut self, to: ReplicaId, ballot: Ballot, first: Slot) {
         let chosen_upto = self.log.chosen_upto();
         let above = chosen_upto.max(Slot(first.0.saturating_sub(1)));
-        let parts = self.log.above(above).count();
-        let parts = u32::try_from(parts).expect("the window bounds accepted entries");
-        let message = |part, accepted| Message::Promise {
+        let reports = self.reports_above(above);
+        let parts = u32::try_from(reports.len()).expect("the window bounds accepted entries");
+        let message = |part, report| Message::Promise {
             ballot,
             chosen_upto,
             log_start: LOG_START,
             part,
             parts: parts.max(1),
-            accepted,
+            report,
         };
         if parts == 0 {
             self.journal.send_durable(to, message(0, None));
         }
-        for (part, (slot, held)) in (0..).zip(self.log.above(above)) {
-            let accepted = LoggedEntry {
-                slot,
+        for (part, report) in (0..).zip(reports) {
+            self.journal.send_durable(to, message(part, Some(report)));
+        }
+    }
+
+    /// The own report on a slot above `chosen_upto`, or on a lost one, as the first of a tally.
+    pub(super) fn own_tally(&self, slot: Slot) -> Tally<'_> {
+        let mut tally = Tally::default();
+        if let Some(held) = self.log.get(slot) {
+            tally.add_entry(held.accepted, &held.entry);
+        } else if let Some(accepted) = self.lost.accepted(slot) {
+            tally.add_lost(accepted);
+        } else {
+            tally.add_nothing();
+        }
+        tally
+    }
+
+    fn reports_above(&self, above: Slot) -> Vec<SlotReport> {
+        let held = self.log.above(above).map(|(slot, held)| SlotReport {
+            slot,
+            record: SlotRecord::Accepted {
                 accepted: held.accepted,
                 entry: held.entry.clone(),
-            };
-            self.journal.send_durable(to, message(part, Some(accepted)));
-        }
+            },
+        });
+        let lost = self
+            .lost
+            .within(above.next()..)
+            .map(|(slot, accepted)| SlotReport {
+                slot,
+                record: SlotRecord::Lost { accepted },
+            });
+        held.chain(lost).collect()
     }
 }

@@ -4,21 +4,34 @@
 //! and the next peer when no answer comes. Any replica serves, from memory or through a read of its
 //! WAL. One read of the WAL is open at a time; the own replay goes first, then one waiting request
 //! per peer.
+//!
+//! A chosen slot whose own record is lost (see `lost`) is asked for before anything else, of everybody
+//! in turn. Who cannot give the first slot of a question as chosen, since its record is lost there, too,
+//! or is not known to be chosen, reports what it has. A report is no proof by itself; reports of enough
+//! members are (see `choice`). So an entry is found as long as one good copy is among the members that
+//! answer and they are a quorum; if it cannot be found among all, the replica stops and names the slot.
+//!
+//! Reports need no flush: the slot is chosen, so whatever a later leader proposed there, durable or
+//! not, is the same entry. A question is asked only for a slot that is chosen, so no report is older
+//! than that.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use super::acceptor::LOG_START;
+use super::choice::Choice;
 use super::consensus::{Consensus, Role};
 use super::journal::Effect;
-use super::message::{LoggedEntry, Message};
+use super::message::{LoggedEntry, Message, SlotRecord, SlotReport};
+use crate::config::LostRecord;
 use crate::entry::Entry;
 use crate::ids::{ReplicaId, Slot};
 use crate::limits::{FRAME_PAYLOAD_MAX, WINDOW_MAX};
 use crate::output::StopReason;
 use crate::time::MS;
 
-/// How long an asked peer has to answer before the next one is asked.
+/// How long an asked peer has to answer before the next one is asked; and how long nobody is asked
+/// once everybody has answered in vain.
 const CATCH_UP_RETRY_NS: u64 = 250 * MS;
 /// Bytes of one chunk of the replay after a start.
 const REPLAY_CHUNK_BYTES_MAX: usize = 4 << 20;
@@ -34,12 +47,34 @@ pub(super) struct Fetch {
     open: Option<Question>,
     /// Who did not answer last.
     silent: Option<ReplicaId>,
+    /// The slot that the reports are about.
+    reported: Slot,
+    reports: BTreeMap<ReplicaId, SlotRecord>,
+    /// Everybody has reported in vain; when to ask again.
+    again_at_ns: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Question {
     to: ReplicaId,
     retry_at_ns: u64,
+}
+
+/// A chosen slot that is missing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The first above `chosen_upto`.
+    Next(Slot),
+    /// One whose record is lost.
+    Lost(Slot),
+}
+
+impl Wanted {
+    fn slot(self) -> Slot {
+        match self {
+            Self::Next(slot) | Self::Lost(slot) => slot,
+        }
+    }
 }
 
 impl Fetch {
@@ -50,26 +85,55 @@ impl Fetch {
     }
 
     pub(super) fn retry_at_ns(&self) -> Option<u64> {
-        self.open.map(|question| question.retry_at_ns)
+        let open = self.open.map(|question| question.retry_at_ns);
+        [open, self.again_at_ns].into_iter().flatten().min()
     }
 
-    /// Whom to ask for slots above `chosen_upto`: the leader if it has them and answers, else the
-    /// peers in turn.
-    fn source(&self, chosen_upto: Slot, leader: Option<ReplicaId>) -> Option<(ReplicaId, Slot)> {
-        let ahead = |peer: &ReplicaId| {
-            let upto = *self.claims.get(peer)?;
-            (upto > chosen_upto).then_some((*peer, upto))
+    /// Whether somebody says that `slot` is chosen.
+    fn is_claimed(&self, slot: Slot) -> bool {
+        self.claims.values().any(|&upto| upto >= slot)
+    }
+
+    /// Forgets reports on other slots than `wanted`.
+    fn turn_to(&mut self, wanted: Slot) {
+        if self.reported != wanted {
+            self.reported = wanted;
+            self.reports.clear();
+            self.again_at_ns = None;
+        }
+    }
+
+    /// Whom to ask for what is wanted, and up to where: the leader if it has it and answers, else the
+    /// peers in turn, but nobody who has reported on it. Who does not claim to have it is asked if it
+    /// is lost somewhere: any copy may be the last.
+    fn source(
+        &self,
+        wanted: Wanted,
+        peers: &[ReplicaId],
+        leader: Option<ReplicaId>,
+    ) -> Option<(ReplicaId, Slot)> {
+        let slot = wanted.slot();
+        let somewhere_lost = matches!(wanted, Wanted::Lost(_))
+            || (self.reports.values()).any(|record| matches!(record, SlotRecord::Lost { .. }));
+        let has = |peer: &ReplicaId| {
+            if self.reports.contains_key(peer) {
+                return None;
+            }
+            match (wanted, self.claims.get(peer)) {
+                (Wanted::Next(_), Some(&upto)) if upto >= slot => Some((*peer, upto)),
+                _ => somewhere_lost.then_some((*peer, slot)),
+            }
         };
         if let Some(leader) = leader
             && self.silent != Some(leader)
-            && let Some(found) = ahead(&leader)
+            && let Some(found) = has(&leader)
         {
             return Some(found);
         }
         let after = self.silent.unwrap_or(ReplicaId(0));
-        let later = self.claims.keys().filter(|&&peer| peer > after);
-        let earlier = self.claims.keys().filter(|&&peer| peer <= after);
-        later.chain(earlier).find_map(ahead)
+        let later = peers.iter().filter(|&&peer| peer > after);
+        let earlier = peers.iter().filter(|&&peer| peer <= after);
+        later.chain(earlier).find_map(has)
     }
 }
 
@@ -104,32 +168,48 @@ impl LogReads {
 }
 
 impl Consensus {
+    /// The chosen slot to fetch next, if one is known to be missing and there is room for it.
+    fn wanted(&self) -> Option<Wanted> {
+        let chosen_upto = self.log.chosen_upto();
+        if let Some((slot, _)) = self.lost.within(..=chosen_upto).next() {
+            return Some(Wanted::Lost(slot));
+        }
+        let next = chosen_upto.next();
+        let room = !self.log.is_replaying() && !self.log.is_full();
+        (room && self.fetch.is_claimed(next)).then_some(Wanted::Next(next))
+    }
+
     /// Asks for what is missing below the highest `chosen_upto` that a peer claimed, unless a
     /// question is open.
     pub(super) fn pursue(&mut self, now_ns: u64) {
-        let chosen_upto = self.log.chosen_upto();
-        let leader = self.following.map(|following| following.ballot.replica());
-        let Some((to, upto)) = self.fetch.source(chosen_upto, leader) else {
+        let Some(wanted) = self.wanted() else {
             self.fetch.open = None;
             return;
         };
-        if self.fetch.open.is_some() || self.log.is_replaying() || self.log.is_full() {
+        self.fetch.turn_to(wanted.slot());
+        if self.fetch.open.is_some() || self.fetch.again_at_ns.is_some() {
             return;
         }
+        let leader = self.following.map(|following| following.ballot.replica());
+        let source = self.fetch.source(wanted, &self.settings.peers, leader);
+        let Some((to, upto)) = source else {
+            self.settle_reports(now_ns, wanted);
+            return;
+        };
         self.fetch.open = Some(Question {
             to,
             retry_at_ns: now_ns + CATCH_UP_RETRY_NS,
         });
-        self.journal.send(
-            to,
-            Message::CatchUp {
-                from: chosen_upto.next(),
-                upto,
-            },
-        );
+        let from = wanted.slot();
+        self.journal.send(to, Message::CatchUp { from, upto });
     }
 
     pub(super) fn tick_fetch(&mut self, now_ns: u64) {
+        if self.fetch.again_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            self.fetch.again_at_ns = None;
+            self.fetch.reports.clear();
+            self.pursue(now_ns);
+        }
         if let Some(question) = self.fetch.open
             && question.retry_at_ns <= now_ns
         {
@@ -139,15 +219,16 @@ impl Consensus {
         }
     }
 
-    /// Chosen entries from a peer, as asked for or long ago.
+    /// Chosen entries from a peer, as asked for or long ago, or its report on the slot asked for.
     pub(super) fn on_entries(
         &mut self,
         now_ns: u64,
         from: ReplicaId,
         entries: Vec<LoggedEntry>,
         chosen_upto: Slot,
+        report: Option<SlotReport>,
     ) {
-        let before = self.log.chosen_upto();
+        let before = self.wanted();
         let nothing = entries.is_empty();
         for logged in entries {
             if !self.learn(now_ns, logged.slot, logged.entry) {
@@ -163,7 +244,10 @@ impl Consensus {
         } else {
             self.fetch.claim(from, chosen_upto);
         }
-        if self.log.chosen_upto() > before {
+        if let Some(report) = report {
+            self.take_report(now_ns, from, report);
+        }
+        if self.wanted() != before {
             if asked {
                 self.fetch.silent = None;
             }
@@ -174,6 +258,44 @@ impl Consensus {
         self.lead_if_elected(now_ns);
     }
 
+    /// A peer cannot give the slot as chosen and says what it has instead.
+    fn take_report(&mut self, now_ns: u64, from: ReplicaId, report: SlotReport) {
+        let Some(wanted) = self.wanted().filter(|wanted| wanted.slot() == report.slot) else {
+            return;
+        };
+        self.fetch.turn_to(wanted.slot());
+        self.fetch.reports.insert(from, report.record);
+        self.settle_reports(now_ns, wanted);
+    }
+
+    /// Takes the wanted entry if the reports prove it. If everybody has reported and they do not, it
+    /// is gone; otherwise everybody is asked again after a while.
+    fn settle_reports(&mut self, now_ns: u64, wanted: Wanted) {
+        let slot = wanted.slot();
+        let mut tally = self.own_tally(slot);
+        for record in self.fetch.reports.values() {
+            tally.add(record);
+        }
+        let members = self.settings.members();
+        match tally.choice(members, self.settings.quorum) {
+            Choice::Entry(entry) => {
+                let entry = entry.clone();
+                self.learn(now_ns, slot, entry);
+            }
+            Choice::Open | Choice::Free if self.fetch.reports.len() + 1 < members => {
+                let leader = self.following.map(|following| following.ballot.replica());
+                let peers = &self.settings.peers;
+                if self.fetch.source(wanted, peers, leader).is_none() {
+                    self.fetch.again_at_ns = Some(now_ns + CATCH_UP_RETRY_NS);
+                }
+            }
+            // The slot is chosen, so that nobody has it means the same as that nobody has it any more.
+            Choice::Open | Choice::Free | Choice::Gone => {
+                self.stop(StopReason::CopiesLost { slot });
+            }
+        }
+    }
+
     /// The entry of `slot` is known to be chosen. False if it cannot be taken now.
     ///
     /// It is recorded under our promised ballot unless exactly this entry is held already: never
@@ -182,6 +304,12 @@ impl Consensus {
     /// own misleads nobody, since every later ballot carries the same value.
     fn learn(&mut self, now_ns: u64, slot: Slot, entry: Entry) -> bool {
         if slot <= self.log.chosen_upto() {
+            if let Some(accepted) = self.lost.accepted(slot) {
+                assert!(accepted <= self.promised);
+                let seq = self.journal.log_accepted(self.promised, slot, entry);
+                self.lost.replace(slot, self.promised, seq);
+                return true;
+            }
             let diverged = self.log.get(slot).is_some_and(|held| held.entry != entry);
             if diverged {
                 self.stop(StopReason::Diverged { slot });
@@ -207,13 +335,38 @@ impl Consensus {
 
     pub(super) fn on_catch_up(&mut self, to: ReplicaId, from: Slot, upto: Slot) {
         let upto = upto.min(self.log.chosen_upto());
-        if from >= self.log.start() || from > upto {
+        if from > self.log.chosen_upto() {
+            // Chosen, says who asks; not known here.
+            let report = self.own_report(from);
+            self.send_entries(to, Vec::new(), Some(report));
+            return;
+        }
+        if from >= self.log.start() {
             self.serve_from_memory(to, from, upto);
+            return;
+        }
+        if from > upto {
             return;
         }
         let upto = upto.min(Slot(self.log.start().0 - 1));
         self.reads.waiting.insert(to, Range { from, upto });
         self.pump_log_reads();
+    }
+
+    /// What is held or lost of one slot; not for slots that only the WAL holds.
+    fn own_report(&self, slot: Slot) -> SlotReport {
+        let record = if let Some(held) = self.log.get(slot) {
+            SlotRecord::Accepted {
+                accepted: held.accepted,
+                entry: held.entry.clone(),
+            }
+        } else if let Some(accepted) = self.lost.accepted(slot) {
+            SlotRecord::Lost { accepted }
+        } else {
+            assert!(slot > self.log.chosen_upto());
+            SlotRecord::Nothing
+        };
+        SlotReport { slot, record }
     }
 
     fn serve_from_memory(&mut self, to: ReplicaId, from: Slot, upto: Slot) {
@@ -232,16 +385,22 @@ impl Consensus {
                 })
             })
             .collect();
-        self.send_entries(to, entries);
+        self.send_entries(to, entries, None);
     }
 
-    fn send_entries(&mut self, to: ReplicaId, entries: Vec<LoggedEntry>) {
+    fn send_entries(
+        &mut self,
+        to: ReplicaId,
+        entries: Vec<LoggedEntry>,
+        report: Option<SlotReport>,
+    ) {
         self.journal.send(
             to,
             Message::Entries {
                 entries,
                 chosen_upto: self.log.chosen_upto(),
                 log_start: LOG_START,
+                report,
             },
         );
     }
@@ -251,16 +410,8 @@ impl Consensus {
         if self.reads.open.is_some() {
             return;
         }
-        let (range, purpose, bytes_max) = if self.log.is_replaying() && self.reads.replay.is_empty()
-        {
-            let range = Range {
-                from: self.log.applied_upto().next(),
-                upto: Slot(self.log.start().0 - 1),
-            };
-            (range, Purpose::Replay, REPLAY_CHUNK_BYTES_MAX)
-        } else if let Some((to, range)) = self.reads.waiting.pop_first() {
-            (range, Purpose::Serve { to }, FRAME_PAYLOAD_MAX)
-        } else {
+        let Some((range, purpose, bytes_max)) = self.next_replay().or_else(|| self.next_serve())
+        else {
             return;
         };
         assert!(range.from <= range.upto && range.upto <= self.log.chosen_upto());
@@ -272,8 +423,53 @@ impl Consensus {
         });
     }
 
-    /// What the WAL held. Too little is a fault of the log: the slots were durable.
-    pub(super) fn take_log_read(&mut self, from: Slot, mut entries: Vec<LoggedEntry>) {
+    fn next_replay(&self) -> Option<(Range, Purpose, usize)> {
+        if !self.log.is_replaying() || !self.reads.replay.is_empty() {
+            return None;
+        }
+        let range = Range {
+            from: self.log.applied_upto().next(),
+            upto: Slot(self.log.start().0 - 1),
+        };
+        // A lost slot waits until it was fetched and written again.
+        let range = self.readable(range)?;
+        Some((range, Purpose::Replay, REPLAY_CHUNK_BYTES_MAX))
+    }
+
+    fn next_serve(&mut self) -> Option<(Range, Purpose, usize)> {
+        while let Some((to, range)) = self.reads.waiting.pop_first() {
+            if let Some(range) = self.readable(range) {
+                return Some((range, Purpose::Serve { to }, FRAME_PAYLOAD_MAX));
+            }
+            // A copy that was fetched and is not durable yet is served to whoever asks again.
+            if self.lost.accepted(range.from).is_some() {
+                let report = self.own_report(range.from);
+                self.send_entries(to, Vec::new(), Some(report));
+            }
+        }
+        None
+    }
+
+    /// The part of a range before its first lost slot.
+    fn readable(&self, range: Range) -> Option<Range> {
+        match self.lost.first_unreadable(range.from) {
+            Some(lost) if lost == range.from => None,
+            Some(lost) => Some(Range {
+                upto: range.upto.min(Slot(lost.0 - 1)),
+                ..range
+            }),
+            None => Some(range),
+        }
+    }
+
+    /// What the WAL held. A slot that it does not know at all is a fault of the log: it was durable.
+    pub(super) fn take_log_read(
+        &mut self,
+        now_ns: u64,
+        from: Slot,
+        mut entries: Vec<LoggedEntry>,
+        lost: Option<LostRecord>,
+    ) {
         let Some((range, purpose)) = self.reads.open.take_if(|(range, _)| range.from == from)
         else {
             return;
@@ -285,12 +481,21 @@ impl Consensus {
             .take_while(|(logged, slot)| logged.slot == *slot)
             .count();
         entries.truncate(whole);
-        if entries.is_empty() {
+        let behind = Slot(range.from.0 + whole as u64);
+        if let Some(lost) = lost.filter(|lost| lost.slot == behind && behind <= range.upto) {
+            // Rotten since it was written. No ballot above the promise was ever accepted.
+            let accepted = lost.accepted.min(self.promised);
+            self.lost.add(LostRecord { accepted, ..lost });
+        } else if entries.is_empty() {
             self.stop(StopReason::LogLost { slot: from });
             return;
         }
         match purpose {
             Purpose::Replay => self.reads.replay.extend(entries),
+            Purpose::Serve { to } if entries.is_empty() => {
+                let report = self.own_report(from);
+                self.send_entries(to, Vec::new(), Some(report));
+            }
             Purpose::Serve { to } => {
                 let mut room = Room::default();
                 let fitting = entries
@@ -298,10 +503,11 @@ impl Consensus {
                     .take_while(|logged| room.take(&logged.entry))
                     .count();
                 entries.truncate(fitting);
-                self.send_entries(to, entries);
+                self.send_entries(to, entries, None);
             }
         }
         self.pump_log_reads();
+        self.pursue(now_ns);
     }
 }
 

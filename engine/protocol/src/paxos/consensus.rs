@@ -15,12 +15,13 @@ use super::follower::Following;
 use super::journal::{Effect, Journal};
 use super::leader::Leader;
 use super::log::Log;
+use super::lost::LostRecords;
 use super::message::{LoggedEntry, Message};
 use crate::client;
-use crate::config::{Recovered, ReplicaConfig};
+use crate::config::{LostRecord, Recovered, ReplicaConfig};
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
-use crate::limits::Timing;
+use crate::limits::{Timing, WINDOW_MAX};
 use crate::output::StopReason;
 use crate::prng::Prng;
 use crate::time::Now;
@@ -46,6 +47,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Members of the group, this one included.
+    pub(super) fn members(&self) -> usize {
+        self.peers.len() + 1
+    }
+
     /// A group of one decides alone: nobody else can have been promised a lease.
     pub(super) fn is_alone(&self) -> bool {
         self.peers.is_empty()
@@ -64,6 +70,7 @@ pub struct Consensus {
     /// The highest ballot heard of: the next own ballot lies above.
     pub(super) ballot_floor: Ballot,
     pub(super) log: Log,
+    pub(super) lost: LostRecords,
     pub(super) journal: Journal,
     /// The leader heard last under `promised`, and when.
     pub(super) following: Option<Following>,
@@ -83,7 +90,7 @@ pub struct Consensus {
 impl Consensus {
     /// Starts from what the log holds, as a follower that first replays its chosen entries.
     #[must_use]
-    pub fn new(config: &ReplicaConfig, recovered: Recovered, now: Now) -> Self {
+    pub fn new(config: &ReplicaConfig, mut recovered: Recovered, now: Now) -> Self {
         assert!(config.timing.is_sound());
         let own = config.address.replica;
         let settings = Settings {
@@ -95,15 +102,19 @@ impl Consensus {
         };
         let seed = config.seed ^ u64::from(own.0) << 32 ^ u64::from(config.address.shard.0);
         // An accepted ballot is a promise, whatever the promise records say.
-        let promised = recovered
-            .tail
-            .iter()
-            .fold(recovered.promised, |highest, logged| {
-                highest.max(logged.accepted)
-            });
+        let intact = recovered.tail.iter().map(|logged| logged.accepted);
+        let damaged = recovered.lost.iter().map(|lost| lost.accepted);
+        let promised = intact.chain(damaged).fold(recovered.promised, Ballot::max);
+        let mut lost = LostRecords::default();
+        let mut lost_last = Slot::ZERO;
+        for record in core::mem::take(&mut recovered.lost) {
+            lost_last = lost_last.max(record.slot);
+            lost.add(record);
+        }
         let mut consensus = Self {
             journal: Journal::new(promised, recovered.chosen_upto),
             log: Log::new(recovered),
+            lost,
             settings,
             random: Prng::new(seed),
             role: Role::Follower,
@@ -122,7 +133,13 @@ impl Consensus {
             consensus.votes_from_ns += consensus.settings.timing.lease_ns;
             consensus.election_at_ns = consensus.votes_from_ns + consensus.first_timeout_ns();
         }
-        consensus.pump_log_reads();
+        if lost_last.0 > consensus.log.chosen_upto().0 + WINDOW_MAX {
+            // Nothing was ever accepted so far ahead: the log names what it cannot have held.
+            consensus.stop(StopReason::LogLost { slot: lost_last });
+        } else {
+            consensus.pump_log_reads();
+            consensus.pursue(now.mono_ns);
+        }
         consensus.check();
         consensus
     }
@@ -155,8 +172,8 @@ impl Consensus {
                 log_start: _,
                 part,
                 parts,
-                accepted,
-            } => self.on_promise(now_ns, from, ballot, chosen_upto, (part, parts), accepted),
+                report,
+            } => self.on_promise(now_ns, from, ballot, chosen_upto, (part, parts), report),
             Message::Reject { ballot, promised } => self.on_reject(now_ns, ballot, promised),
             Message::Accept {
                 ballot,
@@ -180,7 +197,8 @@ impl Consensus {
                 entries,
                 chosen_upto,
                 log_start: _,
-            } => self.on_entries(now_ns, from, entries, chosen_upto),
+                report,
+            } => self.on_entries(now_ns, from, entries, chosen_upto, report),
             Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
         }
         self.settle(now_ns);
@@ -193,6 +211,8 @@ impl Consensus {
         }
         self.journal.on_durable(upto);
         self.log.trim(self.journal.durable());
+        self.lost.on_durable(self.journal.durable());
+        self.pump_log_reads();
         self.count_votes();
         self.advance_transfer(now.mono_ns);
         self.lead_if_elected(now.mono_ns);
@@ -215,11 +235,17 @@ impl Consensus {
     }
 
     /// The answer to [`Effect::ReadLog`].
-    pub fn on_log_read(&mut self, now: Now, from: Slot, entries: Vec<LoggedEntry>) {
+    pub fn on_log_read(
+        &mut self,
+        now: Now,
+        from: Slot,
+        entries: Vec<LoggedEntry>,
+        lost: Option<LostRecord>,
+    ) {
         if self.stopped.is_some() {
             return;
         }
-        self.take_log_read(from, entries);
+        self.take_log_read(now.mono_ns, from, entries, lost);
         self.settle(now.mono_ns);
     }
 

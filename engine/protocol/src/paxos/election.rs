@@ -4,25 +4,31 @@
 //! follower --timeout / LeadNow--> pre-candidate --quorum of grants--> candidate
 //! candidate: own ballot durable -> Prepare to all -> quorum of whole promises
 //!            -> fetch everything that one of them knows to be chosen
-//!            -> leader: re-propose the highest accepted entry per slot, fill holes
+//!            -> leader: re-propose the choice per slot (see `choice`), fill holes
 //! ```
 //!
-//! Every attempt draws a new timeout and ends with it. A promise comes in parts, one entry each; a
+//! A slot of which too many copies are lost keeps the candidate waiting for further promises; if there
+//! are none to come, it stops and names the slot.
+//!
+//! Every attempt draws a new timeout and ends with it. A promise comes in parts, one slot each; a
 //! repeated question may be answered with other parts, since the acceptor may have learned more in
 //! between, so parts are never mixed over different `(chosen_upto, parts)`. For one ballot both only
-//! grow, and the entries reported under one such pair cover the same slots: a promise to a ballot
-//! stops acceptance below it, and learning a slot moves the pair.
+//! grow, and the reports under one such pair cover the same slots: a promise to a ballot stops
+//! acceptance below it, and learning a slot, lost before or not, moves the pair.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
+use super::choice::Choice;
 use super::consensus::{Consensus, Role};
 use super::journal::Effect;
 use super::leader::Leader;
-use super::message::{LoggedEntry, Message};
+use super::message::{Message, SlotRecord, SlotReport};
 use super::quorum::ReplicaSet;
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
 use crate::limits::{ACCEPT_RESEND_NS, WINDOW_MAX};
+use crate::output::StopReason;
 use crate::time::Timestamp;
 
 /// A question that binds nobody: would an election with this ballot succeed?
@@ -57,13 +63,23 @@ pub(super) struct Campaign {
     resend_at_ns: u64,
 }
 
+/// What phase 1 says that the new leader has to propose.
+enum Values {
+    /// For the slots above `chosen_upto`, without gaps.
+    All(Vec<Entry>),
+    /// More promises are needed.
+    Open,
+    /// This slot's copies are lost.
+    Gone(Slot),
+}
+
 /// What came in so far of one acceptor's promise.
 #[derive(Debug)]
 struct PromiseParts {
     chosen_upto: Slot,
     parts: u32,
-    /// Part number to entry; the single part of an empty promise has none.
-    received: BTreeMap<u32, Option<LoggedEntry>>,
+    /// Part number to report; the single part of an empty promise has none.
+    received: BTreeMap<u32, Option<SlotReport>>,
 }
 
 impl PromiseParts {
@@ -77,6 +93,17 @@ impl PromiseParts {
 
     fn is_whole(&self) -> bool {
         u32::try_from(self.received.len()).is_ok_and(|received| received == self.parts)
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &SlotReport> {
+        self.received.values().flatten()
+    }
+
+    /// What this acceptor reports of a slot above its `chosen_upto`.
+    fn record(&self, slot: Slot) -> &SlotRecord {
+        self.reports()
+            .find(|report| report.slot == slot)
+            .map_or(&SlotRecord::Nothing, |report| &report.record)
     }
 }
 
@@ -95,14 +122,18 @@ impl Campaign {
         from: ReplicaId,
         chosen_upto: Slot,
         (part, parts): (u32, u32),
-        accepted: Option<LoggedEntry>,
+        report: Option<SlotReport>,
     ) {
-        let fits = match &accepted {
+        let fits = match &report {
             None => parts == 1,
-            Some(logged) => {
-                logged.slot > chosen_upto
-                    && logged.slot.0 <= chosen_upto.0 + WINDOW_MAX
-                    && logged.accepted <= self.ballot
+            Some(report) => {
+                let possible = match &report.record {
+                    SlotRecord::Nothing => false,
+                    SlotRecord::Lost { accepted } | SlotRecord::Accepted { accepted, .. } => {
+                        *accepted <= self.ballot
+                    }
+                };
+                possible && report.slot > chosen_upto && report.slot.0 <= chosen_upto.0 + WINDOW_MAX
             }
         };
         if part >= parts || u64::from(parts) > WINDOW_MAX || !fits {
@@ -118,7 +149,7 @@ impl Campaign {
         if (chosen_upto, parts) > (promise.chosen_upto, promise.parts) {
             *promise = PromiseParts::new(chosen_upto, parts);
         }
-        promise.received.insert(part, accepted);
+        promise.received.insert(part, report);
     }
 
     fn whole(&self) -> impl Iterator<Item = &PromiseParts> {
@@ -156,7 +187,7 @@ impl Consensus {
         ballot: Ballot,
         chosen_upto: Slot,
         part: (u32, u32),
-        accepted: Option<LoggedEntry>,
+        report: Option<SlotReport>,
     ) {
         let Role::Candidate(campaign) = &mut self.role else {
             return;
@@ -164,7 +195,7 @@ impl Consensus {
         if ballot != campaign.ballot {
             return;
         }
-        campaign.take_part(from, chosen_upto, part, accepted);
+        campaign.take_part(from, chosen_upto, part, report);
         self.fetch.claim(from, chosen_upto);
         self.lead_if_elected(now_ns);
     }
@@ -290,15 +321,18 @@ impl Consensus {
             self.pursue(now_ns);
             return;
         }
-        self.lead(now_ns);
+        match self.values_to_propose(campaign) {
+            Values::All(values) => self.lead(now_ns, values),
+            Values::Open => {}
+            Values::Gone(slot) => self.stop(StopReason::CopiesLost { slot }),
+        }
     }
 
-    fn lead(&mut self, now_ns: u64) {
+    fn lead(&mut self, now_ns: u64, values: Vec<Entry>) {
         let Role::Candidate(campaign) = &self.role else {
             unreachable!("only a candidate is elected")
         };
         let ballot = campaign.ballot;
-        let values = self.values_to_propose(campaign);
         let first = self.log.chosen_upto().next();
         self.role = Role::Leader(Leader::new(ballot, first, self.round_last, now_ns));
         for entry in values {
@@ -308,36 +342,34 @@ impl Consensus {
         self.send_round(now_ns);
     }
 
-    /// For each slot above our `chosen_upto`, without gaps: the entry accepted under the highest
-    /// ballot, unchanged; where nobody accepted anything, a no-op of the lowest origin, which
-    /// fences nothing.
-    fn values_to_propose(&self, campaign: &Campaign) -> alloc::vec::Vec<Entry> {
+    /// For each slot above our `chosen_upto`, without gaps: the choice, unchanged; where it is free, a
+    /// no-op of the lowest origin, which fences nothing.
+    fn values_to_propose(&self, campaign: &Campaign) -> Values {
         let chosen_upto = self.log.chosen_upto();
-        let mut best: BTreeMap<Slot, (Ballot, Entry)> = BTreeMap::new();
-        let own = self
-            .log
-            .above(chosen_upto)
-            .map(|(slot, held)| (slot, held.accepted, &held.entry));
-        let theirs = campaign
-            .whole()
-            .flat_map(|promise| promise.received.values().flatten())
-            .filter(|logged| logged.slot > chosen_upto)
-            .map(|logged| (logged.slot, logged.accepted, &logged.entry));
-        for (slot, accepted, entry) in own.chain(theirs) {
-            match best.get(&slot) {
-                Some((highest, _)) if *highest >= accepted => {}
-                Some(_) | None => {
-                    best.insert(slot, (accepted, entry.clone()));
-                }
+        let own = self.log.above(chosen_upto).map(|(slot, _)| slot);
+        let own_lost = self.lost.within(chosen_upto.next()..).map(|(slot, _)| slot);
+        let theirs = campaign.whole().flat_map(PromiseParts::reports);
+        let last = own
+            .chain(own_lost)
+            .chain(theirs.map(|report| report.slot))
+            .max()
+            .unwrap_or(chosen_upto);
+        let mut values = Vec::new();
+        for slot in (chosen_upto.0 + 1..=last.0).map(Slot) {
+            let mut tally = self.own_tally(slot);
+            for promise in campaign.whole() {
+                tally.add(promise.record(slot));
             }
+            values.push(
+                match tally.choice(self.settings.members(), self.settings.quorum) {
+                    Choice::Entry(entry) => entry.clone(),
+                    Choice::Free => Entry::noop(Ballot::ZERO, Timestamp::ZERO),
+                    Choice::Open => return Values::Open,
+                    Choice::Gone => return Values::Gone(slot),
+                },
+            );
         }
-        let last = best.last_key_value().map_or(chosen_upto, |(&slot, _)| slot);
-        (chosen_upto.0 + 1..=last.0)
-            .map(|slot| match best.remove(&Slot(slot)) {
-                Some((_, entry)) => entry,
-                None => Entry::noop(Ballot::ZERO, Timestamp::ZERO),
-            })
-            .collect()
+        Values::All(values)
     }
 
     /// A new election timeout, drawn for every attempt.

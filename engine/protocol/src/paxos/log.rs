@@ -47,6 +47,7 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// From the watermark and the tail of what was recovered.
     pub(super) fn new(recovered: Recovered) -> Self {
         let mut log = Self {
             held: BTreeMap::new(),

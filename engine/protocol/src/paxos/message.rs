@@ -23,6 +23,40 @@ pub struct LoggedEntry {
     pub entry: Entry,
 }
 
+/// What an acceptor says of one slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotReport {
+    pub slot: Slot,
+    pub record: SlotRecord,
+}
+
+/// The newest record of a slot at one acceptor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SlotRecord {
+    /// Nothing was ever accepted.
+    Nothing,
+    /// Something was accepted under this ballot (or a lower one), and is lost.
+    Lost {
+        accepted: Ballot,
+    },
+    Accepted {
+        accepted: Ballot,
+        entry: Entry,
+    },
+}
+
+impl From<LoggedEntry> for SlotReport {
+    fn from(logged: LoggedEntry) -> Self {
+        Self {
+            slot: logged.slot,
+            record: SlotRecord::Accepted {
+                accepted: logged.accepted,
+                entry: logged.entry,
+            },
+        }
+    }
+}
+
 /// A Paxos message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
@@ -44,15 +78,16 @@ pub enum Message {
         from: Slot,
         transfer_of: Ballot,
     },
-    /// One of `parts` parts of a promise, each with at most one accepted entry above the acceptor's
-    /// `chosen_upto`. A promise without entries has one part.
+    /// One of `parts` parts of a promise, each with the report of at most one slot above the
+    /// acceptor's `chosen_upto`; nothing was accepted for the slots that no part reports. A promise
+    /// without reports has one part.
     Promise {
         ballot: Ballot,
         chosen_upto: Slot,
         log_start: Slot,
         part: u32,
         parts: u32,
-        accepted: Option<LoggedEntry>,
+        report: Option<SlotReport>,
     },
     /// Refusal of phase 1 or 2: `ballot` was asked for, `promised` is in the way.
     Reject { ballot: Ballot, promised: Ballot },
@@ -76,13 +111,15 @@ pub enum Message {
         round: u64,
         chosen_upto: Slot,
     },
-    /// "Send me the chosen entries of these slots (inclusive)."
+    /// "Send me the chosen entries of these slots (inclusive)." The sender knows that they are chosen.
     CatchUp { from: Slot, upto: Slot },
-    /// Chosen entries in slot order, as many as fit one message.
+    /// Chosen entries in slot order, as many as fit one message. If there are none, what can be said
+    /// of the first slot that was asked for.
     Entries {
         entries: Vec<LoggedEntry>,
         chosen_upto: Slot,
         log_start: Slot,
+        report: Option<SlotReport>,
     },
     /// The leader of `ballot` hands over; it serves no lease read under it again.
     LeadNow { ballot: Ballot },

@@ -12,7 +12,9 @@
 //! | `journal` | nothing that promises durability leaves before it is durable |
 //! | `acceptor` | both phases from the acceptor's side, stickiness |
 //! | `follower` | hearing a leader, and what its `chosen_upto` proves |
-//! | `election` | pre-vote, phase 1, choice of values |
+//! | `election` | pre-vote, phase 1 |
+//! | `choice` | what reports on a slot allow, lost records among them |
+//! | `lost` | records that were durable and cannot be read any more |
 //! | `leader` | phase 2, check-quorum |
 //! | `heartbeat` | the leader's rounds, and reads by lease or by round |
 //! | `lease` | what a round proves once a quorum has answered it |
@@ -22,6 +24,7 @@
 
 mod acceptor;
 mod catch_up;
+mod choice;
 mod consensus;
 mod election;
 mod follower;
@@ -30,6 +33,7 @@ mod journal;
 mod leader;
 mod lease;
 mod log;
+mod lost;
 pub mod message;
 mod plausible;
 mod quorum;

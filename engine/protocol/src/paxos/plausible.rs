@@ -4,7 +4,7 @@
 //! ballot, and numbers that arithmetic must not overflow on.
 
 use super::consensus::Consensus;
-use super::message::Message;
+use super::message::{Message, SlotRecord, SlotReport};
 use crate::ids::{Ballot, ReplicaId, Slot};
 
 /// No group gets near this round by electing; a message that names one is not from a peer of ours.
@@ -28,6 +28,15 @@ impl Consensus {
         };
         let own = self.settings.own;
         let slot_known = |slot: Slot| slot < SLOT_MAX;
+        let report_known = |report: &SlotReport| {
+            slot_known(report.slot)
+                && match &report.record {
+                    SlotRecord::Nothing => true,
+                    SlotRecord::Lost { accepted } | SlotRecord::Accepted { accepted, .. } => {
+                        known(*accepted)
+                    }
+                }
+        };
         self.settings.peers.contains(&from)
             && match message {
                 Message::PreVote {
@@ -47,14 +56,12 @@ impl Consensus {
                 Message::Promise {
                     ballot,
                     chosen_upto,
-                    accepted,
+                    report,
                     ..
                 } => {
                     of(own, *ballot)
                         && slot_known(*chosen_upto)
-                        && accepted
-                            .as_ref()
-                            .is_none_or(|logged| known(logged.accepted) && slot_known(logged.slot))
+                        && report.as_ref().is_none_or(report_known)
                 }
                 Message::Accept {
                     ballot,
@@ -81,7 +88,11 @@ impl Consensus {
                 Message::CatchUp { from: first, upto } => {
                     *first != Slot::ZERO && slot_known(*first) && slot_known(*upto)
                 }
-                Message::Entries { chosen_upto, .. } => slot_known(*chosen_upto),
+                Message::Entries {
+                    chosen_upto,
+                    report,
+                    ..
+                } => slot_known(*chosen_upto) && report.as_ref().is_none_or(report_known),
                 Message::LeadNow { ballot } => of(from, *ballot),
             }
     }

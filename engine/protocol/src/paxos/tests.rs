@@ -6,5 +6,6 @@ mod catch_up_stories;
 mod group_stories;
 mod hand;
 mod leader_stories;
+mod lost_stories;
 mod random;
 mod world;

@@ -141,7 +141,11 @@ impl Replica {
         match input {
             Input::Tick => self.consensus.on_tick(now),
             Input::Durable { upto } => self.consensus.on_durable(now, upto),
-            Input::LogRead { from, entries } => self.consensus.on_log_read(now, from, entries),
+            Input::LogRead {
+                from,
+                entries,
+                lost,
+            } => self.consensus.on_log_read(now, from, entries, lost),
             Input::Peer { from, message } => self.on_peer(from, message),
             Input::Client {
                 connection,

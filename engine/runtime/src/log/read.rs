@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use quorate_protocol::config::LostRecord;
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, Slot};
 use quorate_protocol::input::Input;
@@ -34,11 +35,12 @@ impl Shared {
                 continue;
             };
             match self.read(request).await {
-                Ok(entries) => {
+                Ok((entries, lost)) => {
                     self.read_request.set(None);
                     self.inbox.push_own(Input::LogRead {
                         from: request.from,
                         entries,
+                        lost,
                     });
                 }
                 Err(fault) => end_process(&fault),
@@ -46,7 +48,11 @@ impl Shared {
         }
     }
 
-    async fn read(&self, request: ReadRequest) -> Result<Vec<LoggedEntry>, Fatal> {
+    /// The entries, and the record behind them if it is not what was written.
+    async fn read(
+        &self,
+        request: ReadRequest,
+    ) -> Result<(Vec<LoggedEntry>, Option<LostRecord>), Fatal> {
         let frames = self.locate(request);
         let mut entries = Vec::with_capacity(frames.len());
         for run in runs(frames) {
@@ -60,15 +66,19 @@ impl Shared {
                 match self.entry(found, *slot, location) {
                     Ok(entry) => entries.push(entry),
                     Err(problem) => {
-                        // The core decides what a hole means; it must not get what lies behind.
+                        // The core gets it back from a peer; it must not see what lies behind.
                         let path = file.path().display();
                         tracing::error!(%path, slot = slot.0, "unreadable record: {problem}");
-                        return Ok(entries);
+                        let lost = LostRecord {
+                            slot: *slot,
+                            accepted: Ballot(location.ballot),
+                        };
+                        return Ok((entries, Some(lost)));
                     }
                 }
             }
         }
-        Ok(entries)
+        Ok((entries, None))
     }
 
     /// The frames of consecutive slots, as many as were asked for.

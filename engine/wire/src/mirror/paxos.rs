@@ -2,7 +2,7 @@
 
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, Slot};
-use quorate_protocol::paxos::message::{LoggedEntry, Message};
+use quorate_protocol::paxos::message::{LoggedEntry, Message, SlotRecord, SlotReport};
 use quorate_protocol::words::Words;
 use rkyv::option::ArchivedOption;
 use rkyv::{Archive, Serialize};
@@ -33,7 +33,7 @@ pub(crate) enum PaxosMirror {
         log_start: u64,
         part: u32,
         parts: u32,
-        accepted: Option<LoggedMirror>,
+        report: Option<ReportMirror>,
     },
     Reject {
         ballot: u64,
@@ -68,6 +68,7 @@ pub(crate) enum PaxosMirror {
         entries: Vec<LoggedMirror>,
         chosen_upto: u64,
         log_start: u64,
+        report: Option<ReportMirror>,
     },
     LeadNow {
         ballot: u64,
@@ -99,6 +100,68 @@ impl ArchivedLoggedMirror {
             accepted: Ballot(self.accepted.to_native()),
             entry: read_entry(&self.entry)?,
         })
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct ReportMirror {
+    slot: u64,
+    record: RecordMirror,
+}
+
+#[derive(Archive, Serialize)]
+enum RecordMirror {
+    Nothing,
+    Lost {
+        accepted: u64,
+    },
+    Accepted {
+        accepted: u64,
+        #[rkyv(with = Run)]
+        entry: Words,
+    },
+}
+
+impl ReportMirror {
+    fn of(report: &SlotReport) -> Self {
+        Self {
+            slot: report.slot.0,
+            record: match &report.record {
+                SlotRecord::Nothing => RecordMirror::Nothing,
+                SlotRecord::Lost { accepted } => RecordMirror::Lost {
+                    accepted: accepted.0,
+                },
+                SlotRecord::Accepted { accepted, entry } => RecordMirror::Accepted {
+                    accepted: accepted.0,
+                    entry: entry.words().clone(),
+                },
+            },
+        }
+    }
+}
+
+impl ArchivedReportMirror {
+    fn read(&self) -> Result<SlotReport, FrameError> {
+        Ok(SlotReport {
+            slot: Slot(self.slot.to_native()),
+            record: match &self.record {
+                ArchivedRecordMirror::Nothing => SlotRecord::Nothing,
+                ArchivedRecordMirror::Lost { accepted } => SlotRecord::Lost {
+                    accepted: Ballot(accepted.to_native()),
+                },
+                ArchivedRecordMirror::Accepted { accepted, entry } => SlotRecord::Accepted {
+                    accepted: Ballot(accepted.to_native()),
+                    entry: read_entry(entry)?,
+                },
+            },
+        })
+    }
+
+    fn read_option(report: &ArchivedOption<Self>) -> Result<Option<SlotReport>, FrameError> {
+        match report {
+            ArchivedOption::None => Ok(None),
+            ArchivedOption::Some(report) => Ok(Some(report.read()?)),
+        }
     }
 }
 
@@ -142,14 +205,14 @@ impl PaxosMirror {
                 log_start,
                 part,
                 parts,
-                accepted,
+                report,
             } => Self::Promise {
                 ballot: ballot.0,
                 chosen_upto: chosen_upto.0,
                 log_start: log_start.0,
                 part: *part,
                 parts: *parts,
-                accepted: accepted.as_ref().map(LoggedMirror::of),
+                report: report.as_ref().map(ReportMirror::of),
             },
             Message::Reject { ballot, promised } => Self::Reject {
                 ballot: ballot.0,
@@ -196,10 +259,12 @@ impl PaxosMirror {
                 entries,
                 chosen_upto,
                 log_start,
+                report,
             } => Self::Entries {
                 entries: entries.iter().map(LoggedMirror::of).collect(),
                 chosen_upto: chosen_upto.0,
                 log_start: log_start.0,
+                report: report.as_ref().map(ReportMirror::of),
             },
             Message::LeadNow { ballot } => Self::LeadNow { ballot: ballot.0 },
         }
@@ -244,17 +309,14 @@ impl ArchivedPaxosMirror {
                 log_start,
                 part,
                 parts,
-                accepted,
+                report,
             } => Message::Promise {
                 ballot: ballot(asked),
                 chosen_upto: slot(chosen_upto),
                 log_start: slot(log_start),
                 part: part.to_native(),
                 parts: parts.to_native(),
-                accepted: match accepted {
-                    ArchivedOption::None => None,
-                    ArchivedOption::Some(logged) => Some(logged.read()?),
-                },
+                report: ArchivedReportMirror::read_option(report)?,
             },
             Self::Reject {
                 ballot: asked,
@@ -307,6 +369,7 @@ impl ArchivedPaxosMirror {
                 entries,
                 chosen_upto,
                 log_start,
+                report,
             } => Message::Entries {
                 entries: entries
                     .iter()
@@ -314,6 +377,7 @@ impl ArchivedPaxosMirror {
                     .collect::<Result<_, _>>()?,
                 chosen_upto: slot(chosen_upto),
                 log_start: slot(log_start),
+                report: ArchivedReportMirror::read_option(report)?,
             },
             Self::LeadNow { ballot: own } => Message::LeadNow {
                 ballot: ballot(own),

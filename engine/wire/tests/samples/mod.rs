@@ -10,7 +10,7 @@ use quorate_protocol::ids::{
 };
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
-use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos};
+use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
 use quorate_protocol::txn::record::{
@@ -145,18 +145,23 @@ fn logged(slot: u64, transfers: u128) -> LoggedEntry {
 fn paxos() -> Vec<(&'static str, Paxos)> {
     let ballot = Ballot::new(7, ReplicaId(1));
     let other = Ballot::new(6, ReplicaId(3));
-    let promise = |part, accepted| Paxos::Promise {
+    let lost = |slot| SlotReport {
+        slot: Slot(slot),
+        record: SlotRecord::Lost { accepted: other },
+    };
+    let promise = |part, report| Paxos::Promise {
         ballot,
         chosen_upto: Slot(20),
         log_start: Slot(1),
         part,
         parts: 3,
-        accepted,
+        report,
     };
-    let entries = |entries| Paxos::Entries {
+    let entries = |entries, report| Paxos::Entries {
         entries,
         chosen_upto: Slot(22),
         log_start: Slot(2),
+        report,
     };
     vec![
         (
@@ -184,7 +189,8 @@ fn paxos() -> Vec<(&'static str, Paxos)> {
             },
         ),
         ("promise_empty", promise(0, None)),
-        ("promise", promise(1, Some(logged(21, 2)))),
+        ("promise", promise(1, Some(logged(21, 2).into()))),
+        ("promise_lost", promise(2, Some(lost(22)))),
         (
             "reject",
             Paxos::Reject {
@@ -231,10 +237,25 @@ fn paxos() -> Vec<(&'static str, Paxos)> {
                 upto: Slot(9),
             },
         ),
-        ("entries_none", entries(Vec::new())),
+        ("entries_none", entries(Vec::new(), None)),
+        ("entries_lost", entries(Vec::new(), Some(lost(3)))),
+        (
+            "entries_nothing",
+            entries(
+                Vec::new(),
+                Some(SlotReport {
+                    slot: Slot(3),
+                    record: SlotRecord::Nothing,
+                }),
+            ),
+        ),
+        (
+            "entries_accepted",
+            entries(Vec::new(), Some(logged(3, 1).into())),
+        ),
         (
             "entries",
-            entries(vec![logged(3, 0), logged(4, 1), logged(5, 2)]),
+            entries(vec![logged(3, 0), logged(4, 1), logged(5, 2)], None),
         ),
         ("lead_now", Paxos::LeadNow { ballot }),
     ]

@@ -166,6 +166,7 @@ fn chosen_upto_proves_only_entries_accepted_under_the_senders_ballot() {
             entries: vec![logged(1, new, &other)],
             chosen_upto: Slot(2),
             log_start: Slot(1),
+            report: None,
         },
     );
     assert_eq!(hand.core.chosen_upto(), Slot(1));
@@ -205,6 +206,7 @@ fn a_fetched_entry_is_never_a_vote_for_what_a_deposed_leader_proposed() {
             entries: vec![logged(1, ballot(2, C), &chosen)],
             chosen_upto: Slot(1),
             log_start: Slot(1),
+            report: None,
         },
     );
     hand.durable();
@@ -226,6 +228,7 @@ fn a_fetched_entry_never_lowers_the_accepted_ballot() {
             entries: vec![logged(1, ballot(1, C), &chosen)],
             chosen_upto: Slot(1),
             log_start: Slot(1),
+            report: None,
         },
     );
     assert_eq!(
@@ -245,6 +248,7 @@ fn a_restart_with_a_promise_above_all_acceptances_keeps_the_promise() {
         promised: ballot(8, C),
         chosen_upto: Slot(0),
         tail: vec![logged(1, old, &entry(old, 1))],
+        lost: vec![],
     };
     let mut hand = Hand::new(3, recovered);
     let refused = hand.say(B, accept(old, 2, 1, &entry(old, 2)));

@@ -104,6 +104,7 @@ fn the_highest_ballot_wins_per_slot_and_holes_get_a_noop_that_fences_nothing() {
         promised: high,
         chosen_upto: Slot(0),
         tail: vec![logged(1, low, &own), logged(2, low, &own)],
+        lost: vec![],
     };
     let mut hand = Hand::new(3, recovered);
     let mine = hand.campaign();
@@ -193,6 +194,7 @@ fn parts_of_two_answers_of_one_acceptor_are_not_mixed() {
             entries: vec![logged(1, Ballot::ZERO, &value)],
             chosen_upto: Slot(1),
             log_start: Slot(1),
+            report: None,
         },
     );
     assert_eq!(hand.core.leading(), Some(mine));
@@ -225,6 +227,7 @@ fn what_an_acceptor_knows_to_be_chosen_is_fetched_never_decided_again() {
             .collect(),
         chosen_upto: Slot(3),
         log_start: Slot(1),
+        report: None,
     };
     hand.say(B, entries(1, 2));
     assert_eq!(hand.core.role(), Role::Candidate, "one is missing");
@@ -281,6 +284,7 @@ fn one_replica_alone_leads_once_its_ballot_is_durable_and_replays_first() {
         promised: ballot(1, OWN),
         chosen_upto: Slot(2),
         tail: vec![logged(3, ballot(1, OWN), &value)],
+        lost: vec![],
     };
     let mut hand = Hand::just_started(1, recovered);
     assert!(hand.drain().contains(&Effect::ReadLog {
@@ -297,6 +301,7 @@ fn one_replica_alone_leads_once_its_ballot_is_durable_and_replays_first() {
             logged(1, ballot(1, OWN), &value),
             logged(2, ballot(1, OWN), &value),
         ],
+        None,
     );
     assert_eq!(hand.applied().len(), 2);
     assert!(

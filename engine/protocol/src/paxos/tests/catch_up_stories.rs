@@ -30,6 +30,7 @@ fn entries(entries: Vec<LoggedEntry>, chosen_upto: u64) -> Message {
         entries,
         chosen_upto: Slot(chosen_upto),
         log_start: Slot(1),
+        report: None,
     }
 }
 
@@ -136,6 +137,7 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
         promised: leader,
         chosen_upto: Slot(2),
         tail: vec![logged(3, leader, &values[2])],
+        lost: Vec::new(),
     };
     let mut hand = Hand::new(3, recovered);
     let replay = hand.drain();
@@ -161,7 +163,8 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
     assert_eq!(hand.say(C, catch_up(1, 1)), []);
     assert_eq!(hand.say(C, catch_up(1, 9)), []);
     let both = vec![logged(1, leader, &values[0]), logged(2, leader, &values[1])];
-    hand.core.on_log_read(hand.now(), Slot(1), both.clone());
+    hand.core
+        .on_log_read(hand.now(), Slot(1), both.clone(), None);
     let next = hand.drain();
     assert!(matches!(
         next[..],
@@ -171,7 +174,8 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
             ..
         }]
     ));
-    hand.core.on_log_read(hand.now(), Slot(1), both.clone());
+    hand.core
+        .on_log_read(hand.now(), Slot(1), both.clone(), None);
     assert_eq!(sent(&hand.drain()), [entries(both, 3)]);
     assert_eq!(hand.applied().len(), 3);
 }
@@ -184,7 +188,7 @@ fn a_log_that_lost_a_durable_slot_stops_the_replica() {
     };
     let mut hand = Hand::new(3, recovered);
     hand.drain();
-    hand.core.on_log_read(hand.now(), Slot(1), Vec::new());
+    hand.core.on_log_read(hand.now(), Slot(1), Vec::new(), None);
     assert_eq!(
         hand.drain(),
         [Effect::Stop {
@@ -201,6 +205,7 @@ fn recovery_applies_nothing_above_the_watermark_until_the_group_says_so() {
         promised: leader,
         chosen_upto: Slot(0),
         tail: vec![logged(1, leader, &entry(leader, 1))],
+        lost: Vec::new(),
     };
     let mut hand = Hand::new(3, recovered);
     assert_eq!(hand.applied(), []);
@@ -227,8 +232,12 @@ fn a_replaying_replica_does_not_campaign() {
     }
     assert_eq!(hand.core.role(), Role::Recovering);
     let value = entry(ballot(1, B), 1);
-    hand.core
-        .on_log_read(hand.now(), Slot(1), vec![logged(1, ballot(1, B), &value)]);
+    hand.core.on_log_read(
+        hand.now(),
+        Slot(1),
+        vec![logged(1, ballot(1, B), &value)],
+        None,
+    );
     hand.applied();
     assert_eq!(sent(&hand.time_out()).len(), 2, "now it asks");
 }

@@ -219,7 +219,7 @@ pub fn promise(
         log_start: Slot(1),
         part,
         parts,
-        accepted,
+        report: accepted.map(Into::into),
     }
 }
 

@@ -241,6 +241,7 @@ fn a_leader_whose_proposal_lost_its_slot_never_speaks_again_under_its_ballot() {
             entries: vec![logged(2, ballot(mine.round() + 1, C), &other)],
             chosen_upto: Slot(2),
             log_start: Slot(1),
+            report: None,
         },
     );
     assert!(learned.contains(&Effect::Deposed { ballot: mine }));

@@ -33,6 +33,8 @@ struct Sights {
     lease_lost_to_pause: u64,
     power_failures: u64,
     restarts_within_lease: u64,
+    rot: u64,
+    rot_healed: u64,
 }
 
 #[test]
@@ -57,6 +59,8 @@ fn random_worlds_agree_stay_durable_keep_leases_exclusive_and_recover() {
         assert!(sights.lease_lost_to_pause > seeds / 10);
         assert!(sights.power_failures > seeds / 2);
         assert!(sights.restarts_within_lease > seeds / 4);
+        assert!(sights.rot > seeds / 2);
+        assert!(sights.rot_healed > seeds / 8);
     }
 }
 
@@ -106,7 +110,7 @@ fn trouble(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
         Some(leader) if chance.range(0, 2) == 0 => leader,
         Some(_) | None => any(world, chance),
     };
-    match chance.range(0, 11) {
+    match chance.range(0, 13) {
         0..=2 => crash(world, id, chance, sights),
         3 => world.isolate(id),
         4 => {
@@ -129,6 +133,7 @@ fn trouble(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
             sights.transfers += u64::from(world.transfer(leader, to));
         }
         9 => power_failure(world, chance, sights),
+        10 | 11 => rot(world, id, chance, sights),
         _ => restart_within_lease(world, chance, sights),
     }
 }
@@ -145,6 +150,20 @@ fn crash(world: &mut World, id: ReplicaId, chance: &mut Prng, sights: &mut Sight
         _ => chance.range(1, 2 * SECOND),
     };
     world.restart_at(id, world.now_ns + down_ns);
+}
+
+/// A few durable records of one replica become unreadable; mostly it restarts and finds out, or it
+/// finds out when it reads them for somebody.
+fn rot(world: &mut World, id: ReplicaId, chance: &mut Prng, sights: &mut Sights) {
+    if world.nodes.len() == 1 {
+        return;
+    }
+    for _ in 0..chance.range(1, 6) {
+        sights.rot += u64::from(world.rot(id));
+    }
+    if chance.range(0, 4) > 0 {
+        crash(world, id, chance, sights);
+    }
 }
 
 /// Several replicas at one moment: what was acknowledged early is lost at all of them.
@@ -237,6 +256,7 @@ fn heal(world: &mut World, sights: &mut Sights) {
         })
     });
     sights.slots += slot.0;
+    sights.rot_healed += u64::from(world.has_rotted() && !world.is_harmed());
     sights.leaders += world.leaders.len();
     sights.reads += world
         .nodes

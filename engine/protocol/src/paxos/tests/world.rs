@@ -5,7 +5,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::config::{IdRule, Reads, Recovered, ReplicaConfig};
+use crate::config::{IdRule, LostRecord, Reads, Recovered, ReplicaConfig};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ClusterId, PersistSeq, ReplicaAddress, ReplicaId, ShardId, Slot};
 use crate::limits::{TIMING, Timing};
@@ -53,13 +53,20 @@ pub struct Disk {
     flush: Option<(u64, usize)>,
     /// Records of earlier runs of the replica.
     before: usize,
+    /// Synced records before the newest flush that cannot be read any more.
+    rotten: BTreeSet<usize>,
+    /// Where the newest flush began.
+    flush_began: usize,
 }
+
+/// The newest record of a slot: the ballot, and the entry unless the record is rotten.
+type Newest = BTreeMap<Slot, (Ballot, Option<Entry>)>;
 
 impl Disk {
     fn recover(&self) -> Recovered {
         let mut recovered = Recovered::default();
-        let mut newest = BTreeMap::new();
-        for record in &self.records {
+        let mut newest = Newest::new();
+        for (at, record) in self.records.iter().enumerate() {
             match record {
                 Record::Promise { ballot } => {
                     assert!(
@@ -75,7 +82,8 @@ impl Disk {
                 } => {
                     assert!(*ballot >= recovered.promised, "accepted below a promise");
                     recovered.promised = *ballot;
-                    newest.insert(*slot, (*ballot, entry.clone()));
+                    let entry = (!self.rotten.contains(&at)).then(|| entry.clone());
+                    newest.insert(*slot, (*ballot, entry));
                 }
                 Record::Chosen { upto } => {
                     assert!(*upto > recovered.chosen_upto);
@@ -86,21 +94,29 @@ impl Disk {
                 }
             }
         }
-        recovered.tail = newest
-            .range(recovered.chosen_upto.next()..)
-            .map(|(&slot, (accepted, entry))| LoggedEntry {
-                slot,
-                accepted: *accepted,
-                entry: entry.clone(),
-            })
-            .collect();
+        for (slot, (accepted, entry)) in newest {
+            match entry {
+                Some(entry) if slot > recovered.chosen_upto => recovered.tail.push(LoggedEntry {
+                    slot,
+                    accepted,
+                    entry,
+                }),
+                Some(_) => {}
+                None => recovered.lost.push(LostRecord { slot, accepted }),
+            }
+        }
         assert!(recovered.tail.len() <= 64, "the window bounds the tail");
         recovered
     }
 
-    fn read(&self, from: Slot, upto: Slot, bytes_max: usize) -> Vec<LoggedEntry> {
+    fn read(
+        &self,
+        from: Slot,
+        upto: Slot,
+        bytes_max: usize,
+    ) -> (Vec<LoggedEntry>, Option<LostRecord>) {
         let mut newest = BTreeMap::new();
-        for record in &self.records {
+        for (at, record) in self.records.iter().enumerate() {
             if let Record::Accepted {
                 ballot,
                 slot,
@@ -109,14 +125,20 @@ impl Disk {
                 && *slot <= upto.min(Slot(from.0 + 200))
                 && *slot >= from
             {
-                newest.insert(*slot, (*ballot, entry));
+                newest.insert(
+                    *slot,
+                    (*ballot, (!self.rotten.contains(&at)).then_some(entry)),
+                );
             }
         }
         let mut bytes = 0;
         let mut entries = Vec::new();
         for slot in (from.0..=upto.0).map(Slot) {
-            let Some((accepted, entry)) = newest.get(&slot) else {
+            let Some((accepted, entry)) = newest.get(&slot).copied() else {
                 break;
+            };
+            let Some(entry) = entry else {
+                return (entries, Some(LostRecord { slot, accepted }));
             };
             bytes += if entries.is_empty() { 0 } else { entry.bytes() };
             if bytes > bytes_max {
@@ -124,11 +146,46 @@ impl Disk {
             }
             entries.push(LoggedEntry {
                 slot,
-                accepted: *accepted,
-                entry: (*entry).clone(),
+                accepted,
+                entry: entry.clone(),
             });
         }
-        entries
+        (entries, None)
+    }
+
+    /// Makes the newest record of some slot unreadable, if it is not of the newest flush. False if
+    /// the record drawn is not such a one.
+    fn rot(&mut self, random: &mut Prng) -> bool {
+        if self.flush_began == 0 {
+            return false;
+        }
+        // Young records are the interesting ones.
+        let oldest = match random.range(0, 3) {
+            0 => 0,
+            _ => self.flush_began.saturating_sub(30),
+        };
+        let drawn = random.range(oldest as u64, self.flush_began as u64);
+        let drawn = usize::try_from(drawn).expect("few");
+        let Record::Accepted { slot: own, .. } = self.records[drawn] else {
+            return false;
+        };
+        let is_newest = self.records[drawn + 1..self.synced]
+            .iter()
+            .all(|record| !matches!(record, Record::Accepted { slot, .. } if *slot == own));
+        is_newest && self.rotten.insert(drawn)
+    }
+
+    /// Whether the newest durable record of some slot is rotten.
+    fn is_harmed(&self) -> bool {
+        let slot_of = |record: &Record| match record {
+            Record::Accepted { slot, .. } => Some(*slot),
+            Record::Promise { .. } | Record::Chosen { .. } => None,
+        };
+        self.rotten.iter().any(|&at| {
+            let own = slot_of(&self.records[at]);
+            let mut later = self.records[at + 1..self.synced].iter();
+            !later.any(|record| slot_of(record) == own)
+        })
     }
 }
 
@@ -301,8 +358,31 @@ impl World {
         node.paused_until_ns = 0;
         let disk = &mut node.disk;
         disk.records.truncate(disk.synced.saturating_add(kept));
+        if disk.synced < disk.records.len() {
+            disk.flush_began = disk.synced;
+        }
         disk.synced = disk.records.len();
         disk.flush = None;
+    }
+
+    /// Lets a durable record of a replica rot, unless another replica's log is harmed already.
+    pub fn rot(&mut self, id: ReplicaId) -> bool {
+        let others_whole = self
+            .nodes
+            .iter()
+            .all(|node| node.id == id || !node.disk.is_harmed());
+        let node = &mut self.nodes[usize::from(id.0) - 1];
+        others_whole && node.disk.rot(&mut self.random)
+    }
+
+    /// Whether a record has rotted, healed since or not.
+    pub fn has_rotted(&self) -> bool {
+        self.nodes.iter().any(|node| !node.disk.rotten.is_empty())
+    }
+
+    /// Whether some replica's log lacks a record that it once had.
+    pub fn is_harmed(&self) -> bool {
+        self.nodes.iter().any(|node| node.disk.is_harmed())
     }
 
     pub fn restart_at(&mut self, id: ReplicaId, at_ns: u64) {
@@ -414,6 +494,7 @@ impl World {
                 && at_ns <= now_ns
             {
                 node.disk.flush = None;
+                node.disk.flush_began = node.disk.synced;
                 node.disk.synced = synced;
                 let seq = u64::try_from(synced - node.disk.before).expect("few");
                 let now = node.now(now_ns);
@@ -428,12 +509,12 @@ impl World {
                 && at_ns <= now_ns
             {
                 node.log_read = None;
-                let entries = node.disk.read(from, upto, bytes_max);
+                let (entries, lost) = node.disk.read(from, upto, bytes_max);
                 let now = node.now(now_ns);
                 node.core
                     .as_mut()
                     .expect("runs")
-                    .on_log_read(now, from, entries);
+                    .on_log_read(now, from, entries, lost);
                 self.drain(id);
             }
             let node = self.node(id);
