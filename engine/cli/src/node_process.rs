@@ -1,7 +1,9 @@
 //! One node as a detached process of this host: its pid file, its log file, its signals.
 //!
 //! Both files lie in the node's data directory, so whoever has the topology file finds them. The
-//! pid file holds the pid and the process's start time, so that a reused pid is never signalled.
+//! pid file holds the pid and the process's start time, so that a reused pid is never signalled. It
+//! changes only under an advisory lock of the data directory itself: of two commands that start a
+//! node at once the second finds the process of the first.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use quorate_config::NodeConfig;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::logging::LogFormat;
@@ -31,9 +34,8 @@ pub struct Running {
     started: u64,
 }
 
-/// Where a node's process notes its pid.
-#[must_use]
-pub fn pid_file(node: &NodeConfig) -> PathBuf {
+/// Where the pid of a node's process is noted.
+fn pid_file(node: &NodeConfig) -> PathBuf {
     node.data_dir.join("node.pid")
 }
 
@@ -46,20 +48,65 @@ pub fn log_file(node: &NodeConfig) -> PathBuf {
 /// The node's process, if its pid file names one that is alive.
 #[must_use]
 pub fn running(node: &NodeConfig) -> Option<Running> {
-    let text = fs::read_to_string(pid_file(node)).ok()?;
-    let (pid, started) = text.trim().split_once(' ')?;
-    let noted = Running {
-        pid: pid.parse().ok()?,
-        started: started.parse().ok()?,
-    };
-    (start_time(noted.pid) == Some(noted.started)).then_some(noted)
+    noted(node).filter(|noted| noted.is_alive())
 }
 
-/// Starts `quorate server` for the node in a process group of its own, so that the terminal's
-/// Ctrl-C does not reach it.
-pub fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Result<Child> {
+fn noted(node: &NodeConfig) -> Option<Running> {
+    let text = fs::read_to_string(pid_file(node)).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    Some(Running {
+        pid: pid.parse().ok()?,
+        started: started.parse().ok()?,
+    })
+}
+
+/// Starts the node's process and notes its pid; `None` if it runs already.
+pub fn start_once(
+    cluster: &Path,
+    node: &NodeConfig,
+    format: LogFormat,
+) -> anyhow::Result<Option<Child>> {
     fs::create_dir_all(&node.data_dir)
         .with_context(|| format!("node {}: create {}", node.id, node.data_dir.display()))?;
+    let _lock = lock_pid_file(node)?;
+    if running(node).is_some() {
+        return Ok(None);
+    }
+    let mut child = spawn(cluster, node, format)?;
+    match note_pid(node, child.id()) {
+        Ok(()) => Ok(Some(child)),
+        Err(error) => {
+            // Nothing would ever find it again.
+            child.kill().context("end it")?;
+            child.wait().context("end it")?;
+            Err(error)
+        }
+    }
+}
+
+/// Removes the pid file of a process that is gone, unless another was started meanwhile.
+pub fn forget(node: &NodeConfig, gone: Running) -> anyhow::Result<()> {
+    let _lock = lock_pid_file(node)?;
+    let path = pid_file(node);
+    if noted(node) == Some(gone) {
+        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Held until it is dropped. Whoever holds it is quick, so this waits.
+fn lock_pid_file(node: &NodeConfig) -> anyhow::Result<File> {
+    let lock = || -> std::io::Result<File> {
+        let directory = File::open(&node.data_dir)?;
+        flock(&directory, FlockOperation::LockExclusive)?;
+        Ok(directory)
+    };
+    lock().with_context(|| format!("node {}: lock {}", node.id, node.data_dir.display()))
+}
+
+/// Runs `quorate server` in a process group of its own, so that the terminal's Ctrl-C does not reach
+/// it.
+fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Result<Child> {
     let log_path = log_file(node);
     let log = OpenOptions::new()
         .create(true)
@@ -67,7 +114,7 @@ pub fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Re
         .open(&log_path)
         .with_context(|| format!("node {}: open {}", node.id, log_path.display()))?;
     let own = std::env::current_exe().context("find this program")?;
-    let child = Command::new(own)
+    Command::new(own)
         .arg("server")
         .arg("-f")
         .arg(cluster)
@@ -78,14 +125,16 @@ pub fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Re
         .stderr(log)
         .process_group(0)
         .spawn()
-        .with_context(|| format!("node {}: start", node.id))?;
+        .with_context(|| format!("node {}: start", node.id))
+}
+
+fn note_pid(node: &NodeConfig, pid: u32) -> anyhow::Result<()> {
     // A child that died at once is a zombie until it is waited for, and still has a start time.
-    let (_, started) = state_and_start(child.id())
-        .ok_or_else(|| anyhow!("node {}: process {} is not there", node.id, child.id()))?;
-    let pid_path = pid_file(node);
-    fs::write(&pid_path, format!("{} {started}\n", child.id()))
-        .with_context(|| format!("node {}: write {}", node.id, pid_path.display()))?;
-    Ok(child)
+    let (_, started) = state_and_start(pid)
+        .ok_or_else(|| anyhow!("node {}: process {pid} is not there", node.id))?;
+    let path = pid_file(node);
+    fs::write(&path, format!("{pid} {started}\n"))
+        .with_context(|| format!("node {}: write {}", node.id, path.display()))
 }
 
 impl Running {

@@ -1,7 +1,9 @@
-//! One replica's data directory: created, checked for direct IO, locked, identified.
+//! The directory of a node, and of each of its replicas: created, locked, checked for direct IO,
+//! identified.
 //!
 //! ```text
-//! <data_dir>/s1r2/lock          advisory lock of the running process
+//! <data_dir>/lock               advisory lock of the node's process, taken before anything else
+//! <data_dir>/s1r2/lock          advisory lock of the replica's process
 //! <data_dir>/s1r2/superblock    whose directory this is; written last when it is formatted
 //! <data_dir>/s1r2/wal-...       segments of the write-ahead log
 //! ```
@@ -25,6 +27,23 @@ use crate::fatal::Fatal;
 const LOCK_NAME: &str = "lock";
 /// `f_type` of a tmpfs, which takes O_DIRECT and ignores it: nothing on it is durable.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// A node's directory, which no other process runs on until the value is dropped.
+///
+/// The locks of the replicas do not suffice: of two processes that start at once each would get some
+/// of them, and the node would go on with the other replicas parked for ever.
+#[derive(Debug)]
+pub(crate) struct NodeLock {
+    _file: File,
+}
+
+impl NodeLock {
+    /// Creates the directory if it is not there, and takes its lock.
+    pub(crate) fn take(path: &Path) -> Result<Self, Fatal> {
+        create(path)?;
+        Ok(Self { _file: lock(path)? })
+    }
+}
 
 /// A data directory that this process owns until the value is dropped.
 #[derive(Debug)]
@@ -236,6 +255,19 @@ mod tests {
         assert_eq!(second.exit_code(), 15, "{second}");
         drop(first);
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_node_has_one_owner_whichever_replicas_it_has() {
+        let root = on_disk();
+        let path = root.path().join("n1");
+        let first = NodeLock::take(&path).unwrap();
+        // The replicas' locks are others.
+        drop(DataDirectory::open(&path.join("s2r3")).unwrap());
+        let second = NodeLock::take(&path).unwrap_err();
+        assert_eq!(second.exit_code(), 15, "{second}");
+        drop(first);
+        NodeLock::take(&path).unwrap();
     }
 
     #[test]

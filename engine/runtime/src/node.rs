@@ -1,8 +1,9 @@
 //! One process: its replicas, each on an executor of its own, and the signals that stop them.
 //!
-//! Order of a start, so that the clearest fault wins: data directories are locked and identified,
-//! ports are bound, limits are raised, executors start and recover. A replica that cannot run is
-//! parked: it listens and says why, while the others serve. If none can run the start fails.
+//! Order of a start, so that the clearest fault wins: the node's directory is locked, those of its
+//! replicas are locked and identified, ports are bound, limits are raised, executors start and
+//! recover. A replica that cannot run is parked: it listens and says why, while the others serve. If
+//! none can run the start fails. So it does if another process runs on any of the directories.
 
 use std::convert::Infallible;
 use std::os::unix::net::UnixStream;
@@ -19,7 +20,7 @@ use quorate_config::{ClusterConfig, Keep, NodeConfig};
 use quorate_protocol::ids::{NodeId, ReplicaAddress};
 
 use crate::control::{Command, Controller};
-use crate::directory::DataDirectory;
+use crate::directory::{DataDirectory, NodeLock};
 use crate::executor::{self, Setup};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
@@ -111,6 +112,8 @@ fn wait_for_signals(
 #[derive(Debug)]
 pub struct RunningNode {
     executors: Vec<Executor>,
+    /// Let go of when all executors have ended.
+    lock: NodeLock,
 }
 
 #[derive(Debug)]
@@ -139,6 +142,7 @@ impl RunningNode {
             .node(node)
             .expect("the caller names a node of the configuration");
         let replicas = config.replicas_of(node.id);
+        let lock = NodeLock::take(&node.data_dir)?;
         let directories = open_directories(config, &replicas)?;
         let mut listeners = Vec::with_capacity(replicas.len());
         for &replica in &replicas {
@@ -177,7 +181,7 @@ impl RunningNode {
             });
             reports.push(reported);
         }
-        let running = Self { executors };
+        let running = Self { executors, lock };
         running.wait_until_up(node, reports)
     }
 
@@ -248,6 +252,7 @@ impl RunningNode {
                 replicas: not_stopped,
             });
         }
+        drop(self.lock);
         tracing::info!("stopped");
         Ok(())
     }
@@ -260,25 +265,30 @@ impl RunningNode {
 }
 
 /// Locks and identifies the directories. A fault of one is that replica's; if all have one, the
-/// first is the node's.
+/// first is the node's. So is a lock that another process holds: it runs this node, or a part of it.
 fn open_directories(
     config: &ClusterConfig,
     replicas: &[ReplicaAddress],
 ) -> Result<Vec<Result<DataDirectory, Fatal>>, Fatal> {
-    let mut opened: Vec<Result<DataDirectory, Fatal>> = replicas
-        .iter()
-        .map(|&replica| {
-            let directory = DataDirectory::open(&config.data_dir_of(replica))?;
-            directory.identity(config.cluster_id, replica)?;
-            Ok(directory)
-        })
-        .collect();
+    let mut opened = Vec::with_capacity(replicas.len());
+    for &replica in replicas {
+        match open_directory(config, replica) {
+            Err(fault @ Fatal::DirectoryLocked { .. }) => return Err(fault),
+            other => opened.push(other),
+        }
+    }
     if opened.iter().all(Result::is_err)
         && let Some(Err(first)) = opened.drain(..).next()
     {
         return Err(first);
     }
     Ok(opened)
+}
+
+fn open_directory(config: &ClusterConfig, replica: ReplicaAddress) -> Result<DataDirectory, Fatal> {
+    let directory = DataDirectory::open(&config.data_dir_of(replica))?;
+    directory.identity(config.cluster_id, replica)?;
+    Ok(directory)
 }
 
 fn control_pair() -> Result<(Controller, UnixStream), Fatal> {
@@ -352,10 +362,17 @@ mod tests {
         }
     }
 
+    fn locked() -> (tempfile::TempDir, NodeLock) {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = NodeLock::take(directory.path()).unwrap();
+        (directory, lock)
+    }
+
     #[test]
     fn a_replica_that_does_not_end_is_named_instead_of_waited_for() {
         let executors = vec![executor(1, false), executor(2, true), executor(3, false)];
-        let running = RunningNode { executors };
+        let (_directory, lock) = locked();
+        let running = RunningNode { executors, lock };
         let fault = running.stop_within(Duration::from_millis(300)).unwrap_err();
         assert_eq!(fault.to_string(), "replica s2r1 did not stop in time");
         assert_eq!(fault.exit_code(), 1);
@@ -364,7 +381,8 @@ mod tests {
     #[test]
     fn executors_that_end_are_joined() {
         let executors = vec![executor(1, false), executor(2, false)];
-        RunningNode { executors }
+        let (_directory, lock) = locked();
+        RunningNode { executors, lock }
             .stop_within(Duration::from_secs(20))
             .unwrap();
     }

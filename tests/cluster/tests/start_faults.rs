@@ -7,9 +7,12 @@ use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use quorate_cluster_tests::{Cluster, Finished, Shape};
+use quorate_cluster_tests::{Cluster, Finished, Shape, patience, until};
+use rustix::process::{Pid, Signal, kill_process};
 
 const PORT_IN_USE: i32 = 13;
 const DATA_DIRECTORY: i32 = 14;
@@ -66,6 +69,69 @@ fn two_processes_on_one_directory_are_refused_and_the_first_goes_on() {
     let done = server(&cluster);
     assert_ends(&done, DIRECTORY_LOCKED, &["nodes/n1", "lock"]);
     cluster.assert_sound(Duration::from_secs(15));
+}
+
+/// Two people, or a person and a unit file, start the same nodes. Each command waits until the cluster
+/// serves, nothing is parked, and the noted pids are those of the processes that serve.
+#[test]
+fn two_starts_of_one_cluster_at_once_give_one_cluster() {
+    let shape = Shape {
+        shards: 3,
+        replicas: 1,
+        nodes: 1,
+    };
+    let cluster = Cluster::init_with("twice", shape, |text| text);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| cluster.start_nodes());
+        }
+    });
+    let status = cluster.json(["status"]);
+    for row in status["replicas"].as_array().unwrap() {
+        assert_eq!(row["role"], "leader", "{row}");
+    }
+    // Only the process that the pid file names can be stopped by it.
+    let stopped = cluster.quorate(["cluster", "stop"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    cluster.start_nodes();
+}
+
+/// The same by hand: the one process has all three replicas, and the other says why it has none.
+#[test]
+fn of_two_servers_of_one_node_at_once_one_ends_and_the_other_has_every_replica() {
+    let shape = Shape {
+        shards: 3,
+        replicas: 1,
+        nodes: 1,
+    };
+    let cluster = Cluster::init_with("split", shape, |text| text);
+    let (told, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let (cluster, told) = (&cluster, told.clone());
+            scope.spawn(move || told.send(server(cluster)).unwrap());
+        }
+        let loser = ended
+            .recv_timeout(patience(Duration::from_secs(5)))
+            .unwrap();
+        assert_ends(&loser, DIRECTORY_LOCKED, &["nodes/n1", "lock"]);
+        let (pid, _) = until(
+            patience(Duration::from_secs(5)),
+            "leader of every shard",
+            || {
+                let status = cluster.json(["status"]);
+                let rows = status["replicas"].as_array()?;
+                let lead = rows.iter().all(|row| row["role"] == "leader");
+                // "locked by process PID"
+                let lock = fs::read_to_string(cluster.directory().join("nodes/n1/lock")).ok()?;
+                let pid = lock.trim().rsplit(' ').next()?.parse().ok()?;
+                Pid::from_raw(pid).filter(|_| lead)
+            },
+        );
+        kill_process(pid, Signal::TERM).unwrap();
+        let winner = ended.recv_timeout(patience(Duration::from_secs(10)));
+        assert_eq!(winner.unwrap().code, Some(0));
+    });
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::Context;
 use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
 use crate::logging::LogFormat;
-use crate::node_process::{POLL, log_end, log_file, running, spawn};
+use crate::node_process::{POLL, log_end, log_file, start_once};
 use crate::status::{ClusterView, collect, not_serving};
 use crate::target::{ClusterFile, NodeChoice};
 
@@ -73,12 +73,14 @@ pub fn start(
     // The processes may outlive a change of the caller's directory, but not of a relative path.
     let cluster = std::path::absolute(cluster).context("make the topology file's path absolute")?;
     let mut started = Vec::new();
-    for node in nodes.iter().filter(|node| running(node).is_none()) {
-        started.push(Started {
-            id: node.id.0,
-            child: spawn(&cluster, node, format)?,
-            log: log_file(node),
-        });
+    for node in nodes {
+        if let Some(child) = start_once(&cluster, node, format)? {
+            started.push(Started {
+                id: node.id.0,
+                child,
+                log: log_file(node),
+            });
+        }
     }
     Ok(started)
 }

@@ -1,6 +1,5 @@
 //! `cluster stop`: SIGTERM to all chosen nodes at once, then a wait until each is gone.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::failure::{Failure, Outcome};
-use crate::node_process::{Running, pid_file, running};
+use crate::node_process::{Running, forget, running};
 use crate::target::{ClusterFile, NodeChoice};
 
 /// Options of `cluster stop`.
@@ -62,7 +61,7 @@ pub fn end(
         let ports: Vec<SocketAddr> = replicas.iter().map(|&own| config.address_of(own)).collect();
         if process.wait_gone(&ports, deadline) {
             // The file names a process that is gone; whether it can be removed changes nothing.
-            let _ = fs::remove_file(pid_file(node));
+            let _ = forget(node, *process);
         } else {
             left.push(format!("node {} (pid {})", node.id, process.pid));
         }

@@ -2,10 +2,12 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
+use std::sync::Barrier;
 
 use quorate_protocol::client::{ReplyBody, RequestBody, Role};
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::shard::map::Placement;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::harness::{Client, changed, config, leader, replica, scratch, start, try_start};
 
@@ -22,6 +24,55 @@ fn a_second_process_on_the_same_directory_is_refused() {
     let (code, message) = exit_code(&config);
     assert_eq!(code, 15, "{message}");
     node.stop().unwrap();
+    start(&config, 1).stop().unwrap();
+}
+
+/// Two processes were started for one node at the same time. Each got the locks of some replicas: one
+/// of them then failed, and the other went on for ever with two of its three replicas parked.
+#[test]
+fn of_two_starts_at_once_one_gets_the_whole_node() {
+    for _ in 0..3 {
+        let directory = scratch();
+        let config = config(directory.path(), 3, 1, 1);
+        let at_once = Barrier::new(2);
+        let starts = [(); 2].map(|()| {
+            let (config, at_once) = (&config, &at_once);
+            move || {
+                at_once.wait();
+                try_start(config, 1)
+            }
+        });
+        let outcomes = std::thread::scope(|scope| {
+            let running = starts.map(|start| scope.spawn(start));
+            running.map(|start| start.join().unwrap())
+        });
+        let mut nodes = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Ok(node) => nodes.push(node),
+                Err(fault) => assert_eq!(fault.exit_code(), 15, "{fault}"),
+            }
+        }
+        assert_eq!(nodes.len(), 1);
+        for shard in 1..=3 {
+            leader(&config, &[replica(shard, 1)]);
+        }
+        nodes.into_iter().for_each(|node| node.stop().unwrap());
+    }
+}
+
+#[test]
+fn a_replica_whose_directory_is_in_use_is_not_parked_but_keeps_the_node_from_starting() {
+    let directory = scratch();
+    let config = config(directory.path(), 3, 1, 1);
+    start(&config, 1).stop().unwrap();
+    let path = config.data_dir_of(replica(2, 1)).join("lock");
+    let held = std::fs::File::open(path).unwrap();
+    flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let (code, message) = exit_code(&config);
+    assert_eq!(code, 15, "{message}");
+    assert!(message.contains("s2r1"), "{message}");
+    drop(held);
     start(&config, 1).stop().unwrap();
 }
 
