@@ -19,6 +19,7 @@
 
 mod bytes;
 pub mod mmap;
+pub mod planted;
 pub mod superblock;
 pub mod wal;
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::ids::{Ballot, ClusterId, ReplicaAddress, ReplicaId, Slot};
 use crate::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
 use crate::paxos::message::LoggedEntry;
+use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
 
 /// Identity and settings of one replica.
@@ -34,6 +35,9 @@ impl ReplicaConfig {
     /// Votes that decide.
     #[must_use]
     pub fn quorum(&self) -> usize {
+        if planted(Bug::QuorumOfHalf) {
+            return usize::from(self.replicas).div_ceil(2).max(2) - 1;
+        }
         usize::from(self.replicas) / 2 + 1
     }
 

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod message;
 pub mod output;
 pub mod paxos;
+pub mod planted;
 pub mod prng;
 pub mod replica;
 pub mod shard;

@@ -12,6 +12,7 @@ use super::table::{Beyond, Content, Here, Observation, Row};
 use super::{Location, Written};
 use crate::BLOCK_BYTES;
 use crate::bytes::{is_zero, round_up};
+use crate::planted::{Bug, planted};
 use crate::superblock::Identity;
 
 /// The state of reading: everything up to `segment`, `offset` is understood.
@@ -578,6 +579,7 @@ impl<'a> Scan<'a> {
                 false => 0,
             };
             let dirty = self.left_behind(walk, cut);
+            let dirty = dirty.filter(|_| !planted(Bug::TearNotRepaired));
             if let Some((start, end)) = dirty {
                 let mut bytes = walk.bytes[start..end].to_vec();
                 // Good frames in front of the cut share its first block only with their own flush.
@@ -588,7 +590,7 @@ impl<'a> Scan<'a> {
                     bytes,
                 });
             }
-            if dirty.is_some() || segment == end {
+            if dirty.is_some() || segment == end && !planted(Bug::SeenIsDurable) {
                 repairs.push(Repair::Sync { segment });
             }
         }

@@ -1,7 +1,9 @@
 //! The `sim` binary: runs seeds and reports what broke.
 
+mod bugs;
+
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +15,7 @@ use quorate_simulator::outcome::Outcome;
 use quorate_simulator::parameters::Parameters;
 use quorate_simulator::runner::{SeedResult, Summary, run_seed, run_seeds};
 use quorate_simulator::trace::Trace;
+use quorate_simulator_planted::trace::Trace as PlantedTrace;
 
 /// A check failed.
 const VIOLATED: u8 = 4;
@@ -25,14 +28,27 @@ const USAGE: u8 = 2;
 #[command(name = "sim", version)]
 struct Arguments {
     /// Run one seed and print its parameters.
-    #[arg(long, conflicts_with_all = ["seeds", "meta", "jobs"])]
+    #[arg(long, conflicts_with_all = ["seeds", "bugs", "meta", "jobs"])]
     seed: Option<u64>,
     /// With --seed: write every event to this file.
     #[arg(long, value_name = "FILE", requires = "seed")]
     trace: Option<PathBuf>,
     /// Run the seeds A..B, B excluded.
-    #[arg(long, value_name = "A..B", value_parser = parse_range, required_unless_present = "seed")]
+    #[arg(long, value_name = "A..B", value_parser = parse_range, required_unless_present_any = ["seed", "bugs"])]
     seeds: Option<Range<u64>>,
+    /// List the planted bugs; with --seeds: search for each of them. Exit code 4 if one is not found.
+    #[arg(long, conflicts_with_all = ["bug", "meta"])]
+    bugs: bool,
+    /// Switch a planted bug on and stop at the first seed that shows it; several are searched for one
+    /// after the other. Exit code 4 if one is not found.
+    #[arg(long, value_name = "NAME", conflicts_with = "meta")]
+    bug: Vec<String>,
+    /// Print what a search for bugs came to as a Markdown table.
+    #[arg(long, conflicts_with = "json", requires = "seeds")]
+    table: bool,
+    /// Put that table between its marks in this file.
+    #[arg(long, value_name = "FILE", requires = "seeds")]
+    into: Option<PathBuf>,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
@@ -64,6 +80,9 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.bugs || !arguments.bug.is_empty() {
+        return with_bugs(&arguments);
+    }
     match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => one(seed, arguments.trace.as_ref(), arguments.json),
         (None, Some(seeds)) if arguments.hashes => hashes(seeds.clone()),
@@ -73,15 +92,56 @@ fn main() -> ExitCode {
     }
 }
 
-fn one(seed: u64, trace: Option<&PathBuf>, json: bool) -> ExitCode {
-    let trace = match trace.map(File::create).transpose() {
-        Ok(file) => file.map_or_else(Trace::default, |file| {
-            Trace::to_writer(Box::new(BufWriter::new(file)))
-        }),
-        Err(error) => {
-            eprintln!("cannot create the trace file: {error}");
+fn with_bugs(arguments: &Arguments) -> ExitCode {
+    let chosen = match bugs::named(&arguments.bug) {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            eprintln!("{problem}");
             return ExitCode::from(USAGE);
         }
+    };
+    let (jobs, json) = (arguments.jobs, arguments.json);
+    let print = bugs::Print {
+        json,
+        table: arguments.table,
+        into: arguments.into.as_deref(),
+    };
+    let plain = !print.table && print.into.is_none();
+    match (arguments.seed, &arguments.seeds, chosen.as_slice()) {
+        (Some(seed), _, [bug]) => match create(arguments.trace.as_ref()) {
+            Ok(file) => {
+                exit_on_panic(seed);
+                let trace = file.map_or_else(Default::default, PlantedTrace::to_writer);
+                bugs::run_one(bug, seed, trace)
+            }
+            Err(refused) => refused,
+        },
+        (Some(_), ..) => {
+            eprintln!("--seed takes one --bug");
+            ExitCode::from(USAGE)
+        }
+        (None, None, _) => bugs::print_list(json),
+        (None, Some(seeds), [bug]) if plain => bugs::search_one(bug, seeds.clone(), jobs, json),
+        (None, Some(seeds), []) => {
+            let all: Vec<_> = bugs::list::ALL.iter().collect();
+            bugs::search_all(&all, seeds, jobs, print)
+        }
+        (None, Some(seeds), some) => bugs::search_all(some, seeds, jobs, print),
+    }
+}
+
+fn create(trace: Option<&PathBuf>) -> Result<Option<Box<dyn Write>>, ExitCode> {
+    let file = trace.map(File::create).transpose().map_err(|error| {
+        eprintln!("cannot create the trace file: {error}");
+        ExitCode::from(USAGE)
+    })?;
+    Ok(file.map(|file| -> Box<dyn Write> { Box::new(BufWriter::new(file)) }))
+}
+
+fn one(seed: u64, trace: Option<&PathBuf>, json: bool) -> ExitCode {
+    let trace = match create(trace) {
+        Ok(file) => file.map_or_else(Trace::default, Trace::to_writer),
+        Err(refused) => return refused,
     };
     exit_on_panic(seed);
     if !json {

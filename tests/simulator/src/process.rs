@@ -19,6 +19,7 @@ use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::BLOCK_BYTES;
+use quorate_storage::planted::{Bug, planted};
 use quorate_storage::superblock::{FILE_NAME, Identity};
 use quorate_storage::wal;
 use quorate_storage::wal::{
@@ -347,7 +348,9 @@ impl Process {
         if self.disk.take_sync_error() {
             return Err(Exit::WriteFailed);
         }
-        self.disk.synced(file, mark);
+        if !planted(Bug::SkipSync) {
+            self.disk.synced(file, mark);
+        }
         self.health.flushed(flush.segment(), flush.offset(), whole);
         let upto = PersistSeq(running.wal.finish_flush(flush));
         Ok(self.step(now, Input::Durable { upto }))
@@ -399,8 +402,10 @@ impl Process {
         let running = self.running.as_mut().expect("checked by the world");
         running.is_renamed = false;
         let operation = running.operation.take().expect("an operation is open");
-        let mark = self.disk.mark();
-        self.disk.directory_synced(mark);
+        if !planted(Bug::SkipDirectorySync) {
+            let mark = self.disk.mark();
+            self.disk.directory_synced(mark);
+        }
         running.wal.finish_operation(operation);
         let mut effects = Vec::new();
         running.write(&mut self.disk, &mut effects);

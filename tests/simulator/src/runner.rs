@@ -6,7 +6,7 @@
 
 use std::backtrace::Backtrace;
 use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -122,19 +122,37 @@ pub fn run_seed(seed: u64, trace: Trace) -> Outcome {
 
 /// Runs seeds on `jobs` threads; results come in any order.
 pub fn run_seeds(seeds: Range<u64>, jobs: usize, mut on_result: impl FnMut(SeedResult)) {
+    run_seeds_until(seeds, jobs, |result| {
+        on_result(result);
+        ControlFlow::Continue(())
+    });
+}
+
+/// As [`run_seeds`], but begins no further seed once `on_result` breaks. Those that have begun, every
+/// lower one among them, are waited for.
+pub fn run_seeds_until(
+    seeds: Range<u64>,
+    jobs: usize,
+    mut on_result: impl FnMut(SeedResult) -> ControlFlow<()>,
+) {
     install_hook();
-    let expected = seeds.end.saturating_sub(seeds.start);
+    let mut expected = seeds.end.saturating_sub(seeds.start);
     let next = Arc::new(AtomicU64::new(seeds.start));
     let (sender, results): (Sender<SeedResult>, Receiver<SeedResult>) = channel();
     for _ in 0..jobs.max(1) {
         spawn_worker(&next, seeds.end, &sender);
     }
-    for _ in 0..expected {
+    let mut received = 0;
+    while received < expected {
         let result = results.recv().expect("this function holds a sender");
-        if matches!(result, SeedResult::Panicked { .. }) {
+        received += 1;
+        let panicked = matches!(result, SeedResult::Panicked { .. });
+        if on_result(result).is_break() {
+            let begun = next.swap(seeds.end, Ordering::Relaxed).min(seeds.end);
+            expected = expected.min(begun - seeds.start);
+        } else if panicked {
             spawn_worker(&next, seeds.end, &sender);
         }
-        on_result(result);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories below the root that are never ours to check.
+/// Names below the root that are never ours to check.
 const SKIPPED: [&str; 2] = ["target", ".git"];
 
 /// A text file of the tree.
@@ -65,9 +65,13 @@ fn collect(root: &Path, directory: &Path, found: &mut Vec<SourceFile>) {
     for entry in entries {
         let path = entry.expect("a directory entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // In a second working tree `.git` is a file.
+        if SKIPPED.contains(&&*name) {
+            continue;
+        }
         if path.is_dir() {
             // Build directories may have other names than `target`; cargo tags them.
-            if !SKIPPED.contains(&&*name) && !path.join("CACHEDIR.TAG").exists() {
+            if !path.join("CACHEDIR.TAG").exists() {
                 collect(root, &path, found);
             }
         } else if let Ok(text) = fs::read_to_string(&path) {

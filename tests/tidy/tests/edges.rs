@@ -31,8 +31,25 @@ const EDGES: &[(&str, &[&str])] = &[
         "quorate-bench",
         &["protocol", "client", "planner", "wire", "config"],
     ),
-    ("quorate-simulator", &["protocol", "wire", "storage"]),
     ("quorate-interaction", &["protocol", "wire", "storage"]),
+    (
+        "quorate-simulator",
+        &[
+            "protocol",
+            "wire",
+            "storage",
+            "protocol-planted",
+            "storage-planted",
+            "simulator-planted",
+        ],
+    ),
+    ("quorate-protocol-planted", &[]),
+    ("quorate-storage-planted", &[]),
+    ("quorate-wire-planted", &["protocol-planted"]),
+    (
+        "quorate-simulator-planted",
+        &["protocol-planted", "wire-planted", "storage-planted"],
+    ),
     (
         "quorate-cluster-tests",
         &["protocol", "client", "wire", "config"],
@@ -49,8 +66,8 @@ const FENCED: &[(&str, &[&str])] = &[
     ),
     ("metis", &["quorate-planner"]),
     ("pathfinding", &["quorate-planner"]),
-    ("memmap2", &["quorate-storage"]),
-    ("rkyv", &["quorate-wire"]),
+    ("memmap2", &["quorate-storage", "quorate-storage-planted"]),
+    ("rkyv", &["quorate-wire", "quorate-wire-planted"]),
 ];
 
 /// All that the pure core may use.
@@ -145,6 +162,48 @@ fn the_core_uses_three_outside_crates() {
             PROTOCOL_EXTERNAL.contains(&edge),
             "protocol may not depend on {edge}"
         );
+    }
+}
+
+/// Planted bugs exist in the twins alone, and a twin is its original but for the switch.
+#[test]
+fn only_twins_have_the_switch_of_planted_bugs() {
+    let packages = packages();
+    let twins: Vec<&Package> = packages
+        .iter()
+        .filter(|package| package.name.as_str().ends_with("-planted"))
+        .collect();
+    assert_eq!(twins.len(), 4);
+    for package in &packages {
+        let is_twin = twins.iter().any(|twin| twin.name == package.name);
+        let switches = package.features.contains_key("planted");
+        assert_eq!(switches, is_twin, "{} and the feature", package.name);
+        for edge in &package.dependencies {
+            assert!(
+                !edge.features.iter().any(|feature| feature == "planted"),
+                "{} asks {} for planted bugs",
+                package.name,
+                edge.name
+            );
+        }
+    }
+    for twin in twins {
+        let name = twin.name.trim_end_matches("-planted");
+        let original = packages
+            .iter()
+            .find(|package| package.name.as_str() == name)
+            .unwrap_or_else(|| panic!("{} has no original", twin.name));
+        let source = |package: &Package| {
+            let library = package.targets.iter().find(|target| target.is_lib());
+            let path = &library.expect("a library").src_path;
+            std::fs::canonicalize(path).expect("its source")
+        };
+        assert_eq!(source(twin), source(original), "{name}");
+        // The simulator's binary, which the twin lacks, has dependencies of its own.
+        for edge in dependencies(twin).0 {
+            let edge = edge.trim_end_matches("-planted");
+            assert!(dependencies(original).0.contains(&edge), "{name}: {edge}");
+        }
     }
 }
 

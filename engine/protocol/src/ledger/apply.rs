@@ -12,6 +12,7 @@ use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::ID_AHEAD_MS_MAX;
+use crate::planted::{Bug, planted};
 use crate::time::{MS, Timestamp};
 use crate::txn::record::{Attempt, TxnId, TxnRow};
 
@@ -109,7 +110,8 @@ impl Ledger {
         // The ballot fence: no replica can have applied this entry before the later leader's first
         // one, so it must have no effect on any. Hole-filling no-ops have origin zero and raise
         // nothing.
-        if at.origin < self.highest_origin {
+        let unfenced = planted(Bug::SkipFence) || planted(Bug::FenceOnlyCommit);
+        if at.origin < self.highest_origin && !unfenced {
             applied.fenced = true;
             return;
         }
@@ -117,7 +119,7 @@ impl Ledger {
             assert!(entry.is_noop(), "only no-ops have no origin");
             return;
         }
-        self.highest_origin = at.origin;
+        self.highest_origin = self.highest_origin.max(at.origin);
         self.last_timestamp = at.timestamp;
         for section in entry.sections() {
             self.apply_section(at, section, applied);
@@ -187,7 +189,8 @@ impl Ledger {
             let code = rules::compare_account(&owned.account, account);
             return ResultRow::logged(code, owned.account.timestamp);
         }
-        if let Some(shard) = self.elsewhere(account.id) {
+        let elsewhere = self.elsewhere(account.id);
+        if let Some(shard) = elsewhere.filter(|_| !planted(Bug::CreationAtTwoShards)) {
             return ResultRow::moved(shard);
         }
         let created = Account {
@@ -206,7 +209,8 @@ impl Ledger {
         if self.is_from_the_future(at, transfer) {
             return Final(ResultRow::unlogged(ResultCode::IdFromTheFuture));
         }
-        if let Some(row) = self.used(transfer) {
+        let used = self.used(transfer);
+        if let Some(row) = used.filter(|_| !planted(Bug::ForgetDedupe)) {
             return Final(row);
         }
         let credit = self.place_of(transfer.credit_account_id);
@@ -273,6 +277,9 @@ impl Ledger {
         match rules::check_debit(&owned.account, owned.reserved, transfer) {
             Leg::Allowed => DebitLeg::Allowed(place),
             Leg::Refused(code) => DebitLeg::Refused(Some(place), code),
+            Leg::Undecided if planted(Bug::RefusalUnderCredit) => {
+                DebitLeg::Refused(Some(place), ResultCode::ExceedsCredits)
+            }
             Leg::Undecided => DebitLeg::Undecided,
         }
     }
@@ -287,7 +294,9 @@ impl Ledger {
     ) -> ResultRow {
         self.history
             .record_debit(Record::new(transfer, code, at.slot, at.timestamp, attempt));
-        self.note_recorded(debit, transfer.id);
+        if !planted(Bug::RefusedIdsStay) {
+            self.note_recorded(debit, transfer.id);
+        }
         ResultRow::logged(code, at.timestamp)
     }
 

@@ -17,6 +17,7 @@ use super::message::{Message, SlotRecord, SlotReport};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::WINDOW_MAX;
+use crate::planted::{Bug, planted};
 
 /// The log starts at slot 1 until there are snapshots.
 pub(super) const LOG_START: Slot = Slot(1);
@@ -121,7 +122,11 @@ impl Consensus {
         assert!(ballot == self.promised);
         self.journal
             .log_chosen(self.log.chosen_upto(), watermark_lag);
-        let seq = self.journal.log_accepted(ballot, slot, entry.clone());
+        let fetched = watermark_lag > 0;
+        let lowered = fetched && planted(Bug::FetchLowersBallot);
+        let lowest = Ballot::new(1, ReplicaId(1));
+        let logged = if lowered { lowest } else { ballot };
+        let seq = self.journal.log_accepted(logged, slot, entry.clone());
         self.lost.replace(slot, ballot, seq);
         self.log.put(
             slot,
@@ -145,6 +150,7 @@ impl Consensus {
             Some(following) => {
                 following.ballot == transfer_of
                     || now_ns >= following.heard_ns + self.settings.timing.election_min_ns
+                    || planted(Bug::NotSticky)
             }
             None => true,
         }

@@ -34,6 +34,7 @@ use alloc::vec::Vec;
 use super::message::SlotRecord;
 use crate::entry::Entry;
 use crate::ids::Ballot;
+use crate::planted::{Bug, planted};
 
 /// What the reports on one slot amount to.
 #[derive(Debug, PartialEq)]
@@ -72,12 +73,18 @@ impl<'a> Tally<'a> {
 
     pub(super) fn add_lost(&mut self, accepted: Ballot) {
         self.reports += 1;
-        self.lost.push(accepted);
+        if !planted(Bug::LostCountsAsAbsent) {
+            self.lost.push(accepted);
+        }
     }
 
     pub(super) fn add_entry(&mut self, accepted: Ballot, entry: &'a Entry) {
         self.reports += 1;
-        if self.entry.is_none_or(|(highest, _)| highest < accepted) {
+        let lowest_wins = planted(Bug::LowestBallotWins);
+        if self
+            .entry
+            .is_none_or(|(highest, _)| (highest < accepted) != lowest_wins)
+        {
             self.entry = Some((accepted, entry));
         }
     }

@@ -23,6 +23,7 @@ use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
 use crate::limits::{Timing, WINDOW_MAX};
 use crate::output::StopReason;
+use crate::planted::{Bug, planted};
 use crate::prng::Prng;
 use crate::time::Now;
 
@@ -129,7 +130,8 @@ impl Consensus {
             reads: LogReads::default(),
             stopped: None,
         };
-        if !consensus.settings.is_alone() {
+        let waits = !planted(Bug::VoteAfterRestart);
+        if waits && !consensus.settings.is_alone() {
             consensus.votes_from_ns += consensus.settings.timing.lease_ns;
             consensus.election_at_ns = consensus.votes_from_ns + consensus.first_timeout_ns();
         }

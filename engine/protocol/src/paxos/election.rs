@@ -29,6 +29,7 @@ use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
 use crate::limits::{ACCEPT_RESEND_NS, WINDOW_MAX};
 use crate::output::StopReason;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// A question that binds nobody: would an election with this ballot succeed?
@@ -92,7 +93,8 @@ impl PromiseParts {
     }
 
     fn is_whole(&self) -> bool {
-        u32::try_from(self.received.len()).is_ok_and(|received| received == self.parts)
+        let some = planted(Bug::PartialPromise) && !self.received.is_empty();
+        some || u32::try_from(self.received.len()).is_ok_and(|received| received == self.parts)
     }
 
     fn reports(&self) -> impl Iterator<Item = &SlotReport> {
@@ -317,7 +319,8 @@ impl Consensus {
             return;
         }
         let chosen = campaign.whole().map(|promise| promise.chosen_upto).max();
-        if chosen.is_some_and(|chosen| chosen > self.log.chosen_upto()) {
+        let behind = chosen.is_some_and(|chosen| chosen > self.log.chosen_upto());
+        if behind && !planted(Bug::LeadsBeforeFetching) {
             self.pursue(now_ns);
             return;
         }

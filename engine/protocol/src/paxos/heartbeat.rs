@@ -5,6 +5,7 @@ use super::leader::Leader;
 use super::message::Message;
 use super::quorum::reached_by;
 use crate::ids::{Ballot, ReplicaId, Slot};
+use crate::planted::{Bug, planted};
 use crate::time::Now;
 
 impl Consensus {
@@ -17,6 +18,7 @@ impl Consensus {
             Role::Leader(leader) => {
                 leader.is_serving()
                     && (self.settings.is_alone()
+                        || planted(Bug::StaleLeaseRead)
                         || leader.lease_holds(now.mono_ns, &self.settings.timing))
             }
             Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => false,

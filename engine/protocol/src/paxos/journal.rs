@@ -10,6 +10,7 @@ use super::message::Message;
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
 use crate::output::{Record, StopReason};
+use crate::planted::{Bug, planted};
 
 /// Messages that wait for the disk; above it new ones are lost, as on a network. All of them are
 /// sent again on request. Enough for two full promises to each of four peers and the accepts between.
@@ -86,7 +87,7 @@ impl Journal {
 
     /// Makes sure that a record implies the promise of `ballot`.
     pub(super) fn log_promise(&mut self, ballot: Ballot) {
-        if self.promise_logged < ballot {
+        if self.promise_logged < ballot && !planted(Bug::PromiseNotDurable) {
             self.promise_logged = ballot;
             self.persist(Record::Promise { ballot });
         }
@@ -117,7 +118,7 @@ impl Journal {
 
     /// Sends once everything issued so far is durable.
     pub(super) fn send_durable(&mut self, to: ReplicaId, message: Message) {
-        if self.issued == self.durable {
+        if self.issued == self.durable || planted(Bug::AcknowledgeBeforeWal) {
             self.send(to, message);
         } else if self.withheld.len() < WITHHELD_MAX {
             self.withheld.push_back(Withheld {

@@ -15,6 +15,7 @@ use super::transfer::Transfer;
 use crate::entry::Entry;
 use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::{ACCEPT_RESEND_NS, PIPELINE_MAX, Timing};
+use crate::planted::{Bug, planted};
 use crate::time::Now;
 
 /// A slot that is proposed and not known to be chosen.
@@ -62,7 +63,7 @@ impl Leader {
             next_slot: first,
             flights: BTreeMap::new(),
             opening: None,
-            serving: false,
+            serving: planted(Bug::ServesBeforeOpening),
             progress: BTreeMap::new(),
             rounds: Rounds::new(round_last, now_ns),
             heartbeat_at_ns: now_ns,
@@ -258,7 +259,8 @@ impl Consensus {
             assert!(slot == self.log.chosen_upto().next());
             let held = self.log.get(slot).expect("a proposer holds its proposals");
             assert!(held.accepted == leader.ballot);
-            let own = usize::from(held.seq <= self.journal.durable());
+            let durable = held.seq <= self.journal.durable() || planted(Bug::OwnVoteBeforeWal);
+            let own = usize::from(durable);
             if flight.get().votes.len() + own < self.settings.quorum {
                 return;
             }

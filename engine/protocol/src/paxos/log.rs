@@ -15,6 +15,7 @@ use crate::config::Recovered;
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, Slot};
 use crate::limits::{ENTRY_BYTES_MAX, LOG_TAIL_BYTES_MAX, WINDOW_MAX};
+use crate::planted::{Bug, planted};
 
 // A full window of the largest entries must not look like an apply that lags.
 const _: () = assert!(WINDOW_MAX <= (LOG_TAIL_BYTES_MAX / ENTRY_BYTES_MAX) as u64);
@@ -58,7 +59,7 @@ impl Log {
             unapplied_bytes: 0,
         };
         for logged in recovered.tail {
-            if logged.slot > recovered.chosen_upto {
+            if logged.slot > recovered.chosen_upto && !planted(Bug::TailForgotten) {
                 log.put(
                     logged.slot,
                     Held {

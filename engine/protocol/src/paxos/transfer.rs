@@ -14,6 +14,7 @@ use super::leader::Progress;
 use super::message::Message;
 use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::{PIPELINE_MAX, Timing};
+use crate::planted::{Bug, planted};
 use crate::time::{Now, SECOND};
 
 /// How long the preferred leader must have been alive and caught up before it takes over.
@@ -135,7 +136,7 @@ impl Consensus {
             transfer.sent = true;
             transfer.until_ns = now_ns + self.settings.timing.election_max_ns;
             // The lease ends before the message that may break it exists.
-            leader.lease_given_up = true;
+            leader.lease_given_up = !planted(Bug::LeaseAfterTransfer);
             let ballot = leader.ballot();
             self.journal.send(to, Message::LeadNow { ballot });
         }

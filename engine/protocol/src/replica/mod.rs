@@ -41,6 +41,7 @@ use crate::limits::{CLOCK_AHEAD_NS_MAX, GROUP_AHEAD_NS_MAX, PIPELINE_MAX};
 use crate::message::{PeerBody, PeerMessage};
 use crate::output::Output;
 use crate::paxos::{Consensus, Effect};
+use crate::planted::{Bug, planted};
 use crate::replica::peers::Route;
 use crate::replica::proposals::{Proposals, Proposed};
 use crate::replica::requests::{RequestKey, Requests};
@@ -317,7 +318,13 @@ impl Replica {
             let Some(open) = self.requests.close(key) else {
                 continue;
             };
-            let body = match open.pending.cut_short(ResultCode::Unknown) {
+            let denies = planted(Bug::DeposedDenies);
+            let code = if denies {
+                ResultCode::Contended
+            } else {
+                ResultCode::Unknown
+            };
+            let body = match open.pending.cut_short(code) {
                 ReplyBody::Unknown => self.not_leader(),
                 other => other,
             };

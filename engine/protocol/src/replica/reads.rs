@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use crate::client::{AccountAnswer, CutAnswer, ReplyBody};
 use crate::config::Reads;
 use crate::ids::AccountId;
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::proposals::CutCommand;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey};
@@ -39,7 +40,8 @@ impl Replica {
             };
             let confirmed = permit
                 .round
-                .is_some_and(|round| round <= self.consensus.confirmed_round());
+                .is_some_and(|round| round <= self.consensus.confirmed_round())
+                || permit.round.is_some() && planted(Bug::ReadWithoutRound);
             if lease || confirmed {
                 self.try_read(key);
             } else if permit.round.is_none() {
@@ -93,7 +95,9 @@ impl Replica {
             .filter(|(_, a)| a.is_none())
         {
             *answer = match ledger.account(*id) {
-                Some(owned) if owned.open == 0 => Some(AccountAnswer::Found(owned.account)),
+                Some(owned) if owned.open == 0 || planted(Bug::ReadUnderReservation) => {
+                    Some(AccountAnswer::Found(owned.account))
+                }
                 // Open transactions, or it has arrived by a move that is not decided.
                 Some(_) => None,
                 None if ledger.is_staged(*id) => None,

@@ -18,6 +18,7 @@ use crate::entry::MoveSection;
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId};
 use crate::ledger::AccountFlags;
 use crate::limits::{FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, RequestKey};
 use crate::time::{SECOND, Timestamp};
@@ -222,6 +223,7 @@ impl Replica {
                 self.ledger
                     .account(account)
                     .is_none_or(|owned| owned.open == 0 && owned.attempts == 0)
+                    || planted(Bug::MoveOvertakesPrepared)
             })
         })
     }

@@ -17,6 +17,7 @@ use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub};
 use crate::ledger::{AccountFlags, CodeKind, ResultCode, ResultRow};
 use crate::limits::IN_DOUBT_MAX;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 use crate::txn::plausible::{self, Shards};
 use crate::txn::record::{
@@ -105,6 +106,9 @@ impl Ledger {
                     slot: at.slot,
                 };
                 self.in_doubt.insert(txn, prepared);
+                if planted(Bug::ApplyOnPrepare) {
+                    self.post_credit(place, transfer, at.timestamp);
+                }
                 yes(txn, at.timestamp)
             }
         }
@@ -116,7 +120,8 @@ impl Ledger {
         if let Some(used) = self.used(transfer) {
             return CommitOutcome::Final(used);
         }
-        if row.attempt.ballot != at.origin {
+        let old = planted(Bug::FenceOnlyCommit) && at.origin < self.highest_origin;
+        if row.attempt.ballot != at.origin || old {
             return CommitOutcome::Fenced;
         }
         if self.is_from_the_future(at, transfer) {
@@ -128,6 +133,11 @@ impl Ledger {
         let place = match self.debit_leg(transfer) {
             DebitLeg::Allowed(place) => place,
             DebitLeg::NotHere => return CommitOutcome::Reroute,
+            DebitLeg::Refused(Some(place), _)
+                if kind == CommitKind::Prepared && planted(Bug::OverdraftAtCommit) =>
+            {
+                place
+            }
             DebitLeg::Undecided => return CommitOutcome::Contended,
             DebitLeg::Refused(place, code) => {
                 let row = self.record_refusal(at, transfer, place, code, row.attempt);
@@ -200,7 +210,14 @@ impl Ledger {
         // for nothing, but it must not stop this shard.
         let posted = self.history.credit(txn.coordinator, transfer.id).is_some();
         if let Some(commit_ts) = commit.filter(|_| !posted) {
-            self.post_credit(place, &transfer, commit_ts);
+            let arrival = planted(Bug::CutByArrival);
+            let counted = if arrival { at.timestamp } else { commit_ts };
+            if !planted(Bug::ApplyOnPrepare) {
+                self.post_credit(place, &transfer, counted);
+            }
+            if planted(Bug::CreditTwice) {
+                self.post_credit(place, &transfer, counted);
+            }
             let record = Record::new(&transfer, ResultCode::Ok, at.slot, commit_ts, txn.attempt);
             self.history.record_credit(txn.coordinator, record);
         }
@@ -212,7 +229,8 @@ impl Ledger {
     pub(crate) fn prepare_move(&mut self, at: At, parts: MoveSection<'_>) -> TxnRow {
         let head = parts.head;
         let txn = head.txn();
-        if self.moves.contains_key(&(head.source, head.id)) {
+        let decided = self.moves.contains_key(&(head.source, head.id));
+        if decided && !planted(Bug::LateDuplicateOfMove) {
             return no(txn, ResultCode::Exists);
         }
         if let Some(staged) = self.staged.get(&txn) {
@@ -226,7 +244,8 @@ impl Ledger {
             let seen = self.stub(account.id).map_or(0, |stub| stub.ownership_epoch);
             // Nowhere else: its creation is decided here and has not happened, so it cannot arrive.
             let known = self.account(account.id).is_some() || self.elsewhere(account.id).is_none();
-            if known || account.ownership_epoch < seen {
+            let late = account.ownership_epoch < seen && !planted(Bug::LateDuplicateOfMove);
+            if known || late {
                 return no(txn, ResultCode::Exists);
             }
             if self.is_staged(account.id) {
@@ -257,10 +276,11 @@ impl Ledger {
     ) -> Option<Timestamp> {
         let unchanged = |row: &MoveVersionRow| {
             self.account(row.account).is_some_and(|owned| {
-                owned.version == row.version
-                    && owned.account.ownership_epoch == row.ownership_epoch
-                    && owned.open == 0
-                    && !owned.account.flags.contains(AccountFlags::SYSTEM)
+                planted(Bug::MoveOvertakesPrepared)
+                    || owned.version == row.version
+                        && owned.account.ownership_epoch == row.ownership_epoch
+                        && owned.open == 0
+                        && !owned.account.flags.contains(AccountFlags::SYSTEM)
             })
         };
         let fenced = head.attempt.ballot != at.origin;
@@ -270,7 +290,12 @@ impl Ledger {
             return None;
         }
         for row in accounts {
-            let Some(owned) = self.remove_account(row.account) else {
+            let removed = if planted(Bug::TwoOwners) {
+                self.account(row.account).copied()
+            } else {
+                self.remove_account(row.account)
+            };
+            let Some(owned) = removed else {
                 unreachable!("account {} was there and is named once", row.account)
             };
             self.owners.remove(&row.account);

@@ -22,6 +22,7 @@ use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::OwnedAccount;
 use crate::ledger::{CodeKind, ResultCode, ResultRow, Transfer};
 use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
@@ -255,7 +256,8 @@ impl Replica {
             return;
         };
         let waits = matches!(running.phase, Phase::Preparing { .. });
-        if running.attempt != txn.attempt || running.target != from.shard || !waits {
+        let other = running.attempt != txn.attempt && !planted(Bug::VoteOfAnyAttempt);
+        if other || running.target != from.shard || !waits {
             return;
         }
         let (transfer, attempt, target) = (running.transfer, running.attempt, running.target);
@@ -557,10 +559,13 @@ impl Replica {
     /// the table of this leader's own attempts.
     pub(crate) fn answer_query(&self, txn: TxnId) -> Option<TxnRow> {
         let ballot = self.consensus.serving()?;
-        if txn.coordinator != self.config.address.shard {
+        let not_ours = txn.coordinator != self.config.address.shard;
+        if not_ours && !planted(Bug::TxnIdWithoutCoordinator) {
             return None;
         }
-        if let Some(row) = self.ledger.decided(txn) {
+        let decided = self.ledger.decided(txn);
+        let forgets = txn.subject == Subject::Transfer && planted(Bug::DecisionForgotten);
+        if let Some(row) = decided.filter(|_| !forgets) {
             return Some(row);
         }
         let alive = match txn.subject {
@@ -570,7 +575,9 @@ impl Replica {
         // A ballot newer than ours: nothing can be said about it here.
         let verdict = match txn.attempt.ballot.cmp(&ballot) {
             core::cmp::Ordering::Less => Verdict::Abort,
-            core::cmp::Ordering::Equal if alive => Verdict::Pending,
+            core::cmp::Ordering::Equal if alive && !planted(Bug::AbortWhileAlive) => {
+                Verdict::Pending
+            }
             core::cmp::Ordering::Equal => Verdict::Abort,
             core::cmp::Ordering::Greater => return None,
         };

@@ -3,9 +3,10 @@
 use alloc::collections::BTreeSet;
 
 use crate::entry::MoveSection;
-use crate::ids::ReplicaAddress;
+use crate::ids::{ReplicaAddress, ShardId};
 use crate::ledger::ResultCode;
 use crate::message::PeerBody;
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
 use crate::txn::message::Message;
@@ -200,7 +201,8 @@ impl Replica {
             return;
         };
         let decided = matches!(verdict, Verdict::Commit | Verdict::Abort);
-        if txn.coordinator != from.shard || !decided || !self.is_in_doubt(txn) {
+        let stranger = txn.coordinator != from.shard && !planted(Bug::TxnIdWithoutCoordinator);
+        if stranger || !decided || !self.is_in_doubt(txn) {
             return;
         }
         if self.participant.resolving.insert(txn) {
@@ -215,8 +217,23 @@ impl Replica {
         }
     }
 
+    /// Who knows how a transaction ended: its coordinator, whoever owns the debit account by now.
+    fn whom_to_ask(&self, txn: TxnId) -> ShardId {
+        let prepared = self.ledger.in_doubt().get(&txn);
+        match prepared.filter(|_| planted(Bug::TxnIdWithoutCoordinator)) {
+            Some(prepared) => {
+                let debit = prepared.transfer.debit_account_id;
+                self.config.placement.home(debit, self.config.shards)
+            }
+            None => txn.coordinator,
+        }
+    }
+
     /// Scans the replicated in-doubt tables and asks the coordinators about what is old.
     pub(crate) fn query_in_doubt(&mut self) {
+        if planted(Bug::NeverAsk) {
+            return;
+        }
         let age = self.config.timing.in_doubt_query_after_ns;
         let before = self
             .clock
@@ -240,8 +257,9 @@ impl Replica {
             .map(|(txn, _)| txn)
             .collect();
         for txn in old {
-            self.suspect(txn.coordinator, age);
-            if let Some(route) = self.route(txn.coordinator) {
+            let asked = self.whom_to_ask(txn);
+            self.suspect(asked, age);
+            if let Some(route) = self.route(asked) {
                 route.queries.push(TxnRow::new(txn, Verdict::None));
             }
         }

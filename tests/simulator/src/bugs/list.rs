@@ -1,0 +1,220 @@
+//! The planted bugs by name, with what each of them does wrong.
+//!
+//! A name is stable: notes and commands use it. The places are where the code asks for the variant.
+
+use quorate_protocol_planted::planted::Bug as Core;
+use quorate_storage_planted::planted::Bug as Log;
+
+/// Where a bug is switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// In the pure core.
+    Core(Core),
+    /// In the write-ahead log, or in the simulated shell around it.
+    Log(Log),
+}
+
+/// A bug that can be switched on.
+#[derive(Clone, Copy, Debug)]
+pub struct Planted {
+    pub name: &'static str,
+    /// What the code does wrong while it is on.
+    pub line: &'static str,
+    pub switch: Switch,
+}
+
+const fn core(name: &'static str, bug: Core, line: &'static str) -> Planted {
+    let switch = Switch::Core(bug);
+    Planted { name, line, switch }
+}
+
+const fn log(name: &'static str, bug: Log, line: &'static str) -> Planted {
+    let switch = Switch::Log(bug);
+    Planted { name, line, switch }
+}
+
+/// All of them: disk, consensus, reads, transactions, moves.
+pub const ALL: &[Planted] = &[
+    log(
+        "skip_sync",
+        Log::SkipSync,
+        "a flush counts as durable without its sync",
+    ),
+    log(
+        "skip_directory_sync",
+        Log::SkipDirectorySync,
+        "a new segment is used before its name is durable",
+    ),
+    log(
+        "seen_is_durable",
+        Log::SeenIsDurable,
+        "a start builds on bytes that it read but did not sync",
+    ),
+    log(
+        "checksum_ignored",
+        Log::ChecksumIgnored,
+        "a record is taken although its payload's checksum is wrong",
+    ),
+    log(
+        "tear_not_repaired",
+        Log::TearNotRepaired,
+        "recovery leaves the frames of a torn flush behind the cut",
+    ),
+    core(
+        "acknowledge_before_wal",
+        Core::AcknowledgeBeforeWal,
+        "a promise or a vote leaves before its record is durable",
+    ),
+    core(
+        "promise_not_durable",
+        Core::PromiseNotDurable,
+        "a promise is answered without a record of it",
+    ),
+    core(
+        "accepted_tail_forgotten",
+        Core::TailForgotten,
+        "a restart forgets accepted entries above the watermark",
+    ),
+    core(
+        "quorum_of_half",
+        Core::QuorumOfHalf,
+        "n/2 members count as a quorum of n",
+    ),
+    core(
+        "partial_promise_counts",
+        Core::PartialPromise,
+        "the first part of a promise counts as all of it",
+    ),
+    core(
+        "chosen_under_any_ballot",
+        Core::ChosenUnderAnyBallot,
+        "a leader's watermark proves an entry accepted under another ballot",
+    ),
+    core(
+        "fetch_lowers_ballot",
+        Core::FetchLowersBallot,
+        "a fetched entry is recorded under a lower ballot than the one it replaces",
+    ),
+    core(
+        "skip_ballot_fence",
+        Core::SkipFence,
+        "an older leader's entry takes effect behind a newer leader's",
+    ),
+    core(
+        "fence_only_commit",
+        Core::FenceOnlyCommit,
+        "behind a newer leader's entry only `Commit` records are held back",
+    ),
+    core(
+        "serves_before_opening",
+        Core::ServesBeforeOpening,
+        "a new leader serves before its inherited entries are applied",
+    ),
+    core(
+        "read_under_reservation",
+        Core::ReadUnderReservation,
+        "an account is read while a prepared transfer is open on it",
+    ),
+    core(
+        "forget_dedupe",
+        Core::ForgetDedupe,
+        "apply does not look whether a transfer's id was used",
+    ),
+    core(
+        "credit_twice",
+        Core::CreditTwice,
+        "a resolved transfer credits its account twice",
+    ),
+    core(
+        "apply_on_prepare",
+        Core::ApplyOnPrepare,
+        "the credit is posted when it is prepared, committed or not",
+    ),
+    core(
+        "vote_of_any_attempt",
+        Core::VoteOfAnyAttempt,
+        "a vote on an earlier attempt counts for the present one",
+    ),
+    core(
+        "txn_id_without_coordinator",
+        Core::TxnIdWithoutCoordinator,
+        "a participant asks the debit account's home, not the coordinator",
+    ),
+    core(
+        "commit_record_dropped",
+        Core::DecisionForgotten,
+        "a commit is forgotten before its participant has acknowledged it",
+    ),
+    core(
+        "abort_while_alive",
+        Core::AbortWhileAlive,
+        "a query is answered \"aborted\" while the attempt may still commit",
+    ),
+    core(
+        "never_ask",
+        Core::NeverAsk,
+        "a participant waits for a lost decision without asking",
+    ),
+    core(
+        "final_refusal_under_open_credit",
+        Core::RefusalUnderCredit,
+        "a debit is refused for good while a prepared credit could fund it",
+    ),
+    core(
+        "overdraft_at_commit",
+        Core::OverdraftAtCommit,
+        "a cross-shard debit is posted without a second look at the limit",
+    ),
+    core(
+        "cut_by_arrival",
+        Core::CutByArrival,
+        "a credit counts for a cut by its arrival, not by its commit",
+    ),
+    core(
+        "move_overtakes_prepared",
+        Core::MoveOvertakesPrepared,
+        "an account moves with a prepared transfer open on it",
+    ),
+    core(
+        "creation_at_two_shards",
+        Core::CreationAtTwoShards,
+        "an account that has moved away is created again at its home",
+    ),
+    core(
+        "two_owners_after_move",
+        Core::TwoOwners,
+        "the source of a move keeps the account",
+    ),
+    core(
+        "no_look_up",
+        Core::NoLookUp,
+        "a new owner does not ask the previous ones about an id",
+    ),
+    core(
+        "refused_ids_stay_behind",
+        Core::RefusedIdsStay,
+        "a refused id does not raise the id up to which look-ups are made",
+    ),
+];
+
+/// The bug of a name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Planted> {
+    ALL.iter().find(|bug| bug.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_switches_are_distinct() {
+        for (index, bug) in ALL.iter().enumerate() {
+            for other in &ALL[index + 1..] {
+                assert_ne!(bug.name, other.name);
+                assert_ne!(bug.switch, other.switch);
+            }
+        }
+        assert!(ALL.len() >= 20);
+    }
+}
