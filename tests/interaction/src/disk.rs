@@ -119,3 +119,72 @@ impl Disk {
         newest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::entry::Entry;
+    use quorate_protocol::ids::ReplicaId;
+    use quorate_protocol::time::Timestamp;
+
+    use super::*;
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot::new(round, ReplicaId(1))
+    }
+
+    fn accepted(round: u64, slot: u64) -> Record {
+        Record::Accepted {
+            ballot: ballot(round),
+            slot: Slot(slot),
+            entry: Entry::noop(ballot(round), Timestamp(slot)),
+        }
+    }
+
+    /// Slot 1 chosen, slots 2 and 3 accepted, slot 3 twice.
+    fn disk() -> Disk {
+        let mut disk = Disk::default();
+        let records = [
+            accepted(1, 1),
+            accepted(1, 2),
+            accepted(1, 3),
+            Record::Chosen { upto: Slot(1) },
+            accepted(2, 3),
+        ];
+        for (seq, record) in (1..).zip(records) {
+            disk.append(PersistSeq(seq), record);
+        }
+        disk
+    }
+
+    fn tail(disk: &Disk) -> Vec<(u64, u64)> {
+        let tail = disk.recover().tail;
+        tail.iter()
+            .map(|logged| (logged.slot.0, logged.accepted.round()))
+            .collect()
+    }
+
+    #[test]
+    fn only_what_was_flushed_survives_a_loss_of_power() {
+        let mut disk = disk();
+        disk.flush(PersistSeq(3));
+        assert_eq!(disk.last(), Some(PersistSeq(5)));
+        disk.crash(Unflushed::Lost);
+        assert_eq!(disk.recover().chosen_upto, Slot::ZERO);
+        assert_eq!(tail(&disk), [(1, 1), (2, 1), (3, 1)]);
+        assert!(!disk.is_dirty());
+    }
+
+    #[test]
+    fn everything_survives_the_death_of_the_process() {
+        let mut disk = disk();
+        disk.crash(Unflushed::Kept);
+        let recovered = disk.recover();
+        assert_eq!(
+            (recovered.promised, recovered.chosen_upto),
+            (ballot(2), Slot(1))
+        );
+        assert_eq!(tail(&disk), [(2, 1), (3, 2)]);
+        assert_eq!(disk.read(Slot(1), Slot(9)).len(), 3);
+        assert!(disk.read(Slot(4), Slot(9)).is_empty());
+    }
+}

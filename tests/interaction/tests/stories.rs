@@ -73,3 +73,48 @@ fn every_story_happens_as_it_is_told() {
         wrong.join("\n\n")
     );
 }
+
+/// A story of one block whose expectation is not what happens.
+fn wrong_story(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let text =
+        "# A wrong story.\n\ncluster shards=1 replicas=1\nrun 1s\nshow s1\n----\ns1r1 down\n";
+    fs::write(&path, text).expect("the test's own folder");
+    path
+}
+
+#[test]
+fn a_difference_is_shown_and_nothing_is_rewritten_unasked() {
+    let path = wrong_story("unasked.txt");
+    let before = fs::read_to_string(&path).expect("just written");
+    let told = check(&path, false).expect_err("the story is wrong");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["stories/unasked.txt:6", "> cluster shards=1 replicas=1"]
+    );
+    assert!(lines.contains(&"- s1r1 down"), "{told}");
+    let leads = |line: &&str| line.starts_with("+ s1r1 leader 1.1, serves");
+    assert!(lines.iter().any(leads), "{told}");
+    assert_eq!(fs::read_to_string(&path).expect("just written"), before);
+}
+
+#[test]
+fn a_rewritten_story_happens_as_it_is_told() {
+    let path = wrong_story("rewritten.txt");
+    check(&path, true).expect("it is taken over");
+    check(&path, false).expect("and is right now");
+    let after = fs::read_to_string(&path).expect("just written");
+    assert!(after.starts_with("# A wrong story.\n\ncluster shards=1 replicas=1\nrun 1s\n"));
+}
+
+#[test]
+fn a_command_that_cannot_be_carried_out_is_named_with_file_and_line() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("impossible.txt");
+    let text = "# A story.\n\ncluster shards=1 replicas=1\n----\n\nrestart s1r1\n----\n";
+    fs::write(&path, text).expect("the test's own folder");
+    assert_eq!(
+        check(&path, false).expect_err("it runs"),
+        "stories/impossible.txt:6: s1r1 runs"
+    );
+}
