@@ -294,6 +294,12 @@ impl Cluster {
         node.disk.crash(unflushed);
     }
 
+    /// The newest durable record of a slot rots, whether the process runs or not. False if there is
+    /// none that can.
+    pub fn rot(&mut self, at: ReplicaAddress, slot: Slot) -> bool {
+        self.node_mut(at).disk.rot(slot)
+    }
+
     /// Starts a process that does not run, from what its log holds.
     pub fn start(&mut self, at: ReplicaAddress) {
         let (now_ns, lives) = (self.now_ns, self.node(at).lives + 1);
@@ -365,11 +371,11 @@ impl Cluster {
                 Output::Stop { reason } => self.events.push(Event::Stopped { at, reason }),
             }
         }
-        for (from, entries) in reads {
+        for (from, (entries, lost)) in reads {
             let answer = Input::LogRead {
                 from,
                 entries,
-                lost: None,
+                lost,
             };
             self.step(at, answer);
         }

@@ -15,6 +15,7 @@
 //! | `cut A B`, `heal` | no message between A and B arrives |
 //! | `flush s1r1`, `stall s1r1`, `unstall s1r1` | durability; a stalled disk is left alone by `settle` |
 //! | `crash s1r1 [keeping]`, `restart s1r1` | `keeping`: what was not flushed survives |
+//! | `rot s1r1 6` | its newest durable record of slot 6 cannot be read any more |
 //! | `tick s1r1`, `advance 1s` | a timer; time that nobody is told of |
 //! | `settle` | delivers and flushes until nothing is left to do now |
 //! | `run 600ms` | time passes with ticks, `settle` after each |
@@ -25,7 +26,9 @@
 //! | `quietly COMMAND` | the command and `settle`; only replies are shown |
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::ids::{AccountId, MoveId, ReplicaAddress, ReplicaId, ShardId, TransferId};
+use quorate_protocol::ids::{
+    AccountId, MoveId, ReplicaAddress, ReplicaId, ShardId, Slot, TransferId,
+};
 use quorate_protocol::ledger::AccountFlags;
 use quorate_protocol::time::{MS, SECOND};
 
@@ -87,6 +90,8 @@ pub enum Act {
     Crash(Unflushed),
     Restart,
     Tick,
+    /// Its newest durable record of the slot cannot be read any more.
+    Rot(Slot),
     /// Its wall clock runs ahead by so many nanoseconds.
     Ahead(u64),
 }
@@ -174,8 +179,8 @@ struct Words<'a> {
 }
 
 /// What can be done to a replica.
-const ACTS: [&str; 7] = [
-    "flush", "stall", "unstall", "crash", "restart", "tick", "ahead",
+const ACTS: [&str; 8] = [
+    "flush", "stall", "unstall", "crash", "restart", "tick", "rot", "ahead",
 ];
 
 type Parsed<T> = Result<T, String>;
@@ -258,6 +263,7 @@ impl<'a> Words<'a> {
             "crash" => Act::Crash(Unflushed::Lost),
             "restart" => Act::Restart,
             "tick" => Act::Tick,
+            "rot" => Act::Rot(Slot(number(self.word()?)?)),
             _ => Act::Ahead(duration(self.word()?)?),
         };
         Ok(Command::Process { act, at })

@@ -1,11 +1,11 @@
 //! A log on an ideal disk: records in the order of their appending, the first of them durable.
 //!
-//! Torn, rotten or misdirected writes are the simulator's business; here a record is either durable
-//! or it is not, and the caller says when.
+//! A record is durable or it is not, and may rot afterwards; the caller says when. Torn and misdirected
+//! writes, and how recovery names a lost record, are the business of the simulator and of `storage`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::config::Recovered;
+use quorate_protocol::config::{LostRecord, Recovered};
 use quorate_protocol::ids::{Ballot, PersistSeq, Slot};
 use quorate_protocol::output::Record;
 use quorate_protocol::paxos::message::LoggedEntry;
@@ -23,6 +23,8 @@ pub enum Unflushed {
 #[derive(Debug, Default)]
 pub struct Disk {
     durable: Vec<Record>,
+    /// Of `durable`: accepted records that cannot be read any more.
+    rotten: BTreeSet<usize>,
     /// Of the present life.
     unflushed: Vec<(PersistSeq, Record)>,
 }
@@ -76,48 +78,90 @@ impl Disk {
                 Record::Chosen { upto } => chosen_upto = chosen_upto.max(*upto),
             }
         }
-        let above = |logged: &LoggedEntry| logged.slot > chosen_upto;
+        let (mut tail, mut lost) = (Vec::new(), Vec::new());
+        for newest in self.newest().into_values() {
+            match newest {
+                Newest::Entry(logged) if logged.slot > chosen_upto => tail.push(logged),
+                Newest::Entry(_) => {}
+                Newest::Lost(record) => lost.push(record),
+            }
+        }
         Recovered {
             promised,
             chosen_upto,
-            tail: self.newest().into_values().filter(above).collect(),
-            lost: Vec::new(),
+            tail,
+            lost,
         }
     }
 
-    /// The newest entries of slots `from..=upto`, up to the first slot that the log does not hold.
+    /// The newest entries of slots `from..=upto`, up to the first slot that the log does not hold, and
+    /// the name of that one's record if it is lost.
     #[must_use]
-    pub fn read(&self, from: Slot, upto: Slot) -> Vec<LoggedEntry> {
-        let newest = self.newest();
-        (from.0..=upto.0)
-            .map_while(|slot| newest.get(&Slot(slot)).cloned())
-            .collect()
-    }
-
-    /// Per slot the accepted entry of the highest ballot; of two under one ballot, the later.
-    fn newest(&self) -> BTreeMap<Slot, LoggedEntry> {
-        let mut newest: BTreeMap<Slot, LoggedEntry> = BTreeMap::new();
-        for record in &self.durable {
-            let Record::Accepted {
-                ballot,
-                slot,
-                entry,
-            } = record
-            else {
-                continue;
-            };
-            let known = newest.get(slot).map(|logged| logged.accepted);
-            if known.is_none_or(|known| known <= *ballot) {
-                let logged = LoggedEntry {
-                    slot: *slot,
-                    accepted: *ballot,
-                    entry: entry.clone(),
-                };
-                newest.insert(*slot, logged);
+    pub fn read(&self, from: Slot, upto: Slot) -> (Vec<LoggedEntry>, Option<LostRecord>) {
+        let mut newest = self.newest();
+        let mut entries = Vec::new();
+        for slot in from.0..=upto.0 {
+            match newest.remove(&Slot(slot)) {
+                Some(Newest::Entry(logged)) => entries.push(logged),
+                Some(Newest::Lost(record)) => return (entries, Some(record)),
+                None => break,
             }
         }
-        newest
+        (entries, None)
     }
+
+    /// The newest durable record of a slot rots. False if there is none that can.
+    pub fn rot(&mut self, slot: Slot) -> bool {
+        match self.newest_index(slot) {
+            Some(index) => self.rotten.insert(index),
+            None => false,
+        }
+    }
+
+    fn newest(&self) -> BTreeMap<Slot, Newest> {
+        let accepted = |record: &Record| match record {
+            Record::Accepted { slot, .. } => Some(*slot),
+            Record::Promise { .. } | Record::Chosen { .. } => None,
+        };
+        let slots: BTreeSet<Slot> = self.durable.iter().filter_map(accepted).collect();
+        let newest = |slot| Some((slot, self.newest_of(slot)?));
+        slots.into_iter().filter_map(newest).collect()
+    }
+
+    fn newest_of(&self, slot: Slot) -> Option<Newest> {
+        let index = self.newest_index(slot)?;
+        let Record::Accepted { ballot, entry, .. } = &self.durable[index] else {
+            unreachable!("only accepted records have a slot")
+        };
+        Some(if self.rotten.contains(&index) {
+            Newest::Lost(LostRecord {
+                slot,
+                accepted: *ballot,
+            })
+        } else {
+            Newest::Entry(LoggedEntry {
+                slot,
+                accepted: *ballot,
+                entry: entry.clone(),
+            })
+        })
+    }
+
+    /// Where the accepted record of the highest ballot is; of two under one ballot, the later.
+    fn newest_index(&self, of: Slot) -> Option<usize> {
+        let records = self.durable.iter().enumerate();
+        let accepted = records.filter_map(|(index, record)| match record {
+            Record::Accepted { ballot, slot, .. } if *slot == of => Some((*ballot, index)),
+            Record::Accepted { .. } | Record::Promise { .. } | Record::Chosen { .. } => None,
+        });
+        accepted.max().map(|(_, index)| index)
+    }
+}
+
+/// The newest record of a slot.
+enum Newest {
+    Entry(LoggedEntry),
+    Lost(LostRecord),
 }
 
 #[cfg(test)]
@@ -184,7 +228,25 @@ mod tests {
             (ballot(2), Slot(1))
         );
         assert_eq!(tail(&disk), [(2, 1), (3, 2)]);
-        assert_eq!(disk.read(Slot(1), Slot(9)).len(), 3);
-        assert!(disk.read(Slot(4), Slot(9)).is_empty());
+        assert_eq!(disk.read(Slot(1), Slot(9)).0.len(), 3);
+        assert_eq!(disk.read(Slot(4), Slot(9)), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a_rotten_record_is_lost_by_name_until_a_newer_one_is_durable() {
+        let mut disk = disk();
+        disk.flush(PersistSeq(5));
+        assert!(disk.rot(Slot(3)) && !disk.rot(Slot(4)));
+        let lost = LostRecord {
+            slot: Slot(3),
+            accepted: ballot(2),
+        };
+        assert_eq!(disk.recover().lost, [lost]);
+        assert_eq!(tail(&disk), [(2, 1)], "the older record of slot 3 is none");
+        let (entries, found) = disk.read(Slot(1), Slot(3));
+        assert_eq!((entries.len(), found), (2, Some(lost)));
+        disk.append(PersistSeq(6), accepted(2, 3));
+        disk.flush(PersistSeq(6));
+        assert!(disk.recover().lost.is_empty());
     }
 }

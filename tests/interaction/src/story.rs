@@ -162,6 +162,8 @@ impl Teller {
                 self.transcript.crashed(at);
             }
             Act::Tick => self.cluster.tick(at),
+            Act::Rot(slot) if self.cluster.rot(at, slot) => {}
+            Act::Rot(slot) => return Err(format!("{at} has no durable record of slot {slot}")),
             Act::Stall => {
                 self.stalled.insert(at);
             }
