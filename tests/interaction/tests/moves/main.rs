@@ -11,7 +11,8 @@
 //!
 //! A blow is a crash, with or without the loss of what was not flushed and of what was just sent,
 //! with a restart before or after another replica has taken over; or the leader is not dead but cut
-//! off from its group, and goes on believing that it leads.
+//! off from its group, and goes on believing that it leads. Whole shards die too: only then does it
+//! do harm if something was promised before it was durable.
 
 #![forbid(unsafe_code)]
 
