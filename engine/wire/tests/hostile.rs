@@ -203,6 +203,31 @@ fn garbage_is_refused_or_waited_for() {
     }
 }
 
+/// rkyv names the pointers that it refuses. The reason of a refusal goes back to a stranger, who could
+/// read from it where this process has its memory.
+#[test]
+fn a_reason_tells_no_address_and_is_the_same_each_time() {
+    let mut refused = 0;
+    for frame in frames() {
+        for at in (HEADER_BYTES..frame.len()).step_by(4) {
+            let mut edited = frame.clone();
+            edited[at..at + 4].fill(0x7f);
+            reseal(&mut edited);
+            let Err(error) = decode(&edited) else {
+                continue;
+            };
+            let text = error.to_string();
+            assert_eq!(decode(&edited), Err(error));
+            let pointers: Vec<&str> = text.split("0x").skip(1).collect();
+            if text.contains("pointer") && !pointers.is_empty() {
+                assert!(pointers.iter().all(|rest| rest.starts_with("..")), "{text}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 50, "only {refused} reasons had a pointer");
+}
+
 #[test]
 fn after_an_error_the_stream_stays_closed() {
     let mut reader = FrameReader::new(CLUSTER);
