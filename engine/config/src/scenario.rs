@@ -187,6 +187,7 @@ impl Scenario {
             .trim(csv::Trim::All)
             .from_reader(bytes);
         let mut record = csv::StringRecord::new();
+        let mut lines = Lines::of(bytes);
         let mut rows = 0;
         loop {
             let before = table.position().clone();
@@ -194,11 +195,11 @@ impl Scenario {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    let line = line_at(bytes, error.position().unwrap_or(&before));
+                    let line = lines.number_at(error.position().unwrap_or(&before));
                     return Err(reading.refuse(Some(line), "", csv_problem(&error)));
                 }
             }
-            let line = line_at(bytes, record.position().unwrap_or(&before));
+            let line = lines.number_at(record.position().unwrap_or(&before));
             match rows {
                 0 => reading.header(line, &record)?,
                 _ if rows > ROWS_MAX => {
@@ -287,14 +288,42 @@ impl Reading<'_> {
     }
 }
 
-/// The line that a record really begins on: the line ends behind the record before it, and empty lines,
-/// may still lie at its position.
-fn line_at(bytes: &[u8], position: &csv::Position) -> u64 {
-    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-    let rest = bytes.get(start..).unwrap_or(&[]).iter();
-    let ends = rest.take_while(|byte| matches!(byte, b'\r' | b'\n'));
-    let lines = ends.filter(|&&byte| byte == b'\n').count();
-    position.line() + u64::try_from(lines).expect("a usize fits 64 bits")
+/// Counts lines as editors do; the table's own count takes a lone carriage return for no line end, and
+/// its positions may lie before the line ends and empty lines that precede a record.
+struct Lines<'a> {
+    rest: &'a [u8],
+    passed: usize,
+    number: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            passed: 0,
+            number: 1,
+        }
+    }
+
+    /// The number of the line on which the record at `position` begins. Positions must rise.
+    fn number_at(&mut self, position: &csv::Position) -> u64 {
+        let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+        loop {
+            let (length, is_end) = match self.rest {
+                [b'\r', b'\n', ..] => (2, true),
+                [b'\r' | b'\n', ..] => (1, true),
+                [_, ..] => (1, false),
+                [] => return self.number,
+            };
+            // Inside a record, or at the line ends before it.
+            if self.passed >= start && !is_end {
+                return self.number;
+            }
+            self.number += u64::from(is_end);
+            self.passed += length;
+            self.rest = &self.rest[length..];
+        }
+    }
 }
 
 fn expected_header(found: &str) -> String {

@@ -94,6 +94,10 @@ fn empty_lines_are_passed_over_and_counted() {
         lines(&format!("{HEADER}{rows}").replace('\n', "\r\n")),
         [2, 5]
     );
+    assert_eq!(
+        lines(&format!("{HEADER}{rows}").replace('\n', "\r")),
+        [2, 5]
+    );
     let error = parse(&format!("\r\n{HEADER}\r\n1,(0),[n1]")).unwrap_err();
     assert_eq!(error.line, Some(4));
 }
