@@ -55,6 +55,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["protocol", "client", "wire", "config"],
     ),
     ("quorate-exhaustive", &["protocol", "storage"]),
+    ("quorate-fuzz", &["protocol", "wire", "storage", "config"]),
     ("quorate-tidy", &[]),
 ];
 

@@ -1,0 +1,7 @@
+//! The target `frame` under libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    quorate_fuzz::frame::run(bytes);
+});
