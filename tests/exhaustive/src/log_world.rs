@@ -201,11 +201,16 @@ impl LogWorld {
 /// Checks every disk that a crash of the machine at this moment can leave. `detail` says how many
 /// sectors are told apart: in this crash, in a crash of the repair, in a crash of the next repair, ...
 pub fn crash(disk: &Disk, twin: &Twin, detail: &[Detail], worlds: &mut Worlds) {
+    crash_in_life(0, disk, twin, detail, worlds);
+}
+
+/// As [`crash`], after so many repairs that were begun and not finished.
+fn crash_in_life(repairs: usize, disk: &Disk, twin: &Twin, detail: &[Detail], worlds: &mut Worlds) {
     worlds.moments += 1;
     let mut tried = HashSet::new();
     let mut left = Vec::new();
     collect(disk, detail[0], &mut tried, &mut left, worlds);
-    for (life, deeper) in detail[1..].iter().map(Some).chain([None]).enumerate() {
+    for (deeper, life) in detail[1..].iter().map(Some).chain([None]).zip(repairs..) {
         let mut next = Vec::new();
         for disk in left {
             let (repaired, recovery, twin) = check(&disk, twin, life, worlds, |during, worlds| {
@@ -217,6 +222,22 @@ pub fn crash(disk: &Disk, twin: &Twin, detail: &[Detail], worlds: &mut Worlds) {
             go_on(repaired, recovery, twin);
         }
         left = next;
+    }
+}
+
+/// The process ends at this moment, the machine does not: what was written is read, synced or not. The
+/// next life acknowledges one more record. The machine crashes at any time in it.
+pub fn kill(disk: &Disk, twin: &Twin, op: Op, detail: &[Detail], worlds: &mut Worlds) {
+    let mut moments = Vec::new();
+    let (repaired, recovery, next) = check(disk, twin, 0, worlds, |during, _| {
+        moments.push((1, during.clone(), twin.clone()));
+    });
+    let mut world = LogWorld::resume(repaired, recovery, next);
+    world.run(&[op], &mut |during, twin| {
+        moments.push((0, during.clone(), twin.clone()));
+    });
+    for (repairs, disk, twin) in moments {
+        crash_in_life(repairs, &disk, &twin, detail, worlds);
     }
 }
 
@@ -385,15 +406,16 @@ fn borrowed(record: &Kept) -> Record<&[u8]> {
 }
 
 fn perform(disk: &mut Disk, repair: &Repair) {
-    if let Repair::Write {
-        segment,
-        offset,
-        bytes,
-    } = repair
-    {
-        let offset = usize::try_from(*offset).expect("small");
-        disk.write(&segment.file_name(), offset, bytes);
-    } else if let Repair::Sync { segment } = repair {
-        disk.sync(&segment.file_name());
+    match repair {
+        Repair::Write {
+            segment,
+            offset,
+            bytes,
+        } => {
+            let offset = usize::try_from(*offset).expect("small");
+            disk.write(&segment.file_name(), offset, bytes);
+        }
+        Repair::Sync { segment } => disk.sync(&segment.file_name()),
+        Repair::SyncDirectory => disk.sync_directory(),
     }
 }

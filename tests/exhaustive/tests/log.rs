@@ -1,7 +1,7 @@
 //! Every crash of every short workload of the log.
 
 use quorate_exhaustive::disk::{Detail, Disk, Losses};
-use quorate_exhaustive::log_world::{LogWorld, Worlds, crash};
+use quorate_exhaustive::log_world::{LogWorld, Worlds, crash, kill};
 use quorate_exhaustive::twin::{Op, Twin};
 
 /// Where a workload begins.
@@ -138,4 +138,19 @@ fn three_operations_on_a_fresh_log() {
 fn three_operations_on_recycled_segments() {
     let worlds = crash_everywhere(Start::Recycled, 3, &[in_turns(8)]);
     assert_eq!(worlds, expect(9_381, 138_352, 116_008, 67_337, 1_936));
+}
+
+/// The end of a process alone leaves writes and names that are seen and not yet durable. The next life
+/// builds upon them: whatever it acknowledges must survive the machine.
+#[test]
+fn the_process_ends_and_in_its_next_life_the_machine() {
+    let mut worlds = Worlds::default();
+    for start in [Start::Fresh, Start::Full, Start::Recycled] {
+        run(start, 1, |disk, twin| {
+            for op in [Op::Small, Op::Cross] {
+                kill(disk, twin, op, &[in_turns(4), in_turns(1)], &mut worlds);
+            }
+        });
+    }
+    assert_eq!(worlds, expect(2_499, 47_313, 44_409, 11_334, 90));
 }

@@ -73,4 +73,48 @@ mod tests {
         assert_eq!(reached_by(4, reports.into_iter()), 0);
         assert_eq!(reached_by(5, reports.into_iter()), 0);
     }
+
+    /// All reports of up to five members from four numbers, against counting by hand.
+    #[test]
+    fn reached_by_is_what_counting_says_for_all_small_groups() {
+        let mut tried = 0;
+        for members in 0..=5_u32 {
+            for number in 0..4_u64.pow(members) {
+                let report = |member: u32| number / 4_u64.pow(member) % 4;
+                let have = |level: u64| (0..members).filter(|&m| report(m) >= level).count();
+                for count in 1..=6 {
+                    let twin = (0..4).rev().find(|&level| have(level) >= count);
+                    let found = reached_by(count, (0..members).map(report));
+                    assert_eq!(found, twin.unwrap_or(0), "{count} of {members}: {number}");
+                    tried += 1;
+                }
+            }
+        }
+        assert_eq!(tried, 8_190);
+    }
+
+    /// All sequences of up to six votes of five members, against a list without repeats.
+    #[test]
+    fn a_set_is_a_list_without_repeats_for_all_short_sequences() {
+        let mut tried = 0;
+        for length in 0..=6 {
+            for number in 0..5_u32.pow(length) {
+                let (mut set, mut twin) = (ReplicaSet::default(), alloc::vec::Vec::new());
+                for at in 0..length {
+                    let digit = number / 5_u32.pow(at) % 5;
+                    let member = ReplicaId(1 + u8::try_from(digit).expect("below 5"));
+                    set.insert(member);
+                    if !twin.contains(&member) {
+                        twin.push(member);
+                    }
+                }
+                assert_eq!(set.len(), twin.len());
+                for member in (0..=64).map(ReplicaId) {
+                    assert_eq!(set.contains(member), twin.contains(&member));
+                }
+                tried += 1;
+            }
+        }
+        assert_eq!(tried, 19_531);
+    }
 }
