@@ -117,6 +117,9 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::DiskLost => intervals.disk_lost_ns,
     };
     if mean_ns > 0 {
+        // Beyond its duration a run only goes on to get its transfers done: ever less is in the way.
+        let overtime = world.now_ns() / world.parameters.duration_ns;
+        let mean_ns = mean_ns << overtime;
         // Troubles come in threes: often the next one does not wait until the cluster has recovered.
         let stream = world.fault_stream(fault);
         let delay_ns = if stream.chance(250_000) {

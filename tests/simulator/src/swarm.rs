@@ -42,7 +42,7 @@ impl Parameters {
         } else {
             (shape.pick(&[1, 2, 3, 4]), shape.pick(&[1, 3, 3, 5]))
         };
-        let clients = 3 + shape.index(6);
+        let clients = 4 + shape.index(6);
         let duration_ns = shape.between(10, 30) * SECOND;
         let workload = draw_workload(&mut stream(Group::Workload), clients, duration_ns, shards);
         let placement = if shape.chance(500_000) {
@@ -160,7 +160,8 @@ fn draw_workload(
         ledgers: stream.pick(&[1, 1, 2]),
         transfers,
         batch_max,
-        open_max: stream.pick(&[1, 4]),
+        // One that is stuck at a shard without a majority must not keep its client from the others.
+        open_max: stream.pick(&[3, 12]),
         // A third of the time would do: crashes and retries take the rest.
         think_ns: duration_ns * clients / (operations * 3),
         read_ppm: stream.pick(&[0, 100_000, 400_000]),
@@ -174,7 +175,7 @@ fn draw_workload(
         limited_ppm: stream.pick(&[0, 500_000, 900_000]),
         skew: stream.pick(&[1, 2, 6]),
         amount_max: stream.pick(&[3, 100, 1_000_000]),
-        patience_ns: stream.pick(&[300 * MS, SECOND, 4 * SECOND]),
+        patience_ns: stream.pick(&[300 * MS, SECOND, 2 * SECOND]),
         move_ns,
         move_accounts_max: stream.pick(&[1, 3, 10]),
         plan_batches_max: stream.pick(&[1, 4, 12]),
