@@ -60,7 +60,7 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 21] = [
+pub const FAULT_NAMES: [&str; 22] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
@@ -73,6 +73,7 @@ pub const FAULT_NAMES: [&str; 21] = [
     "crash_unsynced_name",
     "disk_slow",
     "disk_stalled",
+    "log_damage_named",
     "operator_died",
     "operator_died_in_move",
     "pause",

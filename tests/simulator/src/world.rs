@@ -854,6 +854,9 @@ impl World {
             }
             match self.processes[process].start(seed, now) {
                 Ok(started) => {
+                    if started.lost > 0 {
+                        self.faults.add("log_damage_named");
+                    }
                     rare::of_start(&mut self.rare, &started);
                     self.step(process, Input::Tick);
                 }
