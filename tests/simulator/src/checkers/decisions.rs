@@ -85,8 +85,11 @@ fn check_decision(
         }
         return check_posting(txn, decision, participant);
     }
-    let said = participant.refusals.get(&txn).map(|refusal| refusal.code);
-    if kind == CommitKind::Refuse && said != Some(decision.result) {
+    // A refusal leaves no trace in the participant's state: a prepare that was sent again is judged
+    // again, perhaps with another result. Either may have reached the coordinator.
+    let refusals = participant.refusals.get(&txn).into_iter().flatten();
+    let said: Vec<ResultCode> = refusals.map(|refusal| refusal.code).collect();
+    if kind == CommitKind::Refuse && !said.contains(&decision.result) {
         return Err(format!(
             "refused in slot {slot} as {}, shard {shard} said {said:?}",
             decision.result.name()

@@ -7,7 +7,7 @@ use quorate_protocol::txn::record::{CommitKind, Subject, TxnId};
 
 use super::log::Logs;
 use super::model::rules::Rules;
-use super::model::{Actor, Decision, Replay, Step, replay};
+use super::model::{Actor, Decision, Refusal, Replay, Step, replay};
 
 /// What the model says about a run.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,11 @@ fn refusals(shards: &BTreeMap<ShardId, Replay>) -> Vec<Step> {
             };
             let txn = txn_of(coordinator, decision);
             let participant = shards.get(&shard);
-            let Some(refusal) = participant.and_then(|other| other.refusals.get(&txn)) else {
+            let refusals = participant.and_then(|other| other.refusals.get(&txn));
+            let decisive = |refusal: &&Refusal| refusal.code == decision.result;
+            let mut refusals = refusals.into_iter().flatten().filter(decisive);
+            // Two equal ones: either may have decided, so neither says when.
+            let (Some(refusal), None) = (refusals.next(), refusals.next()) else {
                 continue;
             };
             steps.push(Step {

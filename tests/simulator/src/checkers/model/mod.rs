@@ -159,7 +159,7 @@ pub struct Replay {
     pub staged: BTreeMap<TxnId, (ArrivingBatch, Slot)>,
     /// When a transaction was first prepared here.
     pub prepared: BTreeMap<TxnId, Timestamp>,
-    pub refusals: BTreeMap<TxnId, Refusal>,
+    pub refusals: BTreeMap<TxnId, Vec<Refusal>>,
     pub resolutions: Vec<Resolution>,
     pub departures: Vec<Departure>,
     pub arrivals: Vec<Arrival>,

@@ -206,7 +206,7 @@ impl Replay {
                     account,
                     ownership_epoch: self.epoch_of(account),
                 };
-                self.refusals.entry(txn).or_insert(refusal);
+                self.refusals.entry(txn).or_default().push(refusal);
             }
             Leg::Allowed => {
                 if let Some(owned) = self.accounts.get_mut(&account) {
