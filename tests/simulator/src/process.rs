@@ -260,7 +260,12 @@ impl Process {
 
     /// Ends the process. What it wrote stays readable, unless the power goes as well.
     pub fn stop(&mut self, power_loss: bool) {
-        if self.running.take().is_some() {
+        if let Some(running) = self.running.take() {
+            // A write that went astray did its harm when it landed, not when its flush is reported.
+            if let Some(open) = running.flush.filter(|open| !open.whole) {
+                let (segment, offset) = (open.flush.segment(), open.flush.offset());
+                self.health.flushed(segment, offset, false);
+            }
             self.health.stopped();
         }
         self.is_parked = false;
