@@ -344,6 +344,10 @@ impl Process {
         let OpenFlush { flush, mark, whole } = running.flush.take().expect("a flush is open");
         let file = self.disk.open(&flush.segment().file_name());
         let file = file.expect("segments stay");
+        if !whole {
+            // It did its harm, whatever is reported now.
+            self.health.flushed(flush.segment(), flush.offset(), false);
+        }
         // One write with O_DSYNC: an error of either part is an error of the write.
         if self.disk.take_write_error() {
             let offset = length(flush.offset());
@@ -356,7 +360,9 @@ impl Process {
         if !planted(Bug::SkipSync) {
             self.disk.synced(file, mark);
         }
-        self.health.flushed(flush.segment(), flush.offset(), whole);
+        if whole {
+            self.health.flushed(flush.segment(), flush.offset(), true);
+        }
         let upto = PersistSeq(running.wal.finish_flush(flush));
         Ok(self.step(now, Input::Durable { upto }))
     }
