@@ -55,7 +55,7 @@ impl Controller {
 }
 
 /// The next command; a closed or broken pair reads as `Stop`.
-pub(crate) async fn next_command(commands: &mut glommio::net::UnixStream) -> Command {
+pub(crate) async fn next_command(commands: &mut glommio::net::TcpStream) -> Command {
     let mut byte = [0];
     match commands.read_exact(&mut byte).await {
         Ok(()) => Command::from_byte(byte[0]),

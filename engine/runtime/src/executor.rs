@@ -23,11 +23,13 @@ use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
 use quorate_protocol::config::ReplicaConfig;
+use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Output;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::Now;
 
+use crate::acceptor::{Acceptor, Bell};
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::control::{Command, next_command};
@@ -49,106 +51,66 @@ pub(crate) struct Setup {
     pub(crate) config: ReplicaConfig,
     /// Locked and identified, or why not.
     pub(crate) directory: Result<DataDirectory, Fatal>,
-    pub(crate) listener: std::net::TcpListener,
-    pub(crate) commands: UnixStream,
+    pub(crate) entrances: Entrances,
     /// Told once, when the replica listens: whether it runs or is parked.
     pub(crate) report: mpsc::Sender<Result<(), Fatal>>,
     /// Dropped when the replica has ended.
     pub(crate) running: mpsc::Sender<Infallible>,
 }
 
+/// How the outside reaches an executor.
+pub(crate) struct Entrances {
+    /// New connections, and what tells of them.
+    pub(crate) acceptor: Acceptor,
+    pub(crate) bell: Bell,
+    pub(crate) commands: UnixStream,
+}
+
 /// Runs one replica until it is told to stop.
 pub(crate) async fn run(setup: Setup) {
-    let Setup {
-        cluster,
-        config,
-        directory,
-        listener,
-        commands,
-        report,
-        running,
-    } = setup;
-    let address = config.address;
+    let address = setup.config.address;
     let inbox = Rc::new(Inbox::default());
     let mut clock = Clock::start();
     // The directory's lock is held until this function ends.
-    let (directory, fault) = match directory {
-        Ok(directory) => (Some(directory), None),
-        Err(fault) => (None, Some(fault)),
+    let (directory, started) = match setup.directory {
+        Ok(directory) => {
+            let (cluster, config) = (&setup.cluster, setup.config);
+            let started = start_core(cluster, config, &directory, &inbox, &mut clock).await;
+            (Some(directory), started)
+        }
+        Err(fault) => (None, Err(fault)),
     };
-    let (core, log, fault) = match start_core(
-        &cluster,
-        config,
-        directory.as_ref(),
-        fault,
-        &inbox,
-        &mut clock,
-    )
-    .await
-    {
-        Ok((core, log)) => (core, Some(log), None),
+    let (core, log, outcome) = match started {
+        Ok((core, log)) => (core, Some(log), Ok(())),
         Err(fault) => {
             tracing::error!(replica = %address, "parked: {fault}");
             let parked = Parked::new(address, fault.to_string());
-            (Core::Parked(parked), None, Some(fault))
+            (Core::Parked(parked), None, Err(fault))
         }
     };
-    let refusals = Rc::new(Refusals::default());
-    let isolated = Rc::new(Cell::new(false));
-    let stopping = Rc::new(Cell::new(false));
-    let cluster = Rc::new(cluster);
-    let connections = Rc::new(Connections::new(
-        Rc::clone(&cluster),
+    let shell = Shell::new(
+        setup.cluster,
         address,
-        Rc::clone(&inbox),
-        Rc::clone(&refusals),
-        Rc::clone(&isolated),
-    ));
-    let tasks = [
-        spawn_local(listener::accept_for_ever(
-            socket::listener_on_executor(listener),
-            Rc::clone(&connections),
-        )),
-        spawn_local(obey(
-            commands,
-            Rc::clone(&isolated),
-            Rc::clone(&stopping),
-            Rc::clone(&inbox),
-        )),
-        spawn_local(log_refusals(address.to_string(), Rc::clone(&refusals))),
-    ];
-    let shell = Shell {
-        peers: Peers::new(cluster, address, refusals, isolated),
-        core,
-        log,
-        connections,
+        (core, log),
         inbox,
         clock,
-        stopping,
-        tasks,
-    };
-    let outcome = fault.map_or(Ok(()), Err);
-    if report.send(outcome).is_err() {
+        setup.entrances,
+    );
+    if setup.report.send(outcome).is_err() {
         tracing::debug!(replica = %address, "nobody waits for the report");
     }
     shell.serve().await;
     drop(directory);
-    drop(running);
+    drop(setup.running);
 }
 
 async fn start_core(
     cluster: &ClusterConfig,
     config: ReplicaConfig,
-    directory: Option<&DataDirectory>,
-    fault: Option<Fatal>,
+    directory: &DataDirectory,
     inbox: &Rc<Inbox>,
     clock: &mut Clock,
 ) -> Result<(Core, Log), Fatal> {
-    let directory = match (directory, fault) {
-        (Some(directory), None) => directory,
-        (_, Some(fault)) => return Err(fault),
-        (None, None) => unreachable!("without a directory there is a fault"),
-    };
     let opened = open_log(directory, cluster, config.address).await?;
     let log = Log::start(opened.wal, opened.files, Rc::clone(inbox));
     let now = clock.now()?;
@@ -163,7 +125,7 @@ async fn obey(
     stopping: Rc<Cell<bool>>,
     inbox: Rc<Inbox>,
 ) {
-    let mut commands = socket::stream_on_executor(commands);
+    let mut commands = socket::on_executor(commands);
     loop {
         let command = next_command(&mut commands).await;
         tracing::info!(?command, "told");
@@ -202,6 +164,52 @@ struct Shell {
 }
 
 impl Shell {
+    /// Opens the entrances: from now on the replica is reached.
+    fn new(
+        cluster: ClusterConfig,
+        address: ReplicaAddress,
+        (core, log): (Core, Option<Log>),
+        inbox: Rc<Inbox>,
+        clock: Clock,
+        entrances: Entrances,
+    ) -> Self {
+        let refusals = Rc::new(Refusals::default());
+        let isolated = Rc::new(Cell::new(false));
+        let stopping = Rc::new(Cell::new(false));
+        let cluster = Rc::new(cluster);
+        let connections = Rc::new(Connections::new(
+            Rc::clone(&cluster),
+            address,
+            Rc::clone(&inbox),
+            Rc::clone(&refusals),
+            Rc::clone(&isolated),
+        ));
+        let tasks = [
+            spawn_local(listener::serve_accepted(
+                entrances.acceptor,
+                entrances.bell,
+                Rc::clone(&connections),
+            )),
+            spawn_local(obey(
+                entrances.commands,
+                Rc::clone(&isolated),
+                Rc::clone(&stopping),
+                Rc::clone(&inbox),
+            )),
+            spawn_local(log_refusals(address.to_string(), Rc::clone(&refusals))),
+        ];
+        Self {
+            core,
+            log,
+            peers: Peers::new(cluster, address, refusals, isolated),
+            connections,
+            inbox,
+            clock,
+            stopping,
+            tasks,
+        }
+    }
+
     async fn serve(mut self) {
         // A new replica has something to say before anything arrives.
         self.drain();

@@ -12,6 +12,9 @@
 //!
 //! Start with [`run_node`]. glommio's types stay inside this crate.
 
+#![forbid(unsafe_code)]
+
+mod acceptor;
 mod clock;
 mod connection;
 mod connections;

@@ -25,6 +25,12 @@ const _: () = assert!(PIPELINE_MAX <= 8);
 /// Bytes of replies that wait for a client's socket before no more of its requests are read.
 pub(crate) const REPLY_BYTES_HIGH: usize = 4 << 20;
 
+/// Accepted connections that wait for the executor. Above it the accepting thread waits, and the kernel's
+/// backlog holds the rest. One turn takes them all.
+pub(crate) const HANDED_MAX: usize = 64;
+/// Pause of the accepting thread after a failure: typically no descriptor is free.
+pub(crate) const ACCEPT_PAUSE_NS: i64 = 50_000_000;
+
 /// First pause after a failed connection to a peer; doubled up to the longest.
 pub(crate) const RECONNECT_MIN: Duration = Duration::from_millis(20);
 pub(crate) const RECONNECT_MAX: Duration = Duration::from_millis(500);

@@ -6,6 +6,7 @@
 //! none can run the start fails. So it does if another process runs on any of the directories.
 
 use std::convert::Infallible;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use nix::sys::signal::{SigSet, Signal};
 use quorate_config::{ClusterConfig, Keep, NodeConfig};
 use quorate_protocol::ids::{NodeId, ReplicaAddress};
 
+use crate::acceptor::{Acceptor, Bell};
 use crate::control::{Command, Controller};
 use crate::directory::{DataDirectory, NodeLock};
-use crate::executor::{self, Setup};
+use crate::executor::{self, Entrances, Setup};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
 use crate::turn::PREEMPT_TIMER;
@@ -163,12 +165,16 @@ impl RunningNode {
             let (report, reported) = mpsc::channel();
             let (running, ended) = mpsc::channel();
             let (controller, commands) = control_pair()?;
+            let (acceptor, bell) = start_acceptor(replica, listener)?;
             let setup = Setup {
                 cluster: config.clone(),
                 config: config.replica_config(replica, seed ^ address_bits(replica)),
                 directory,
-                listener,
-                commands,
+                entrances: Entrances {
+                    acceptor,
+                    bell,
+                    commands,
+                },
                 report,
                 running,
             };
@@ -294,6 +300,16 @@ fn open_directory(config: &ClusterConfig, replica: ReplicaAddress) -> Result<Dat
 fn control_pair() -> Result<(Controller, UnixStream), Fatal> {
     Controller::pair().map_err(|error| Fatal::Resources {
         problem: format!("no socket pair: {error}"),
+    })
+}
+
+/// From here, not from the executor: the thread must not be pinned to the replica's core.
+fn start_acceptor(
+    replica: ReplicaAddress,
+    listener: TcpListener,
+) -> Result<(Acceptor, Bell), Fatal> {
+    Acceptor::start(&replica.to_string(), listener).map_err(|error| Fatal::Resources {
+        problem: format!("replica {replica}: no thread that accepts: {error}"),
     })
 }
 

@@ -1,15 +1,15 @@
 //! Sockets made with std, handed to glommio.
 //!
 //! glommio's own `bind` sets SO_REUSEPORT: a second process would share the port silently and take
-//! half of the connections. So listeners are bound by std, where a taken port is an error, and
-//! converted from the raw descriptor. This is the only `unsafe` of the crate.
+//! half of the connections. So listeners are bound by std, where a taken port is an error, and a thread
+//! accepts from them ([`crate::acceptor`]).
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use glommio::net::{TcpListener, UnixStream};
+use glommio::net::TcpStream;
+use socket2::Socket;
 
 use crate::fatal::Fatal;
 
@@ -35,26 +35,8 @@ pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Fatal
     }
 }
 
-/// Hands a listener to the executor that this runs on.
-pub(crate) fn listener_on_executor(listener: std::net::TcpListener) -> TcpListener {
-    adopt(listener.into())
-}
-
-/// Hands one end of a socket pair to the executor that this runs on.
-pub(crate) fn stream_on_executor(stream: std::os::unix::net::UnixStream) -> UnixStream {
-    adopt(stream.into())
-}
-
-/// `T` has to be a type of socket that `socket` is; both callers above say so by their types.
-fn adopt<T: FromRawFd>(socket: OwnedFd) -> T {
-    let descriptor = socket.into_raw_fd();
-    #[expect(
-        unsafe_code,
-        reason = "glommio takes bound and connected sockets only as raw descriptors"
-    )]
-    // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor; the new value is its only
-    // owner.
-    unsafe {
-        T::from_raw_fd(descriptor)
-    }
+/// Hands a connected socket to the executor that this runs on. glommio's stream is named after TCP; it
+/// reads and writes any stream socket.
+pub(crate) fn on_executor(stream: impl Into<Socket>) -> TcpStream {
+    stream.into().into()
 }

@@ -65,6 +65,7 @@ const FENCED: &[(&str, &[&str])] = &[
         "glommio",
         &["quorate-runtime", "quorate-client", "quorate-bench"],
     ),
+    ("socket2", &["quorate-runtime"]),
     ("metis", &["quorate-planner"]),
     ("pathfinding", &["quorate-planner"]),
     ("memmap2", &["quorate-storage", "quorate-storage-planted"]),
