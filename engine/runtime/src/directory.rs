@@ -59,6 +59,7 @@ impl DataDirectory {
         create(path)?;
         refuse_tmpfs(path)?;
         let lock = lock(path)?;
+        remove_unfinished(path)?;
         probe_direct_io(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -207,6 +208,21 @@ fn fill_lock_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Files that a process which died had not given their names yet: they hold nothing, and take room.
+fn remove_unfinished(path: &Path) -> Result<(), Fatal> {
+    let failed = |error| Fatal::directory(path, format!("cannot be tidied: {error}"));
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let found = entry.map_err(failed)?.path();
+        if found
+            .extension()
+            .is_some_and(|extension| extension == "new")
+        {
+            std::fs::remove_file(&found).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Opens a file as the log will be opened.
 fn probe_direct_io(path: &Path) -> Result<(), Fatal> {
     let probe = path.join("direct-io-probe");
@@ -268,6 +284,19 @@ mod tests {
         assert_eq!(second.exit_code(), 15, "{second}");
         drop(first);
         NodeLock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn files_that_were_not_finished_are_removed() {
+        let root = on_disk();
+        for name in ["wal-0000000000000002.new", "superblock.new", "superblock"] {
+            std::fs::write(root.path().join(name), [0; 512]).unwrap();
+        }
+        drop(DataDirectory::open(root.path()).unwrap());
+        let left = std::fs::read_dir(root.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["lock", "superblock"]);
     }
 
     #[test]

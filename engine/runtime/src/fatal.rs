@@ -2,7 +2,7 @@
 //!
 //! | code | variant | cause |
 //! | --- | --- | --- |
-//! | 10 | `WriteFailed` | a write to the log failed (EIO, no space left) |
+//! | 10 | `WriteFailed` | a write to the log failed (EIO, no space left for a segment that is needed now) |
 //! | 11 | `SyncFailed` | a flush of the log or of its directory failed; never retried: the page cache may have dropped the data |
 //! | 12 | `ReadFailed` | the log or the superblock cannot be read |
 //! | 13 | `CannotListen` | a port is in use, or an address is not this host's |
@@ -70,6 +70,12 @@ impl Fatal {
             Self::LogCorrupt { .. } => 19,
             Self::NotStopped { .. } => 1,
         }
+    }
+
+    /// Whether there was no room for what should be written.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::WriteFailed { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
     pub(crate) fn write(path: &Path, source: impl Into<io::Error>) -> Self {

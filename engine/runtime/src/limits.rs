@@ -45,5 +45,8 @@ const _: () = assert!(STOP_LIMIT.as_millis() > 2 * STOP_TIMEOUT.as_millis());
 /// How often counters of refused frames are logged, if they changed.
 pub(crate) const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Pause before a segment is prepared again on a full disk. Each attempt may fill a segment's size.
+pub(crate) const FULL_DISK_PAUSE: Duration = Duration::from_secs(5);
+
 /// Depth of each io_uring.
 pub(crate) const RING_DEPTH: usize = 128;

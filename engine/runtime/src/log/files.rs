@@ -51,7 +51,13 @@ impl SegmentFiles {
     pub(crate) async fn prepare(&self, segment: SegmentNumber) -> Result<(), Fatal> {
         let path = self.path_of(segment);
         let beside = path.with_extension("new");
-        create_zeroed(&beside, self.segment_bytes).await?;
+        if let Err(fault) = create_zeroed(&beside, self.segment_bytes).await {
+            // What is there of it would keep a full disk full.
+            if let Err(error) = std::fs::remove_file(&beside) {
+                tracing::debug!("{}: not removed: {error}", beside.display());
+            }
+            return Err(fault);
+        }
         self.rename(beside, path).await?;
         self.get(segment).await?;
         Ok(())

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! While one flush is in flight the next one fills; as soon as it is done the next is started, before
-//! anything else happens. Any error ends the process: a failed write is never tried again.
+//! anything else happens. Any error ends the process: a failed write is never tried again. The one
+//! exception is a disk that is full when a segment is prepared ahead: nothing is lost by that, and the
+//! segments that are there have room, so it is tried again until a flush waits for the segment.
 
 mod files;
 mod read;
@@ -17,7 +19,9 @@ mod read;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use futures_lite::future;
 use glommio::Task;
+use glommio::timer::sleep;
 use quorate_protocol::ids::{PersistSeq, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Record;
@@ -26,6 +30,7 @@ use quorate_storage::wal::{self, Operation, Wal};
 
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::Inbox;
+use crate::limits::FULL_DISK_PAUSE;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::SegmentFiles;
@@ -56,6 +61,9 @@ struct Shared {
     seq_last: Cell<u64>,
     durable_upto: Cell<u64>,
     flushed: Wakeup,
+    /// Records wait for a segment, and the moment when that comes to be so.
+    is_starved: Cell<bool>,
+    starved: Wakeup,
 }
 
 impl Log {
@@ -72,6 +80,8 @@ impl Log {
             seq_last: Cell::new(0),
             durable_upto: Cell::new(0),
             flushed: Wakeup::default(),
+            is_starved: Cell::new(false),
+            starved: Wakeup::default(),
         });
         shared.room_wanted.set();
         let flusher = Rc::clone(&shared);
@@ -148,6 +158,7 @@ impl Shared {
         loop {
             let flush = self.wal.borrow_mut().start_flush();
             let Some(mut flush) = flush else {
+                self.note_whether_starved();
                 return Ok(());
             };
             let file = self.files.get(flush.segment()).await?;
@@ -164,19 +175,49 @@ impl Shared {
         }
     }
 
+    /// Called when nothing can be flushed: if records are left they wait for a segment.
+    fn note_whether_starved(&self) {
+        let is_starved = self.durable_upto.get() < self.seq_last.get();
+        self.is_starved.set(is_starved);
+        if is_starved {
+            self.starved.set();
+        }
+    }
+
     async fn prepare_for_ever(&self) {
         loop {
             self.room_wanted.wait().await;
             loop {
                 let operation = self.wal.borrow_mut().next_operation();
                 let Some(operation) = operation else { break };
-                if let Err(fault) = self.carry_out(operation).await {
+                if let Err(fault) = self.carry_out_in_time(operation).await {
                     end_process(&fault);
                 }
                 self.wal.borrow_mut().finish_operation(operation);
                 // A flush may have waited for the segment.
                 self.appended.set();
             }
+        }
+    }
+
+    /// Waits for room on a full disk, for as long as no record waits for the segment.
+    async fn carry_out_in_time(&self, operation: Operation) -> Result<(), Fatal> {
+        let mut failures = 0_u64;
+        loop {
+            let fault = match self.carry_out(operation).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => fault,
+            };
+            if !fault.is_full_disk() || self.is_starved.get() {
+                return Err(fault);
+            }
+            failures += 1;
+            tracing::warn!(failures, "the log goes on in the segments it has: {fault}");
+            let pause = async {
+                sleep(FULL_DISK_PAUSE).await;
+            };
+            // A record that waits for the segment is reason for one last attempt.
+            future::or(pause, self.starved.wait()).await;
         }
     }
 

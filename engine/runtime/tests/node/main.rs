@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod faults;
+mod full_disk;
 mod harness;
 mod hostile;
 mod serve;
