@@ -18,6 +18,7 @@ pub mod scenario;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -101,13 +102,14 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// Reads and checks a file. A relative `data_dir` is taken from the directory of the file.
+    /// Reads and checks a file. A relative `data_dir` is taken from the directory of the file; here it
+    /// becomes absolute.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::unreadable(&name, &error))?;
         let mut config = Self::parse(&text, &name)?;
-        let below = path.parent().unwrap_or(Path::new(""));
+        let below = directory_of(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
         for node in config.nodes.values_mut() {
             node.data_dir = below.join(&node.data_dir);
         }
@@ -266,10 +268,38 @@ impl ClusterConfig {
     }
 }
 
+/// The directory that holds a file, absolute: a process may change its own, and the log's directory is
+/// opened anew with every segment.
+fn directory_of(file: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(file)?;
+    path.pop();
+    Ok(path)
+}
+
 /// The port of a node's replica of `shard`.
 fn replica_port(base_port: u16, shard: ShardId) -> u16 {
     let offset = u16::try_from(shard.0 - 1).expect("shards are at most SHARDS_MAX");
     base_port
         .checked_add(offset)
         .expect("the ports of every node were checked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node with a relative directory ran until its first segment was full, and then died: the log
+    /// opens its directory by a path that has to be absolute.
+    #[test]
+    fn the_directory_of_a_file_is_absolute_however_the_file_is_named() {
+        let here = std::env::current_dir().unwrap();
+        for (file, directory) in [
+            ("c.toml", here.clone()),
+            ("./c.toml", here.clone()),
+            ("conf/c.toml", here.join("conf")),
+            ("/etc/quorate/c.toml", PathBuf::from("/etc/quorate")),
+        ] {
+            assert_eq!(directory_of(Path::new(file)).unwrap(), directory, "{file}");
+        }
+    }
 }
