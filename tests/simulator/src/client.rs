@@ -60,6 +60,7 @@ pub struct ClientSettings {
     pub placement: Placement,
     pub patience_ns: u64,
     pub abandon_ppm: u32,
+    pub wander_ppm: u32,
     pub batch_max: usize,
 }
 
@@ -439,6 +440,11 @@ impl Client {
         history: &mut History,
         effects: &mut Vec<ClientEffect>,
     ) {
+        if self.settings.wander_ppm > 0 && self.stream.chance(self.settings.wander_ppm) {
+            let replica = 1 + self.stream.below(u64::from(self.settings.replicas));
+            let replica = u8::try_from(replica).expect("a few replicas");
+            self.leaders.insert(shard, ReplicaId(replica));
+        }
         let replica = *self.leaders.entry(shard).or_insert(ReplicaId(1));
         let target = ReplicaAddress { shard, replica };
         let connection = self.connect(target);

@@ -13,6 +13,9 @@ use crate::node::{Aim, Fuse};
 use crate::operator;
 use crate::random::Stream;
 use crate::world::{Event, World};
+use quorate_protocol::ids::{ReplicaAddress, ReplicaId};
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::paxos::message::Message;
 use quorate_protocol::time::SECOND;
 
 /// A fault that comes back at random intervals. The discriminants choose the streams: never
@@ -60,7 +63,7 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 22] = [
+pub const FAULT_NAMES: [&str; 23] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
@@ -73,6 +76,7 @@ pub const FAULT_NAMES: [&str; 22] = [
     "crash_unsynced_name",
     "disk_slow",
     "disk_stalled",
+    "leader_cut_from_rival",
     "log_damage_named",
     "operator_died",
     "operator_died_in_move",
@@ -337,6 +341,34 @@ fn partition(world: &mut World) {
     let longest_ns = world.parameters.durations.partition_ns;
     let at_ns = now_ns + world.fault_stream(Fault::Partition).below(longest_ns);
     let number = world.partition_number;
+    world.queue.push(at_ns, Event::Mend { number });
+}
+
+/// A candidate asks for votes: perhaps the leader that it is to replace is cut off from its group,
+/// and only from that, so that it does not learn of its successor while clients still reach it.
+pub fn meet_rival(world: &mut World, rival: ReplicaAddress, message: &PeerMessage) {
+    let PeerBody::Paxos(Message::Prepare { .. }) = &message.body else {
+        return;
+    };
+    let ppm = world.parameters.network.rival_ppm;
+    if world.healed || ppm == 0 || !world.fault_stream(Fault::Partition).chance(ppm) {
+        return;
+    }
+    let leader = world
+        .leader_of(rival.shard)
+        .filter(|leader| *leader != rival);
+    let Some(leader) = leader else { return };
+    let lonely = world.host_of(leader);
+    for replica in (1..=world.parameters.replicas).map(ReplicaId) {
+        let shard = rival.shard;
+        let member = world.host_of(ReplicaAddress { shard, replica });
+        world.network.cut_off(lonely, member);
+    }
+    world.faults.add("leader_cut_from_rival");
+    world.partition_number += 1;
+    let number = world.partition_number;
+    let longest_ns = world.parameters.durations.partition_ns.min(SECOND);
+    let at_ns = world.now_ns() + world.fault_stream(Fault::Partition).below(longest_ns);
     world.queue.push(at_ns, Event::Mend { number });
 }
 

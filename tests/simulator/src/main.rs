@@ -36,7 +36,8 @@ struct Arguments {
     /// Run the seeds A..B, B excluded.
     #[arg(long, value_name = "A..B", value_parser = parse_range, required_unless_present_any = ["seed", "bugs"])]
     seeds: Option<Range<u64>>,
-    /// List the planted bugs; with --seeds: search for each of them. Exit code 4 if one is not found.
+    /// List the planted bugs; with --seeds: search for each one of the table. Exit code 4 if one is not
+    /// found.
     #[arg(long, conflicts_with_all = ["bug", "meta"])]
     bugs: bool,
     /// Switch a planted bug on and stop at the first seed that shows it; several are searched for one
@@ -52,6 +53,9 @@ struct Arguments {
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// With --seeds: exit code 4 also if a rare event was visited by no seed.
+    #[arg(long, requires = "seeds", conflicts_with_all = ["bug", "bugs", "meta"])]
+    all_rare: bool,
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -87,7 +91,7 @@ fn main() -> ExitCode {
         (Some(seed), _) => one(seed, arguments.trace.as_ref(), arguments.json),
         (None, Some(seeds)) if arguments.hashes => hashes(seeds.clone()),
         (None, Some(seeds)) if arguments.meta => meta(seeds.clone(), arguments.json),
-        (None, Some(seeds)) => many(seeds.clone(), arguments.jobs, arguments.json),
+        (None, Some(seeds)) => many(seeds.clone(), &arguments),
         (None, None) => unreachable!("clap requires one of them"),
     }
 }
@@ -169,7 +173,8 @@ fn exit_on_panic(seed: u64) {
     }));
 }
 
-fn many(seeds: Range<u64>, jobs: usize, json: bool) -> ExitCode {
+fn many(seeds: Range<u64>, arguments: &Arguments) -> ExitCode {
+    let (jobs, json) = (arguments.jobs, arguments.json);
     let started = Instant::now();
     let mut summary = Summary::default();
     run_seeds(seeds, jobs, |result| {
@@ -180,6 +185,11 @@ fn many(seeds: Range<u64>, jobs: usize, json: bool) -> ExitCode {
         println!("{}", summary.to_json());
     } else {
         print_summary(&summary, started.elapsed().as_secs_f64());
+    }
+    let missing = summary.rare_missing();
+    if arguments.all_rare && !missing.is_empty() {
+        eprintln!("rare events that no seed has visited: {missing:?}");
+        return ExitCode::from(VIOLATED);
     }
     exit_code(summary.failed.is_empty())
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_protocol::time::SECOND;
 use serde::Serialize;
 
 use crate::counters::Counters;
@@ -29,6 +30,10 @@ pub struct NetworkSettings {
     /// A message that hangs somewhere: its delay is drawn up to `slow_ns`.
     pub slow_ppm: u32,
     pub slow_ns: u64,
+    /// Campaigns at which the present leader is cut off from its group.
+    pub rival_ppm: u32,
+    /// Second copies that come seconds later.
+    pub late_copy_ppm: u32,
 }
 
 impl NetworkSettings {
@@ -44,6 +49,8 @@ impl NetworkSettings {
             delay_mean_ns: 50_000,
             slow_ppm: 0,
             slow_ns: 0,
+            rival_ppm: 0,
+            late_copy_ppm: 0,
         }
     }
 }
@@ -73,7 +80,8 @@ pub const PARTITIONS: [Partition; 5] = [
 ];
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 11] = [
+pub const FAULT_NAMES: [&str; 12] = [
+    "message_copied_late",
     "message_corrupted",
     "message_delayed_long",
     "message_duplicated",
@@ -184,6 +192,14 @@ impl SimNetwork {
         }
     }
 
+    /// Cuts the links between two nodes, beside what is cut already.
+    pub fn cut_off(&mut self, one: usize, other: usize) {
+        if one != other {
+            self.cut.insert((Host(one), Host(other)));
+            self.cut.insert((Host(other), Host(one)));
+        }
+    }
+
     /// When copies of a message arrive; none if it is lost.
     pub fn send(&mut self, now_ns: u64, from: Host, to: Host, bytes: Vec<u8>) -> Vec<Delivery> {
         if from == to {
@@ -203,7 +219,13 @@ impl SimNetwork {
         }
         let mut deliveries = Vec::with_capacity(1);
         if self.hit(self.settings.duplicate_ppm, "message_duplicated") {
-            deliveries.push(self.deliver(now_ns, from, to, bytes.clone()));
+            let mut copy = self.deliver(now_ns, from, to, bytes.clone());
+            if self.stream.chance(self.settings.late_copy_ppm) {
+                // Of a connection that was long thought dead.
+                self.faults.add("message_copied_late");
+                copy.at_ns += self.stream.below(5 * SECOND);
+            }
+            deliveries.push(copy);
         }
         deliveries.push(self.deliver(now_ns, from, to, bytes));
         deliveries

@@ -106,6 +106,10 @@ pub struct WorkloadSettings {
     /// What a leader takes in before it answers `busy`: in some seeds less than the clients send.
     pub admitted_requests_max: usize,
     pub admitted_bytes_max: usize,
+    /// Requests that the last client sends to whichever replica, not to the leader that it knows.
+    pub wander_ppm: u32,
+    /// Reused ids that are taken from the latest transfers.
+    pub reuse_late_ppm: u32,
 }
 
 /// Everything that a seed draws before its run starts.

@@ -54,6 +54,8 @@ pub enum Effect {
     ReadStarted { answer: Input },
     /// The replica serves as leader from now on.
     Leads { ballot: Ballot, in_doubt: u64 },
+    /// The replica serves no longer, and no higher ballot made it stop.
+    SteppedDown,
     /// An entry took effect here.
     Applied { slot: Slot, entry: Entry },
     /// The core stopped itself.
@@ -599,6 +601,9 @@ impl Running {
         {
             let in_doubt = status.in_doubt;
             effects.push(Effect::Leads { ballot, in_doubt });
+        }
+        if self.leading == Some(status.ballot) && leading.is_none() {
+            effects.push(Effect::SteppedDown);
         }
         self.leading = leading;
         while self.applied_upto < status.applied_upto {

@@ -1,16 +1,21 @@
 //! Named rare events: situations that a good set of seeds must have visited.
 
+pub mod messages;
+
 use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
 use quorate_protocol::entry::{Entry, Section};
 use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::input::Input;
 use quorate_protocol::ledger::ResultCode;
+use quorate_protocol::txn::record::CommitKind;
 
 use crate::counters::Counters;
 use crate::process::{Process, Started};
 use crate::world::World;
 
-/// All names, so that a report shows those that never happened.
-pub const NAMES: [&str; 31] = [
+/// The names that no submodule has.
+const NAMES: [&str; 38] = [
+    "answer_busy",
     "answer_contended",
     "answer_debit_account_not_found",
     "answer_exceeds_credits",
@@ -20,6 +25,7 @@ pub const NAMES: [&str; 31] = [
     "answer_id_already_failed",
     "answer_id_from_the_future",
     "answer_moved",
+    "answer_not_leader",
     "answer_unknown",
     "crash_during_flush",
     "crash_of_leader",
@@ -32,17 +38,30 @@ pub const NAMES: [&str; 31] = [
     "entry_with_move",
     "leader_change",
     "leader_change_with_in_doubt",
+    "leader_stepped_down_unchallenged",
     "move_acknowledged",
     "move_contended",
     "move_of_what_is_not_here",
     "noop_hole_filled",
     "pause_of_leader",
+    "peer_served_from_log",
     "power_loss_during_flush",
+    "refusal_by_participant",
+    "refusal_without_prepare",
     "request_on_dead_connection",
     "restart_within_lease",
+    "segment_made",
     "start_with_accepted_tail",
     "start_with_torn_flush",
 ];
+
+/// A counter for every event, so that a report shows those that never happened.
+#[must_use]
+pub fn counters() -> Counters {
+    let mut counters = Counters::with_names(&NAMES);
+    counters.merge(&Counters::with_names(&messages::NAMES));
+    counters
+}
 
 /// What a client was told.
 pub fn of_reply(rare: &mut Counters, reply: &Reply) {
@@ -60,6 +79,8 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         ReplyBody::Cut(CutAnswer::Sums(_)) => rare.add("cut_summed"),
         ReplyBody::Cut(CutAnswer::Refused) => rare.add("cut_refused"),
         ReplyBody::Unknown => rare.add("answer_unknown"),
+        ReplyBody::Busy => rare.add("answer_busy"),
+        ReplyBody::NotLeader { .. } => rare.add("answer_not_leader"),
         ReplyBody::Move(MoveAnswer::Refused)
         | ReplyBody::Cut(_)
         | ReplyBody::Accounts(_)
@@ -69,8 +90,6 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         | ReplyBody::InDoubt(_)
         | ReplyBody::Pairs { .. }
         | ReplyBody::Done
-        | ReplyBody::NotLeader { .. }
-        | ReplyBody::Busy
         | ReplyBody::BadRequest(_) => {}
     }
 }
@@ -103,7 +122,16 @@ pub fn of_entry(rare: &mut Counters, entry: &Entry) {
     for section in entry.sections() {
         match section {
             Section::Transfers(_) => transfers = true,
-            Section::Commit(_) => commits = true,
+            Section::Commit(rows) => {
+                commits = true;
+                for row in rows {
+                    match CommitKind::from_u16(row.kind) {
+                        Some(CommitKind::Refuse) => rare.add("refusal_by_participant"),
+                        Some(CommitKind::Evaluate) => rare.add("refusal_without_prepare"),
+                        Some(CommitKind::Prepared) | None => {}
+                    }
+                }
+            }
             Section::CommitMove { .. } => rare.add("entry_with_move"),
             Section::Resolve(rows) => {
                 let abort = quorate_protocol::txn::record::Verdict::Abort.to_u16();
@@ -164,6 +192,17 @@ pub fn of_crash(rare: &mut Counters, process: &Process, power_loss: bool) {
     }
     if status.in_doubt > 0 {
         rare.add("crash_with_in_doubt");
+    }
+}
+
+/// A read of the log has started: the replay of a start, or for a peer that is far behind.
+pub fn of_log_read(rare: &mut Counters, process: &Process, answer: &Input) {
+    if let Input::LogRead { from, .. } = answer
+        && process
+            .status()
+            .is_some_and(|status| status.applied_upto >= *from)
+    {
+        rare.add("peer_served_from_log");
     }
 }
 

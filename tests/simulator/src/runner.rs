@@ -88,6 +88,13 @@ impl Summary {
         }
     }
 
+    /// Rare events that no seed has visited.
+    #[must_use]
+    pub fn rare_missing(&self) -> Vec<&'static str> {
+        let never = self.rare_events.iter().filter(|(_, count)| *count == 0);
+        never.map(|(name, _)| name).collect()
+    }
+
     /// The document of `sim --json`.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -105,6 +112,7 @@ impl Summary {
             "events": self.events,
             "faults": counts(&self.faults),
             "rare_events": counts(&self.rare_events),
+            "rare_events_missing": self.rare_missing(),
         })
     }
 }

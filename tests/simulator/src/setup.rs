@@ -97,6 +97,11 @@ pub(crate) fn make_actors(parameters: &Parameters, clocks: &mut Stream) -> Vec<A
                 } else {
                     parameters.workload.abandon_ppm
                 },
+                wander_ppm: if number + 1 == parameters.clients {
+                    parameters.workload.wander_ppm
+                } else {
+                    0
+                },
                 batch_max: batch,
             };
             let member = wide(number) * 2;

@@ -87,6 +87,8 @@ fn draw_network(stream: &mut Stream) -> NetworkSettings {
         delay_mean_ns: stream.pick(&[10_000, 100_000, MS, 5 * MS]),
         slow_ppm: stream.pick(&[0, 0, 1_000, 20_000]),
         slow_ns: stream.pick(&[50 * MS, 500 * MS, 5 * SECOND]),
+        rival_ppm: stream.pick(&[0, 0, 0, 300_000]),
+        late_copy_ppm: stream.pick(&[0, 300_000]),
     }
 }
 
@@ -183,6 +185,8 @@ fn draw_workload(
         cut_ns,
         admitted_requests_max: stream.pick(&[REQUESTS_MAX, REQUESTS_MAX, 16, 4]),
         admitted_bytes_max: stream.pick(&[PROPOSAL_BYTES_MAX, PROPOSAL_BYTES_MAX, 4 << 10]),
+        wander_ppm: stream.pick(&[0, 300_000]),
+        reuse_late_ppm: stream.pick(&[0, 700_000]),
     }
 }
 

@@ -152,7 +152,10 @@ impl Workload {
 
     fn transfer(&self, stream: &mut Stream, wall_ns: u64, history: &History) -> Transfer {
         if stream.chance(self.settings.reuse_ppm) && !history.transfers.is_empty() {
-            let earlier = history.transfers[stream.index(history.transfers.len())].transfer;
+            let made = history.transfers.len();
+            let late = stream.chance(self.settings.reuse_late_ppm);
+            let back = stream.index(if late { made.min(16) } else { made });
+            let earlier = history.transfers[made - 1 - back].transfer;
             return self.reuse(stream, earlier);
         }
         let (debit, credit) = self.pair(stream);

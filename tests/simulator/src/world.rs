@@ -205,7 +205,7 @@ impl World {
             agreement: Agreement::default(),
             violations: Vec::new(),
             faults: fault_counts,
-            rare: Counters::with_names(&rare::NAMES),
+            rare: rare::counters(),
             crash_stream: stream(Concern::Crash, 0),
             fault_streams: faults::streams(seed),
             disk_stream: stream(Concern::Disk, 1 << 32),
@@ -404,6 +404,16 @@ impl World {
                 })
     }
 
+    /// The replica that became leader of a shard last.
+    pub(crate) fn leader_of(&self, shard: ShardId) -> Option<ReplicaAddress> {
+        self.leaders.get(&shard).copied()
+    }
+
+    /// The node that hosts a replica.
+    pub(crate) fn host_of(&self, address: ReplicaAddress) -> usize {
+        self.node_of[self.process_of(address)]
+    }
+
     /// The process of a replica.
     fn process_of(&self, address: ReplicaAddress) -> usize {
         setup::process_index(&self.parameters, address)
@@ -436,6 +446,8 @@ impl World {
                 self.trace
                     .line(at_ns, || format!("{from} -> {to} {message:?}"));
                 self.trace_bytes(1, process, bytes);
+                rare::messages::of_message(&mut self.rare, &message);
+                faults::meet_rival(self, from, &message);
                 self.step(process, Input::Peer { from, message });
             }
             decoded => self.refused(decoded.is_ok(), corrupted, bytes),
@@ -612,13 +624,16 @@ impl World {
                     self.plan_own(process, delay_ns, OwnEvent::Flushed);
                 }
                 Effect::OperationStarted => {
+                    self.rare.add("segment_made");
                     let first_ns = self.flush_ns(process, 1 << 16);
                     // A sync of a directory takes a journal transaction: longer than one of data.
                     let second_ns = first_ns + 10 * self.flush_ns(process, 0);
                     self.plan_own(process, first_ns, OwnEvent::Renamed);
                     self.plan_own(process, second_ns, OwnEvent::Operated);
                 }
+                Effect::SteppedDown => self.rare.add("leader_stepped_down_unchallenged"),
                 Effect::ReadStarted { answer } => {
+                    rare::of_log_read(&mut self.rare, &self.processes[process], &answer);
                     let delay_ns = self.flush_ns(process, 0) / 2;
                     self.plan_own(process, delay_ns, OwnEvent::LogRead { answer });
                 }

@@ -33,7 +33,7 @@ const fn log(name: &'static str, bug: Log, line: &'static str) -> Planted {
     Planted { name, line, switch }
 }
 
-/// All of them: disk, consensus, reads, transactions, moves.
+/// Those of the table in `docs/testing.md`: disk, consensus, reads, transactions, moves.
 pub const ALL: &[Planted] = &[
     log(
         "skip_sync",
@@ -197,10 +197,75 @@ pub const ALL: &[Planted] = &[
     ),
 ];
 
+/// Planted as well, but the table shows no find yet: each needs two or three rare things at once, or
+/// hundreds of seeds. One that no seed finds is a hole of the rig, to be closed with a better aim.
+pub const SOUGHT: &[Planted] = &[
+    core(
+        "own_vote_before_wal",
+        Core::OwnVoteBeforeWal,
+        "a leader counts its own vote before its record is durable",
+    ),
+    core(
+        "lowest_ballot_wins",
+        Core::LowestBallotWins,
+        "a new leader proposes the entry accepted under the lowest ballot",
+    ),
+    core(
+        "lost_counts_as_absent",
+        Core::LostCountsAsAbsent,
+        "a lost accepted record counts as if nothing had been accepted",
+    ),
+    core(
+        "leads_before_fetching",
+        Core::LeadsBeforeFetching,
+        "a candidate leads without the chosen entries that others know",
+    ),
+    core(
+        "vote_right_after_restart",
+        Core::VoteAfterRestart,
+        "a restarted replica votes while a lease it supported may last",
+    ),
+    core(
+        "vote_against_live_leader",
+        Core::NotSticky,
+        "a follower votes for a candidate while it hears its leader",
+    ),
+    core(
+        "stale_lease_read",
+        Core::StaleLeaseRead,
+        "a leader reads from its state without a lease",
+    ),
+    core(
+        "lease_after_transfer",
+        Core::LeaseAfterTransfer,
+        "a leader that handed over goes on reading by its lease",
+    ),
+    core(
+        "read_without_round",
+        Core::ReadWithoutRound,
+        "a quorum read does not wait for its heartbeat round",
+    ),
+    core(
+        "deposed_leader_denies",
+        Core::DeposedDenies,
+        "a deposed leader calls what it had proposed not done",
+    ),
+    core(
+        "late_duplicate_of_move",
+        Core::LateDuplicateOfMove,
+        "a second copy of a finished move's message is staged again",
+    ),
+    core(
+        "look_up_answered_by_anyone",
+        Core::LookUpByAnyone,
+        "a look-up is answered by a replica that has not seen the account leave",
+    ),
+];
+
 /// The bug of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Planted> {
-    ALL.iter().find(|bug| bug.name == name)
+    ALL.iter().chain(SOUGHT).find(|bug| bug.name == name)
 }
 
 #[cfg(test)]
@@ -209,8 +274,9 @@ mod tests {
 
     #[test]
     fn names_and_switches_are_distinct() {
-        for (index, bug) in ALL.iter().enumerate() {
-            for other in &ALL[index + 1..] {
+        let all: Vec<&Planted> = ALL.iter().chain(SOUGHT).collect();
+        for (index, bug) in all.iter().enumerate() {
+            for other in &all[index + 1..] {
                 assert_ne!(bug.name, other.name);
                 assert_ne!(bug.switch, other.switch);
             }
