@@ -243,6 +243,8 @@ pub struct CutSums {
     pub created_hash: u128,
     /// Transfers committed with this shard as the debit side.
     pub transfers: u64,
+    /// Prepared here and undecided when the cut was passed, moves included. Those that were prepared
+    /// at or before the cut have ended since, or there would be no sums; it accuses nobody.
     pub in_doubt: u64,
 }
 

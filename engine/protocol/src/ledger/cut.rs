@@ -5,6 +5,10 @@
 //! passed and nothing prepared at or before S is in doubt, every effect at or before S has been
 //! applied, so `records now - noted effects` are the records as of S. The records themselves are
 //! summed, not running counters: a counter would agree with a wrong record for ever.
+//!
+//! What was open when the cut was passed is counted at that very entry, like the digest, so that every
+//! replica counts the same. It is no fault: whatever of it was prepared at or before S has ended when
+//! the sums are given.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -43,12 +47,20 @@ struct Tally {
     counts: Counts,
 }
 
+/// The state that the passing of a cut found.
+#[derive(Clone, Copy, Debug)]
+struct Passed {
+    slot: Slot,
+    digest: u128,
+    /// Prepared and undecided then: credits, and batches of accounts that have arrived.
+    in_doubt: u64,
+}
+
 /// One followed cut.
 #[derive(Clone, Debug)]
 struct Cut {
     at: Timestamp,
-    /// Slot and digest of the passing.
-    passed: Option<(Slot, u128)>,
+    passed: Option<Passed>,
     /// Effects above the cut since it was registered.
     after: Tally,
 }
@@ -65,7 +77,8 @@ impl Cuts {
     /// Slot and digest that this replica recorded when it applied the passing of the cut.
     #[must_use]
     pub fn digest(&self, at: Timestamp) -> Option<(Slot, u128)> {
-        self.open.iter().find(|cut| cut.at == at)?.passed
+        let cut = self.open.iter().find(|cut| cut.at == at)?;
+        cut.passed.map(|passed| (passed.slot, passed.digest))
     }
 
     /// Transfers that this shard has committed as debit side.
@@ -102,13 +115,13 @@ impl Cuts {
             .any(|cut| cut.at == at && cut.passed.is_none())
     }
 
-    pub(crate) fn pass(&mut self, at: Timestamp, slot: Slot, digest: u128) {
+    fn pass(&mut self, at: Timestamp, passed: Passed) {
         if let Some(cut) = self
             .open
             .iter_mut()
             .find(|cut| cut.at == at && cut.passed.is_none())
         {
-            cut.passed = Some((slot, digest));
+            cut.passed = Some(passed);
         }
     }
 
@@ -177,12 +190,26 @@ impl Cuts {
 }
 
 impl Ledger {
+    /// The entry of `slot` passes the cut. The digest is a scan: once per cut, however many ask.
+    pub(crate) fn pass_cut(&mut self, at: Timestamp, slot: Slot) {
+        if !self.cuts.is_open(at) {
+            return;
+        }
+        let in_doubt = self.in_doubt.len() + self.staged.len();
+        let passed = Passed {
+            slot,
+            digest: self.digest(),
+            in_doubt: u64::try_from(in_doubt).expect("a count fits 64 bits"),
+        };
+        self.cuts.pass(at, passed);
+    }
+
     /// The sums as of a cut; `None` until it is passed and nothing prepared at or before it is in
     /// doubt. A scan over the account records.
     #[must_use]
     pub fn cut_sums(&self, at: Timestamp) -> Option<CutSums> {
         let cut = self.cuts.open.iter().find(|cut| cut.at == at)?;
-        cut.passed?;
+        let passed = cut.passed?;
         let undecided = self.in_doubt.values().map(|prepared| prepared.prepare_ts);
         let arriving = self.staged.values().map(|staged| staged.prepare_ts);
         if undecided.chain(arriving).any(|prepare_ts| prepare_ts <= at) {
@@ -198,10 +225,10 @@ impl Ledger {
             now.counts.owned_hash = now.counts.owned_hash.wrapping_add(hash);
             now.counts.owned += 1;
         }
-        Some(self.as_of(cut, &now))
+        Some(self.as_of(cut, passed, &now))
     }
 
-    fn as_of(&self, cut: &Cut, now: &Tally) -> CutSums {
+    fn as_of(&self, cut: &Cut, passed: Passed, now: &Tally) -> CutSums {
         let totals = &self.cuts.totals;
         let mut names: Vec<u32> = now
             .ledgers
@@ -231,7 +258,7 @@ impl Ledger {
             created: totals.counts.created.wrapping_sub(after.created),
             created_hash: totals.counts.created_hash.wrapping_sub(after.created_hash),
             transfers: totals.counts.transfers.wrapping_sub(after.transfers),
-            in_doubt: 0,
+            in_doubt: passed.in_doubt,
         }
     }
 }
