@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_protocol::client::{CutAnswer, CutSums, ReplyBody, RequestBody};
 use quorate_protocol::ids::{ReplicaAddress, ShardId, Slot};
+use quorate_protocol::ledger::Total;
 use quorate_protocol::time::{MS, SECOND, Timestamp};
 
 use crate::blocking::BlockingClient;
@@ -58,10 +59,10 @@ pub struct VerifyReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerReport {
     pub ledger: u32,
-    pub debits_posted: u128,
-    pub credits_posted: u128,
+    pub debits_posted: Total,
+    pub credits_posted: Total,
     /// Sum of the amounts of all committed transfers.
-    pub transferred: u128,
+    pub transferred: Total,
 }
 
 /// One replica's answer to `CutDigest`.
@@ -249,19 +250,20 @@ fn add_ledgers(sums: &[(ShardId, CutSums)], problems: &mut Vec<String>) -> Vec<L
         for row in &sums.ledgers {
             let total = ledgers.entry(row.ledger).or_insert(LedgerReport {
                 ledger: row.ledger,
-                debits_posted: 0,
-                credits_posted: 0,
-                transferred: 0,
+                debits_posted: Total::ZERO,
+                credits_posted: Total::ZERO,
+                transferred: Total::ZERO,
             });
             for (total, addend) in [
                 (&mut total.debits_posted, row.debits_posted),
                 (&mut total.credits_posted, row.credits_posted),
                 (&mut total.transferred, row.transferred),
             ] {
+                // No honest shards get there: what it bounds is a wrong answer.
                 match total.checked_add(addend) {
                     Some(sum) => *total = sum,
                     None => problems.push(format!(
-                        "ledger {}: {total} + {addend} of shard {shard} exceeds 128 bits",
+                        "ledger {}: {total} + {addend} of shard {shard} exceeds 256 bits",
                         row.ledger
                     )),
                 }
@@ -364,9 +366,9 @@ mod tests {
             at: AT,
             ledgers: vec![LedgerSums {
                 ledger: 7,
-                debits_posted: debits,
-                credits_posted: credits,
-                transferred,
+                debits_posted: debits.into(),
+                credits_posted: credits.into(),
+                transferred: transferred.into(),
             }],
             owned: 10,
             owned_hash: 5,
@@ -419,9 +421,9 @@ mod tests {
             report.ledgers,
             [LedgerReport {
                 ledger: 7,
-                debits_posted: 100,
-                credits_posted: 100,
-                transferred: 100
+                debits_posted: 100.into(),
+                credits_posted: 100.into(),
+                transferred: 100.into()
             }]
         );
     }
@@ -430,24 +432,28 @@ mod tests {
     #[test]
     fn every_violation_is_found() {
         type Edit = fn(&mut Vec<(ShardId, CutSums)>);
-        let edits: [(&str, Edit); 6] = [
+        let edits: [(&str, Edit); 7] = [
             ("credits posted 99", |all| {
-                all[1].1.ledgers[0].credits_posted -= 1;
+                all[1].1.ledgers[0].credits_posted = 59.into();
             }),
             ("transfers committed 101", |all| {
-                all[1].1.ledgers[0].transferred += 1;
+                all[1].1.ledgers[0].transferred = 1.into();
             }),
             ("20 accounts created, 21 accounts owned", |all| {
                 all[0].1.owned += 1;
             }),
             ("not the same ones", |all| all[0].1.owned_hash += 1),
-            ("exceeds 128 bits", |all| {
-                all[1].1.ledgers[0].transferred = u128::MAX;
+            ("exceeds 256 bits", |all| {
+                all[1].1.ledgers[0].transferred = Total::MAX;
+            }),
+            // What 128 bits do not show: 2^128 too much.
+            ("credits posted 340282366920938463463374607431768211556", |all| {
+                all[1].1.ledgers[0].credits_posted = Total::from_parts(1, 60);
             }),
             ("ledger 8: debits posted 1", |all| {
                 let mut row = all[0].1.ledgers[0];
                 row.ledger = 8;
-                (row.debits_posted, row.credits_posted) = (1, 0);
+                (row.debits_posted, row.credits_posted) = (1.into(), 0.into());
                 all[0].1.ledgers.push(row);
             }),
         ];
@@ -459,6 +465,22 @@ mod tests {
             let text = report.problems.join("; ");
             assert!(text.contains(expected), "{text} lacks {expected}");
         }
+    }
+
+    /// Two payments of 2^128 - 1 between unlimited accounts: everyone may make them, nobody made
+    /// money.
+    #[test]
+    fn sums_above_128_bits_are_added_up() {
+        let most = u128::MAX;
+        let first = sums(most, most, most);
+        let second = sums(most, most, most);
+        let all = vec![(ShardId(1), first), (ShardId(2), second)];
+        let report = combine(AT, &all, &honest_digests());
+        assert_eq!(report.problems, Vec::<String>::new());
+        assert_eq!(
+            report.ledgers[0].credits_posted.to_string(),
+            "680564733841876926926749214863536422910"
+        );
     }
 
     /// Open transactions are what a busy cluster has: reported as the shards told them, no problem.

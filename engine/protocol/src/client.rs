@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AccountId, Ballot, MoveId, ReplicaId, RequestId, ShardId, Slot, TransferId};
-use crate::ledger::{Account, ResultRow, Transfer};
+use crate::ledger::{Account, ResultRow, Total, Transfer};
 use crate::time::Timestamp;
 use crate::txn::record::Attempt;
 use crate::words::Rows;
@@ -252,10 +252,10 @@ pub struct CutSums {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerSums {
     pub ledger: u32,
-    pub debits_posted: u128,
-    pub credits_posted: u128,
+    pub debits_posted: Total,
+    pub credits_posted: Total,
     /// Sum of the amounts of transfers committed with this shard as the debit side.
-    pub transferred: u128,
+    pub transferred: Total,
 }
 
 /// A weighted pair of accounts that paid each other; the smaller id first.

@@ -397,8 +397,8 @@ fn a_consistent_cut_adds_up_over_shards() {
     for shard in [1, 2] {
         match world.ask(shard, RequestBody::CutSums { at }) {
             ReplyBody::Cut(CutAnswer::Sums(sums)) => {
-                posted.0 += sums.ledgers[0].debits_posted;
-                posted.1 += sums.ledgers[0].credits_posted;
+                posted.0 += sums.ledgers[0].debits_posted.to_u128().unwrap();
+                posted.1 += sums.ledgers[0].credits_posted.to_u128().unwrap();
                 owned.0 += sums.owned;
                 owned.1 += sums.created;
             }

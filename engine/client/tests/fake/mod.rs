@@ -17,7 +17,7 @@ use quorate_protocol::client::{
 };
 use quorate_protocol::ids::{AccountId, Ballot, ClusterId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::ids::{Slot, TransferId};
-use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
+use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Total, Transfer};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::Attempt;
@@ -359,7 +359,7 @@ impl State {
         let sum = |account: fn(&Transfer) -> AccountId| {
             let transfers = self.transfers.values();
             let here = transfers.filter(|row| self.owners.get(&account(row)) == Some(&shard));
-            here.map(|row| row.amount).sum()
+            Total::from(here.map(|row| row.amount).sum::<u128>())
         };
         CutSums {
             at,

@@ -17,7 +17,7 @@ use zerocopy::IntoBytes;
 
 use crate::client::{CutSums, LedgerSums};
 use crate::ids::{AccountId, Slot};
-use crate::ledger::Account;
+use crate::ledger::{Account, Total};
 use crate::ledger::state::Ledger;
 use crate::limits::CUTS_MAX;
 use crate::table::hash128;
@@ -26,9 +26,27 @@ use crate::time::Timestamp;
 /// Sums with wrapping arithmetic: a difference may be "negative" on one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sums {
-    debits_posted: u128,
-    credits_posted: u128,
-    transferred: u128,
+    debits_posted: Total,
+    credits_posted: Total,
+    transferred: Total,
+}
+
+impl Sums {
+    /// An account's balances come in.
+    fn add(&mut self, account: &Account) {
+        self.debits_posted = self.debits_posted.wrapping_add(account.debits_posted.into());
+        self.credits_posted = self
+            .credits_posted
+            .wrapping_add(account.credits_posted.into());
+    }
+
+    /// An account's balances go.
+    fn take(&mut self, account: &Account) {
+        self.debits_posted = self.debits_posted.wrapping_sub(account.debits_posted.into());
+        self.credits_posted = self
+            .credits_posted
+            .wrapping_sub(account.credits_posted.into());
+    }
 }
 
 /// Counts over accounts.
@@ -129,8 +147,8 @@ impl Cuts {
     pub(crate) fn on_debit(&mut self, commit_ts: Timestamp, ledger: u32, amount: u128) {
         self.note(commit_ts, true, |tally| {
             let sums = tally.ledgers.entry(ledger).or_default();
-            sums.debits_posted = sums.debits_posted.wrapping_add(amount);
-            sums.transferred = sums.transferred.wrapping_add(amount);
+            sums.debits_posted = sums.debits_posted.wrapping_add(amount.into());
+            sums.transferred = sums.transferred.wrapping_add(amount.into());
             tally.counts.transfers = tally.counts.transfers.wrapping_add(1);
         });
     }
@@ -139,7 +157,7 @@ impl Cuts {
     pub(crate) fn on_credit(&mut self, commit_ts: Timestamp, ledger: u32, amount: u128) {
         self.note(commit_ts, false, |tally| {
             let sums = tally.ledgers.entry(ledger).or_default();
-            sums.credits_posted = sums.credits_posted.wrapping_add(amount);
+            sums.credits_posted = sums.credits_posted.wrapping_add(amount.into());
         });
     }
 
@@ -159,9 +177,11 @@ impl Cuts {
     pub(crate) fn on_arrival(&mut self, commit_ts: Timestamp, account: &Account) {
         let hash = hash128(account.id.as_bytes());
         self.note(commit_ts, false, |tally| {
-            let sums = tally.ledgers.entry(account.ledger).or_default();
-            sums.debits_posted = sums.debits_posted.wrapping_add(account.debits_posted);
-            sums.credits_posted = sums.credits_posted.wrapping_add(account.credits_posted);
+            tally
+                .ledgers
+                .entry(account.ledger)
+                .or_default()
+                .add(account);
             tally.counts.owned = tally.counts.owned.wrapping_add(1);
             tally.counts.owned_hash = tally.counts.owned_hash.wrapping_add(hash);
         });
@@ -171,9 +191,11 @@ impl Cuts {
     pub(crate) fn on_departure(&mut self, commit_ts: Timestamp, account: &Account) {
         let hash = hash128(account.id.as_bytes());
         self.note(commit_ts, false, |tally| {
-            let sums = tally.ledgers.entry(account.ledger).or_default();
-            sums.debits_posted = sums.debits_posted.wrapping_sub(account.debits_posted);
-            sums.credits_posted = sums.credits_posted.wrapping_sub(account.credits_posted);
+            tally
+                .ledgers
+                .entry(account.ledger)
+                .or_default()
+                .take(account);
             tally.counts.owned = tally.counts.owned.wrapping_sub(1);
             tally.counts.owned_hash = tally.counts.owned_hash.wrapping_sub(hash);
         });
@@ -218,9 +240,7 @@ impl Ledger {
         let mut now = Tally::default();
         for owned in self.records.iter() {
             let account = &owned.account;
-            let sums = now.ledgers.entry(account.ledger).or_default();
-            sums.debits_posted = sums.debits_posted.wrapping_add(account.debits_posted);
-            sums.credits_posted = sums.credits_posted.wrapping_add(account.credits_posted);
+            now.ledgers.entry(account.ledger).or_default().add(account);
             let hash = hash128(account.id.as_bytes());
             now.counts.owned_hash = now.counts.owned_hash.wrapping_add(hash);
             now.counts.owned += 1;

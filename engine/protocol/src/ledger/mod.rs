@@ -7,10 +7,12 @@ pub mod history;
 pub mod result;
 pub mod rules;
 pub mod state;
+pub mod total;
 pub mod transfer;
 
 pub use account::{Account, AccountFlags};
 pub use result::{CodeKind, ResultCode, ResultRow};
+pub use total::Total;
 pub use transfer::Transfer;
 
 #[cfg(test)]

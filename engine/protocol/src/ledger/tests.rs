@@ -9,7 +9,7 @@ use crate::ids::{
 };
 use crate::ledger::apply::{Applied, CommitOutcome, TransferOutcome};
 use crate::ledger::state::Ledger;
-use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
+use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use crate::limits::TIMING;
 use crate::shard::map::Placement;
 use crate::time::Timestamp;
@@ -499,7 +499,7 @@ fn a_cut_sums_what_was_true_at_its_time() {
             ledger.credits_posted,
             ledger.transferred
         ),
-        (110, 110, 110)
+        (110.into(), 110.into(), 110.into())
     );
     assert_eq!((sums.owned, sums.created, sums.transfers), (3, 3, 2));
     assert_eq!(sums.owned_hash, sums.created_hash);
@@ -550,4 +550,43 @@ fn a_cut_counts_what_was_in_doubt_when_it_was_passed() {
     world.apply(|entry| entry.cut_pass(later));
     let sums = world.ledger.cut_sums(later).expect("all has ended");
     assert_eq!(sums.in_doubt, 0);
+}
+
+/// Any client may pay the largest amount between unlimited accounts, as often as it has fresh ones.
+/// Each balance ends at its bound with a result code; their sum does not, and must not be cut short:
+/// `verify` once took the shards' 128-bit sums for money that was made.
+#[test]
+fn sums_of_the_largest_balances_are_exact() {
+    let mut world = World::new(1);
+    for id in 1..=4 {
+        world.create(id, AccountFlags::default());
+    }
+    assert_eq!(world.transfer(1, 1, 2, u128::MAX), ResultCode::Ok);
+    assert_eq!(world.transfer(2, 3, 4, u128::MAX), ResultCode::Ok);
+    let full = [
+        (1, 4, ResultCode::OverflowsDebitsPosted),
+        (2, 4, ResultCode::OverflowsCreditsPosted),
+    ];
+    for (debit, credit, code) in full {
+        assert_eq!(world.transfer(10 + debit, debit, credit, 1), code);
+    }
+    // The other sides of these two accounts are empty.
+    assert_eq!(world.transfer(20, 2, 1, 5), ResultCode::Ok);
+    let at = Timestamp(world.clock + 25);
+    world.apply(|entry| entry.cut_register(at));
+    world.clock += 100;
+    assert_eq!(world.transfer(21, 4, 3, u128::MAX), ResultCode::Ok);
+    world.apply(|entry| entry.cut_pass(at));
+    let sums = world.ledger.cut_sums(at).expect("nothing in doubt");
+    let ledger = sums.ledgers[0];
+    // 2 * (2^128 - 1) + 5
+    let expected = Total::from_parts(2, 3);
+    assert_eq!(
+        (
+            ledger.debits_posted,
+            ledger.credits_posted,
+            ledger.transferred
+        ),
+        (expected, expected, expected)
+    );
 }

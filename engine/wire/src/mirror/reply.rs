@@ -8,6 +8,7 @@ use quorate_protocol::client::{
     ReplyBody, Role, Status, TransferAnswer,
 };
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaId, RequestId, ShardId, Slot, TransferId};
+use quorate_protocol::ledger::Total;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
 use rkyv::option::ArchivedOption;
@@ -459,9 +460,15 @@ struct SumsMirror {
 #[derive(Archive, Serialize)]
 struct LedgerSumsMirror {
     ledger: u32,
-    debits_posted: u128,
-    credits_posted: u128,
-    transferred: u128,
+    debits_posted: TotalMirror,
+    credits_posted: TotalMirror,
+    transferred: TotalMirror,
+}
+
+#[derive(Archive, Serialize)]
+struct TotalMirror {
+    high: u128,
+    low: u128,
 }
 
 impl CutMirror {
@@ -520,9 +527,9 @@ impl LedgerSumsMirror {
     fn of(sums: &LedgerSums) -> Self {
         Self {
             ledger: sums.ledger,
-            debits_posted: sums.debits_posted,
-            credits_posted: sums.credits_posted,
-            transferred: sums.transferred,
+            debits_posted: TotalMirror::of(sums.debits_posted),
+            credits_posted: TotalMirror::of(sums.credits_posted),
+            transferred: TotalMirror::of(sums.transferred),
         }
     }
 }
@@ -531,9 +538,22 @@ impl ArchivedLedgerSumsMirror {
     fn read(&self) -> LedgerSums {
         LedgerSums {
             ledger: self.ledger.to_native(),
-            debits_posted: self.debits_posted.to_native(),
-            credits_posted: self.credits_posted.to_native(),
-            transferred: self.transferred.to_native(),
+            debits_posted: self.debits_posted.read(),
+            credits_posted: self.credits_posted.read(),
+            transferred: self.transferred.read(),
         }
+    }
+}
+
+impl TotalMirror {
+    fn of(total: Total) -> Self {
+        let (high, low) = total.parts();
+        Self { high, low }
+    }
+}
+
+impl ArchivedTotalMirror {
+    fn read(&self) -> Total {
+        Total::from_parts(self.high.to_native(), self.low.to_native())
     }
 }

@@ -8,7 +8,7 @@ use quorate_protocol::entry::{Entry, EntryBuilder, MoveSection};
 use quorate_protocol::ids::{
     AccountId, Ballot, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot, TransferId,
 };
-use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
+use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
 use quorate_protocol::time::Timestamp;
@@ -450,9 +450,9 @@ pub fn status(role: Role) -> Status {
 fn sums() -> CutSums {
     let ledger = |ledger| LedgerSums {
         ledger,
-        debits_posted: 1 << 90,
-        credits_posted: 1 << 91,
-        transferred: 1 << 89,
+        debits_posted: Total::from_parts(3, 1 << 90),
+        credits_posted: Total::from_parts(4, 1 << 91),
+        transferred: Total::from_parts(5, 1 << 89),
     };
     CutSums {
         at: Timestamp(1_760_000_000_500_000_000),

@@ -18,7 +18,7 @@
 use quorate_protocol::client::{CutSums, LedgerSums, RecordedTransfer, TransferAnswer};
 use quorate_protocol::config::IdRule;
 use quorate_protocol::ids::{AccountId, Ballot, MoveId, ReplicaId, ShardId, Slot, TransferId};
-use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, Transfer};
+use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, Total, Transfer};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::{
@@ -360,13 +360,13 @@ impl Scene {
 
     fn cut(&mut self) {
         let at = Timestamp(65);
-        let sums = |posted: (u128, u128), transferred, owned, transfers| CutSums {
+        let sums = |posted: (u128, u128), transferred: u128, owned, transfers| CutSums {
             at,
             ledgers: vec![LedgerSums {
                 ledger: 1,
-                debits_posted: posted.0,
-                credits_posted: posted.1,
-                transferred,
+                debits_posted: Total::from(posted.0),
+                credits_posted: Total::from(posted.1),
+                transferred: Total::from(transferred),
             }],
             owned,
             owned_hash: u128::from(owned),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use quorate_protocol::ids::{ShardId, Slot};
-use quorate_protocol::ledger::{AccountFlags, ResultCode};
+use quorate_protocol::ledger::{AccountFlags, ResultCode, Total};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::Verdict;
 
@@ -378,9 +378,10 @@ const ORDER: &[Row] = &[
             let first = &mut scene.history.cuts[0].sums[0].1;
             first.transfers -= 1;
             let row = &mut first.ledgers[0];
-            row.debits_posted -= 5;
-            row.credits_posted -= 5;
-            row.transferred -= 5;
+            let less = |sum: Total| sum.wrapping_sub(5.into());
+            row.debits_posted = less(row.debits_posted);
+            row.credits_posted = less(row.credits_posted);
+            row.transferred = less(row.transferred);
             scene.transfer_use(5).answer = scene.clone().transfer_use(4).answer;
             let answer = scene.answer(5);
             (answer.at_ns, answer.code) = (6100, ResultCode::Ok);
@@ -407,7 +408,8 @@ const LOGGED: &[Row] = &[
     Row {
         what: "money missing from a cut",
         alter: |scene| {
-            scene.history.cuts[0].sums[1].1.ledgers[0].credits_posted -= 1;
+            let row = &mut scene.history.cuts[0].sums[1].1.ledgers[0];
+            row.credits_posted = row.credits_posted.wrapping_sub(1.into());
         },
         seen_by: &["conservation", "cuts"],
         names: "cut at 65: shard 2",
@@ -415,7 +417,7 @@ const LOGGED: &[Row] = &[
     Row {
         what: "a cut whose errors balance",
         alter: |scene| {
-            for (shard, less) in [(0, 1), (1, u128::MAX)] {
+            for (shard, less) in [(0, Total::from(1)), (1, Total::MAX)] {
                 let row = &mut scene.history.cuts[0].sums[shard].1.ledgers[0];
                 row.credits_posted = row.credits_posted.wrapping_sub(less);
             }
