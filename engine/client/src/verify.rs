@@ -447,9 +447,12 @@ mod tests {
                 all[1].1.ledgers[0].transferred = Total::MAX;
             }),
             // What 128 bits do not show: 2^128 too much.
-            ("credits posted 340282366920938463463374607431768211556", |all| {
-                all[1].1.ledgers[0].credits_posted = Total::from_parts(1, 60);
-            }),
+            (
+                "credits posted 340282366920938463463374607431768211556",
+                |all| {
+                    all[1].1.ledgers[0].credits_posted = Total::from_parts(1, 60);
+                },
+            ),
             ("ledger 8: debits posted 1", |all| {
                 let mut row = all[0].1.ledgers[0];
                 row.ledger = 8;

@@ -230,7 +230,7 @@ fn verify_passes_retries_refused_cuts_and_finds_a_diverged_replica() {
     let report = client.verify(Duration::from_secs(5)).unwrap();
     assert!(report.ok, "{:?}", report.problems);
     assert_eq!(report.accounts, 6);
-    assert_eq!(report.ledgers[0].debits_posted, 30);
+    assert_eq!(report.ledgers[0].debits_posted, 30.into());
     assert_eq!(cluster.state().refuse_cuts, 0);
 
     cluster.state().diverged.insert(at(2, 3));

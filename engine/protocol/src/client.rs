@@ -33,7 +33,8 @@ pub enum RequestBody {
     CreateTransfers(Rows<Transfer>),
     /// Linearizable read of each account by itself; answered by `Accounts`.
     LookupAccounts(Rows<AccountId>),
-    /// What this shard's log recorded for these ids, on either side; answered by `Transfers`.
+    /// What this shard's log recorded for these ids, on either side; answered by `Transfers`, or by
+    /// `BadRequest` if ids were used so often that the answer exceeds a frame.
     LookupTransfers(Rows<TransferId>),
     /// Owned accounts with ids above `after`, ascending, from applied state without a read barrier;
     /// answered by `AccountList`.
@@ -122,8 +123,9 @@ pub struct TransferAnswer {
     pub id: TransferId,
     /// Recorded as debit side (this shard decided it), with its final result code.
     pub debit: Option<RecordedTransfer>,
-    /// Posted here as credit side.
-    pub credit: Option<RecordedTransfer>,
+    /// Posted here as credit side: one per shard that decided a transfer under this id, in their
+    /// order. The same id may be in use at debit accounts of several shards.
+    pub credits: Vec<RecordedTransfer>,
 }
 
 /// A recorded use of a transfer id.

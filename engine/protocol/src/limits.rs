@@ -52,6 +52,10 @@ pub const TELEMETRY_PAIRS_MAX: usize = 1 << 20;
 /// Accounts per look-up request; a reply of that many records fits one frame.
 pub const LOOKUP_MAX: usize = 4096;
 const _: () = assert!(LOOKUP_MAX * 144 <= FRAME_PAYLOAD_MAX);
+/// Credits in one reply about transfers; the usual one has at most one per id. The wire asserts that
+/// they and half of `LOOKUP_MAX` debits fit one frame.
+pub const LOOKUP_CREDITS_MAX: usize = 3072;
+const _: () = assert!(LOOKUP_CREDITS_MAX >= LOOKUP_MAX / 2);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 

@@ -416,3 +416,43 @@ fn a_consistent_cut_adds_up_over_shards() {
         "{digests:?}"
     );
 }
+
+/// One id for two payments to one shard: legal, because two shards decide them. The shard of the credits
+/// showed one of them, so that the other payment looked like lost money.
+#[test]
+fn a_look_up_shows_every_credit_under_an_id() {
+    let mut world = World::new(3, 1, Reads::Lease);
+    for (shard, id) in [(1, 1), (2, 11), (3, 21)] {
+        world.create(shard, id, AccountFlags::default());
+    }
+    // Enough ids that all their credits together exceed a reply.
+    let ids: Vec<TransferId> = (50..50 + 1600).map(TransferId).collect();
+    for (shard, debit) in [(1, 1), (2, 11)] {
+        let pay = |&id| Transfer::new(id, AccountId(debit), AccountId(21), 5, 1, 1);
+        let transfers: Vec<Transfer> = ids.iter().map(pay).collect();
+        let body = RequestBody::CreateTransfers(Rows::from_slice(&transfers));
+        let results = world.results(shard, body);
+        assert!(
+            results
+                .iter()
+                .all(|row| row.result() == Some(ResultCode::Ok))
+        );
+    }
+    let look_up = |ids: &[TransferId]| RequestBody::LookupTransfers(Rows::from_slice(ids));
+    assert_eq!(world.balance(3, 21), 2 * 5 * 1600);
+    match world.ask(3, look_up(&ids[..1])) {
+        ReplyBody::Transfers(answers) => {
+            assert!(answers[0].debit.is_none());
+            let credits = answers[0].credits.iter();
+            let debited: Vec<u128> = credits
+                .map(|credit| credit.transfer.debit_account_id.0)
+                .collect();
+            assert_eq!(debited, [1, 11]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let refused = world.ask(3, look_up(&ids));
+    assert!(matches!(refused, ReplyBody::BadRequest(_)), "{refused:?}");
+    let half = world.ask(3, look_up(&ids[..800]));
+    assert!(matches!(half, ReplyBody::Transfers(_)), "{half:?}");
+}

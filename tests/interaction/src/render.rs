@@ -407,13 +407,12 @@ fn recorded(record: &RecordedTransfer) -> String {
 }
 
 fn known(answer: &TransferAnswer) -> String {
-    let side = |name: &str, record: &Option<RecordedTransfer>| {
-        record
-            .as_ref()
-            .map(|record| format!("{name} {}", recorded(record)))
-    };
-    let sides = [side("debit", &answer.debit), side("credit", &answer.credit)];
-    let sides: Vec<String> = sides.into_iter().flatten().collect();
+    let debits = answer.debit.iter().map(|record| ("debit", record));
+    let credits = answer.credits.iter().map(|record| ("credit", record));
+    let sides: Vec<String> = debits
+        .chain(credits)
+        .map(|(name, record)| format!("{name} {}", recorded(record)))
+        .collect();
     if sides.is_empty() {
         format!("t{} unknown", answer.id)
     } else {

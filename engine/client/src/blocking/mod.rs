@@ -422,7 +422,7 @@ fn merge(records: &mut [TransferRecord], shard: ShardId, answers: &[TransferAnsw
             .extend(answer.debit.map(|found| (shard, found)));
         record
             .credits
-            .extend(answer.credit.map(|found| (shard, found)));
+            .extend(answer.credits.iter().map(|&found| (shard, found)));
     }
 }
 

@@ -349,7 +349,9 @@ impl State {
         TransferAnswer {
             id,
             debit: side(|transfer| transfer.debit_account_id),
-            credit: side(|transfer| transfer.credit_account_id),
+            credits: side(|transfer| transfer.credit_account_id)
+                .into_iter()
+                .collect(),
         }
     }
 

@@ -17,8 +17,8 @@ use zerocopy::IntoBytes;
 
 use crate::client::{CutSums, LedgerSums};
 use crate::ids::{AccountId, Slot};
-use crate::ledger::{Account, Total};
 use crate::ledger::state::Ledger;
+use crate::ledger::{Account, Total};
 use crate::limits::CUTS_MAX;
 use crate::table::hash128;
 use crate::time::Timestamp;
@@ -34,7 +34,9 @@ struct Sums {
 impl Sums {
     /// An account's balances come in.
     fn add(&mut self, account: &Account) {
-        self.debits_posted = self.debits_posted.wrapping_add(account.debits_posted.into());
+        self.debits_posted = self
+            .debits_posted
+            .wrapping_add(account.debits_posted.into());
         self.credits_posted = self
             .credits_posted
             .wrapping_add(account.credits_posted.into());
@@ -42,7 +44,9 @@ impl Sums {
 
     /// An account's balances go.
     fn take(&mut self, account: &Account) {
-        self.debits_posted = self.debits_posted.wrapping_sub(account.debits_posted.into());
+        self.debits_posted = self
+            .debits_posted
+            .wrapping_sub(account.debits_posted.into());
         self.credits_posted = self
             .credits_posted
             .wrapping_sub(account.credits_posted.into());

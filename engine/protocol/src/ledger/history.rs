@@ -125,6 +125,11 @@ impl History {
             .map(|&index| self.records.at(index))
     }
 
+    /// Everything posted here as credit side under this id, by the shard that decided it.
+    pub fn credits(&self, shards: u32, id: TransferId) -> impl Iterator<Item = &Record> {
+        (1..=shards).filter_map(move |shard| self.credit(ShardId(shard), id))
+    }
+
     /// Records a decision of this shard.
     ///
     /// # Panics

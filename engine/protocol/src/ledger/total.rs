@@ -118,10 +118,7 @@ mod tests {
         let two = Total::from(LARGEST).wrapping_add(Total::from(LARGEST));
         assert_eq!(two.parts(), (1, LARGEST - 1));
         assert_eq!(two.to_u128(), None);
-        assert_eq!(
-            two.wrapping_sub(Total::from(LARGEST)),
-            Total::from(LARGEST)
-        );
+        assert_eq!(two.wrapping_sub(Total::from(LARGEST)), Total::from(LARGEST));
         assert_eq!(two.wrapping_sub(two).to_u128(), Some(0));
         assert!(two > Total::from(LARGEST));
     }

@@ -5,13 +5,17 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::client::{CutAnswer, InDoubtRow, MoveAnswer, ReplyBody, Request, RequestBody};
+use crate::client::{
+    CutAnswer, InDoubtRow, MoveAnswer, RecordedTransfer, ReplyBody, Request, RequestBody,
+    TransferAnswer,
+};
 use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId};
+use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS,
-    REQUEST_DEADLINE_NS_MAX,
+    BATCH_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX,
+    REQUEST_DEADLINE_NS, REQUEST_DEADLINE_NS_MAX,
 };
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
@@ -376,18 +380,28 @@ impl Replica {
         moves.chain(transfers).take(ROWS_MAX / 2).collect()
     }
 
-    /// What this shard recorded for an id, on either side.
-    pub(super) fn transfer_answer(&self, id: TransferId) -> crate::client::TransferAnswer {
+    /// What this shard recorded for ids, on either side.
+    pub(super) fn transfer_answers(&self, ids: &[TransferId]) -> ReplyBody {
         let history = self.ledger.history();
-        let others = (1..=self.config.shards).map(ShardId);
-        crate::client::TransferAnswer {
-            id,
-            debit: history.debit(id).map(|record| record.answer()),
-            credit: others
-                .filter_map(|shard| history.credit(shard, id))
-                .map(|record| record.answer())
-                .next(),
+        let mut credits_left = LOOKUP_CREDITS_MAX;
+        let mut answers = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let credits = history.credits(self.config.shards, id);
+            let credits: Vec<RecordedTransfer> = credits.map(Record::answer).collect();
+            let Some(left) = credits_left.checked_sub(credits.len()) else {
+                return ReplyBody::BadRequest(format!(
+                    "more than {LOOKUP_CREDITS_MAX} credits under these {} ids, ask for fewer",
+                    ids.len()
+                ));
+            };
+            credits_left = left;
+            answers.push(TransferAnswer {
+                id,
+                debit: history.debit(id).map(Record::answer),
+                credits,
+            });
         }
+        ReplyBody::Transfers(answers)
     }
 }
 

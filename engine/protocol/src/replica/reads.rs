@@ -59,10 +59,7 @@ impl Replica {
             return;
         };
         let body = match &open.pending {
-            Pending::Transfers { ids, .. } => {
-                let answers = ids.iter().map(|&id| self.transfer_answer(id)).collect();
-                ReplyBody::Transfers(answers)
-            }
+            Pending::Transfers { ids, .. } => self.transfer_answers(ids),
             Pending::List { after, limit, .. } => {
                 ReplyBody::AccountList(Rows::from_slice(&self.ledger.list(*after, *limit)))
             }

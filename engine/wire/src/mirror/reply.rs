@@ -9,9 +9,9 @@ use quorate_protocol::client::{
 };
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaId, RequestId, ShardId, Slot, TransferId};
 use quorate_protocol::ledger::Total;
+use quorate_protocol::limits::{FRAME_PAYLOAD_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
-use rkyv::option::ArchivedOption;
 use rkyv::{Archive, Serialize};
 
 use super::{AttemptMirror, read_replica, replica_of};
@@ -198,8 +198,15 @@ impl ArchivedAccountAnswerMirror {
 struct TransferAnswerMirror {
     id: u128,
     debit: Option<RecordedMirror>,
-    credit: Option<RecordedMirror>,
+    credits: Vec<RecordedMirror>,
 }
+
+// What `limits::LOOKUP_CREDITS_MAX` counts with.
+const _: () = assert!(
+    LOOKUP_MAX / 2 * size_of::<ArchivedTransferAnswerMirror>()
+        + LOOKUP_CREDITS_MAX * size_of::<ArchivedRecordedMirror>()
+        <= FRAME_PAYLOAD_MAX
+);
 
 #[derive(Archive, Serialize)]
 struct RecordedMirror {
@@ -215,20 +222,21 @@ impl TransferAnswerMirror {
         Self {
             id: answer.id.0,
             debit: answer.debit.as_ref().map(RecordedMirror::of),
-            credit: answer.credit.as_ref().map(RecordedMirror::of),
+            credits: answer.credits.iter().map(RecordedMirror::of).collect(),
         }
     }
 }
 
 impl ArchivedTransferAnswerMirror {
     fn read(&self) -> TransferAnswer {
-        let recorded = |side: &ArchivedOption<ArchivedRecordedMirror>| {
-            side.as_ref().map(ArchivedRecordedMirror::read)
-        };
         TransferAnswer {
             id: TransferId(self.id.to_native()),
-            debit: recorded(&self.debit),
-            credit: recorded(&self.credit),
+            debit: self.debit.as_ref().map(ArchivedRecordedMirror::read),
+            credits: self
+                .credits
+                .iter()
+                .map(ArchivedRecordedMirror::read)
+                .collect(),
         }
     }
 }

@@ -474,10 +474,10 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
         commit_ts: Timestamp(18),
         attempt: attempt(),
     };
-    let answer = |debit, credit| TransferAnswer {
+    let answer = |debit, credits| TransferAnswer {
         id: TransferId(4),
         debit,
-        credit,
+        credits,
     };
     let results = [
         ResultRow {
@@ -514,9 +514,9 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
         (
             "transfers",
             ReplyBody::Transfers(vec![
-                answer(Some(recorded), None),
-                answer(None, Some(recorded)),
-                answer(None, None),
+                answer(Some(recorded), vec![]),
+                answer(None, vec![recorded; 2]),
+                answer(None, vec![]),
             ]),
         ),
         (

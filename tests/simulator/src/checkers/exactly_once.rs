@@ -130,7 +130,7 @@ mod tests {
     fn a_transfer_that_ran_at_two_shards_is_found() {
         let mut scene = Scene::valid();
         let mut again = scene.record(1).clone();
-        again.credit = None;
+        again.credits.clear();
         scene.state.records.push((ShardId(2), again));
         rejects(&found(&scene), "recorded on the debit side");
     }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_debit_without_credit_is_found() {
         let mut scene = Scene::valid();
-        scene.record_at(3, ShardId(2)).credit = None;
+        scene.record_at(3, ShardId(2)).credits.clear();
         rejects(&found(&scene), "never posted as credit");
     }
 

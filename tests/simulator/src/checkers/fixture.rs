@@ -203,7 +203,7 @@ impl Scene {
             let answer = TransferAnswer {
                 id: transfer.id,
                 debit: None,
-                credit: None,
+                credits: Vec::new(),
             };
             self.state.records.push((shard, answer));
         }
@@ -247,7 +247,7 @@ impl Scene {
         self.log((SECOND, 3), 45, Command::Resolve(resolve));
         let mut record = *self.debit(3);
         record.slot = Slot(3);
-        self.record_at(3, SECOND).credit = Some(record);
+        self.record_at(3, SECOND).credits = vec![record];
     }
 
     /// Transfer 8: the second shard has no account 9.

@@ -88,7 +88,7 @@ const HELD: &[Row] = &[
     Row {
         what: "the amount differs on one side",
         alter: |scene| {
-            let credit = scene.record_at(3, SECOND).credit.as_mut().unwrap();
+            let credit = &mut scene.record_at(3, SECOND).credits[0];
             credit.transfer.amount += 1;
         },
         seen_by: &["exactly_once", "replay"],
@@ -455,7 +455,7 @@ const LOGGED: &[Row] = &[
                 panic!("the story's slot");
             };
             row.timestamp.0 += 1;
-            let credit = scene.record_at(3, SECOND).credit.as_mut().unwrap();
+            let credit = &mut scene.record_at(3, SECOND).credits[0];
             credit.commit_ts.0 += 1;
         },
         seen_by: &["conservation", "decisions", "exactly_once"],

@@ -139,7 +139,8 @@ fn records_are_altered(recorded: &Recorded, stream: &mut Stream) {
     let named = format!("transfer {}", done.id);
     let lost = recorded.alter(|scene| {
         for answer in records_of(scene, done.id) {
-            (answer.debit, answer.credit) = (None, None);
+            answer.debit = None;
+            answer.credits.clear();
         }
     });
     seen_by(&lost, &["durability", "replay"], &named);
@@ -178,7 +179,7 @@ fn records_are_altered(recorded: &Recorded, stream: &mut Stream) {
     let across = across[stream.index(across.len())];
     let uneven = recorded.alter(|scene| {
         for answer in records_of(scene, across) {
-            if let Some(credit) = &mut answer.credit {
+            for credit in &mut answer.credits {
                 credit.transfer.amount += 1;
             }
         }

@@ -65,7 +65,7 @@ impl Records {
             of_id.debits.extend(answer.debit.map(|side| (*shard, side)));
             of_id
                 .credits
-                .extend(answer.credit.map(|side| (*shard, side)));
+                .extend(answer.credits.iter().map(|&side| (*shard, side)));
         }
         for of_id in records.by_id.values() {
             let Some((_, debit)) = of_id.success() else {

@@ -137,26 +137,33 @@ fn check_records(state: &FinalState, replays: &Replays, report: &mut impl FnMut(
 }
 
 fn check_record(answer: &TransferAnswer, replay: &Replay) -> Vec<String> {
-    let decision = replay.decisions.get(&answer.id).map(decided);
+    let decisions = replay.decisions.get(&answer.id).map(decided);
     let here = replay.shard;
     let coordinators = (1..=replay.rules.shards).map(ShardId);
-    let posting = coordinators
+    let postings = coordinators
         .filter(|&coordinator| coordinator != here)
-        .find_map(|coordinator| replay.postings.get(&(coordinator, answer.id)))
+        .filter_map(|coordinator| replay.postings.get(&(coordinator, answer.id)))
         .map(posted);
-    let sides = [
-        ("debit", answer.debit.as_ref().map(said), decision),
-        ("credit", answer.credit.as_ref().map(said), posting),
+    type Side = Vec<(Said, Transfer)>;
+    let sides: [(&str, Side, Side); 2] = [
+        (
+            "debit",
+            answer.debit.iter().map(said).collect(),
+            decisions.into_iter().collect(),
+        ),
+        (
+            "credit",
+            answer.credits.iter().map(said).collect(),
+            postings.collect(),
+        ),
     ];
     let mut problems = Vec::new();
     for (side, kept, model) in sides {
-        let equal = match (&kept, &model) {
-            (None, None) => true,
-            (Some((kept, transfer)), Some((model, expected))) => {
-                kept == model && same_fields(transfer, expected)
-            }
-            _ => false,
-        };
+        let equal = kept.len() == model.len()
+            && kept
+                .iter()
+                .zip(&model)
+                .all(|(kept, model)| kept.0 == model.0 && same_fields(&kept.1, &model.1));
         if !equal {
             problems.push(format!(
                 "{side} side recorded as {kept:?}, the log makes it {model:?}"
