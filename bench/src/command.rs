@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -16,6 +18,11 @@ use crate::link::Link;
 use crate::locality::locality;
 use crate::output::Document;
 use crate::run::{load_config, run};
+
+/// How long an audit asks again for credits that have not followed their decision: the participant asks
+/// for a decision that it was not told after half a second, and a new leader is there within seconds.
+const CREDIT_PATIENCE: Duration = Duration::from_secs(15);
+const CREDIT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Runs one command.
 ///
@@ -55,7 +62,12 @@ fn run_audit(arguments: &AuditArguments) -> Result<(), Failure> {
     ids.sort_unstable();
     ids.dedup();
     let mut link = Link::new(&config);
-    let report = audit(&ids, |ids| link.lookup_transfers(ids))?;
+    let end = Instant::now() + CREDIT_PATIENCE;
+    let wait = || {
+        thread::sleep(CREDIT_PAUSE);
+        Instant::now() < end
+    };
+    let report = audit(&ids, |ids| link.lookup_transfers(ids), wait)?;
     let mut document = if arguments.json {
         Document::Stdout
     } else {
@@ -63,20 +75,23 @@ fn run_audit(arguments: &AuditArguments) -> Result<(), Failure> {
     };
     document.write(&report, |_| {
         format!(
-            "{} acknowledged, {} present, {} missing, {} duplicated",
+            "{} acknowledged, {} present, {} missing, {} duplicated, {} mismatched",
             grouped(report.acked),
             grouped(report.present),
             report.missing.len(),
             report.duplicated.len(),
+            report.mismatched.len(),
         )
     })?;
     if report.is_clean() {
         return Ok(());
     }
     Err(Failure::Check(format!(
-        "{} of {} acknowledged transfers are missing, {} were executed twice",
+        "{} of {} acknowledged transfers are missing, {} were executed twice, {} were credited as \
+         something else",
         report.missing.len(),
         report.acked,
         report.duplicated.len(),
+        report.mismatched.len(),
     )))
 }
