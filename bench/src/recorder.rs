@@ -170,14 +170,16 @@ impl Recorder {
         self.dropped += transfers;
     }
 
-    /// Closes every second that ended before `at_ns`; returns how many rows there are now.
+    /// Closes every second that ended before `at_ns`; returns how many rows there are of these.
+    /// There may be more: an answer closes the seconds before it, and warm-up answers come late.
     pub fn close_until(&mut self, at_ns: u64) -> usize {
         while self.open.second < at_ns / SECOND_NS {
             let next = OpenSecond::new(self.open.second + 1);
             let ended = std::mem::replace(&mut self.open, next);
             self.series.push(ended.into_row());
         }
-        self.series.len()
+        let ended = usize::try_from(at_ns / SECOND_NS).expect("64 bits");
+        self.series.len().min(ended)
     }
 
     /// Closes the last second too, if anything happened in it.
@@ -359,6 +361,17 @@ mod tests {
         let p995 = all.value_at_quantile(0.995);
         assert!(p98.abs_diff(1_000_000) < 2_000, "{p98}");
         assert!(p995.abs_diff(100_000_000) < 200_000, "{p995}");
+    }
+
+    /// A second of warm-up whose last answer took seven: `warm-up 8 s` was told of `--warmup 1`.
+    #[test]
+    fn a_late_answer_makes_no_phase_longer() {
+        let mut recorder = Recorder::default();
+        recorder.request(SECOND_NS / 2, 1_000, &[row(OK, false)]);
+        assert_eq!(recorder.close_until(SECOND_NS / 2), 0);
+        recorder.request(8 * SECOND_NS + 1, 7 * SECOND_NS, &[row(OK, false)]);
+        assert_eq!(recorder.close_until(SECOND_NS), 1);
+        assert_eq!(recorder.close_until(9 * SECOND_NS), 9);
     }
 
     #[test]

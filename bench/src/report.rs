@@ -145,6 +145,10 @@ impl RunReport {
     /// The tables that people read.
     #[must_use]
     pub fn to_text(&self, terminal: bool) -> String {
+        // Without a load there is nothing to show: zeros would look like a result.
+        if self.error.is_some() {
+            return format!("no load was run\nmoney check: {}", self.verify.to_text());
+        }
         let mut counts = table(terminal);
         let what = format!(
             "{}, {} loop, {} clients x {} transfers",
@@ -425,6 +429,16 @@ mod tests {
         assert_eq!(document["cross_shard_ratio"], Value::Null);
         assert_eq!(document["latency_us"]["p99"], Value::Null);
         assert_eq!(document["series"], serde_json::json!([]));
+    }
+
+    /// A table of zeros before "accounts exist already" looks like a measurement of a dead cluster.
+    #[test]
+    fn a_load_that_was_not_run_shows_no_figures() {
+        let mut report = report(&Recorder::default());
+        report.error = Some("account 1 exists".to_owned());
+        let text = report.to_text(false);
+        assert!(!text.contains("committed"), "{text}");
+        assert!(text.contains("not made: nobody was asked"), "{text}");
     }
 
     #[test]

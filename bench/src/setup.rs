@@ -156,6 +156,13 @@ fn create(
             match row.result() {
                 Some(ResultCode::Ok) => created += 1,
                 Some(ResultCode::Exists) => {}
+                Some(code) if is_other(code) => bail!(
+                    "account {} exists and is not the generator's ({}): it needs the accounts from 1 \
+                     to --accounts for itself; use a fresh cluster, or fewer --accounts than the \
+                     lowest other account",
+                    account.id,
+                    code.name()
+                ),
                 Some(code) => bail!("creating account {}: {}", account.id, code.name()),
                 None => bail!(
                     "creating account {}: unrecognised code {}",
@@ -166,6 +173,17 @@ fn create(
         }
     }
     Ok(created)
+}
+
+/// Whether the account is there with other properties than were asked for.
+fn is_other(code: ResultCode) -> bool {
+    matches!(
+        code,
+        ResultCode::ExistsWithDifferentFlags
+            | ResultCode::ExistsWithDifferentUserData
+            | ResultCode::ExistsWithDifferentLedger
+            | ResultCode::ExistsWithDifferentCode
+    )
 }
 
 /// Gives each account what it lacks; returns how many lacked something.
@@ -357,7 +375,13 @@ mod tests {
         bank.create_accounts(&[free]).unwrap();
         let error = prepare(&mut bank, 4, &Funding::Even(1), Placement::Hash, 3).unwrap_err();
         let text = format!("{error:#}");
-        assert_eq!(text, "creating account 3: exists_with_different_flags");
+        for part in [
+            "account 3 exists",
+            "exists_with_different_flags",
+            "a fresh cluster",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
     }
 
     #[test]
