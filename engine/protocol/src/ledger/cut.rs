@@ -69,6 +69,25 @@ struct Tally {
     counts: Counts,
 }
 
+impl Tally {
+    fn words(&self, words: &mut Vec<u128>) {
+        for (ledger, sums) in &self.ledgers {
+            words.push((*ledger).into());
+            for sum in [sums.debits_posted, sums.credits_posted, sums.transferred] {
+                words.extend(<[u128; 2]>::from(sum.parts()));
+            }
+        }
+        let counts = &self.counts;
+        words.extend([
+            counts.owned.into(),
+            counts.owned_hash,
+            counts.created.into(),
+            counts.created_hash,
+            counts.transfers.into(),
+        ]);
+    }
+}
+
 /// The state that the passing of a cut found.
 #[derive(Clone, Copy, Debug)]
 struct Passed {
@@ -101,6 +120,20 @@ impl Cuts {
     pub fn digest(&self, at: Timestamp) -> Option<(Slot, u128)> {
         let cut = self.open.iter().find(|cut| cut.at == at)?;
         cut.passed.map(|passed| (passed.slot, passed.digest))
+    }
+
+    /// Digest of the totals and of every followed cut.
+    pub(crate) fn state_digest(&self) -> u128 {
+        let mut words = Vec::new();
+        self.totals.words(&mut words);
+        for cut in &self.open {
+            words.push(cut.at.0.into());
+            if let Some(passed) = cut.passed {
+                words.extend([passed.slot.0.into(), passed.digest, passed.in_doubt.into()]);
+            }
+            cut.after.words(&mut words);
+        }
+        hash128(words.as_bytes())
     }
 
     /// Transfers that this shard has committed as debit side.

@@ -4,6 +4,8 @@
 //! result; and ids that it posted as the credit side, keyed with the coordinator that decided them,
 //! because the same id may be in use at two debit accounts on two shards.
 
+use zerocopy::IntoBytes;
+
 use crate::client::RecordedTransfer;
 use crate::ids::{AccountId, ShardId, Slot, TransferId};
 use crate::ledger::{ResultCode, Transfer};
@@ -84,19 +86,25 @@ impl Record {
         }
     }
 
-    fn digest(&self) -> u128 {
-        let mut bytes = [0_u8; 96];
-        bytes[..16].copy_from_slice(&self.id.0.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.debit_account_id.0.to_le_bytes());
-        bytes[32..48].copy_from_slice(&self.credit_account_id.0.to_le_bytes());
-        bytes[48..64].copy_from_slice(&self.amount.to_le_bytes());
-        bytes[64..72].copy_from_slice(&self.commit_ts.0.to_le_bytes());
-        bytes[72..80].copy_from_slice(&self.slot.0.to_le_bytes());
-        bytes[80..88].copy_from_slice(&self.attempt.ballot.0.to_le_bytes());
-        bytes[88..90].copy_from_slice(&(self.result as u16).to_le_bytes());
-        bytes[90..94].copy_from_slice(&self.ledger.to_le_bytes());
-        bytes[94..96].copy_from_slice(&self.code.to_le_bytes());
-        hash128(&bytes)
+    /// Every field, and the side: `coordinator` posted it here as credit side, or nobody did and it
+    /// is this shard's own decision.
+    fn digest(&self, coordinator: Option<ShardId>) -> u128 {
+        let pair = |low: u64, high: u64| u128::from(high) << 64 | u128::from(low);
+        let side = coordinator.map_or(0, |shard| 1 + u64::from(shard.0));
+        let small = u64::from(self.ledger) << 32
+            | u64::from(self.code) << 16
+            | u64::from(self.result as u16);
+        let words = [
+            self.id.0,
+            self.debit_account_id.0,
+            self.credit_account_id.0,
+            self.amount,
+            pair(self.user_data, self.commit_ts.0),
+            pair(self.slot.0, self.attempt.ballot.0),
+            pair(self.attempt.counter, side),
+            u128::from(small),
+        ];
+        hash128(words.as_bytes())
     }
 }
 
@@ -135,7 +143,7 @@ impl History {
     /// # Panics
     /// If the id was used: the caller has checked, and using it twice would be money from nothing.
     pub fn record_debit(&mut self, record: Record) {
-        self.digest = self.digest.wrapping_add(record.digest());
+        self.digest = self.digest.wrapping_add(record.digest(None));
         let index = self.records.insert(record);
         let old = self.debits.insert(record.id, index);
         assert!(old.is_none(), "transfer {} decided twice", record.id);
@@ -146,7 +154,7 @@ impl History {
     /// # Panics
     /// If the coordinator's id was posted before.
     pub fn record_credit(&mut self, coordinator: ShardId, record: Record) {
-        self.digest = self.digest.wrapping_add(record.digest().rotate_left(1));
+        self.digest = self.digest.wrapping_add(record.digest(Some(coordinator)));
         let index = self.records.insert(record);
         let old = self.credits.insert((coordinator, record.id), index);
         assert!(

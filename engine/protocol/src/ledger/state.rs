@@ -85,7 +85,24 @@ pub struct MoveRecord {
     pub source: ShardId,
     pub target: ShardId,
     pub accounts: u32,
+    /// Wrapping sum of a 128-bit hash of their ids.
+    pub accounts_hash: u128,
     pub commit_ts: Timestamp,
+}
+
+impl MoveRecord {
+    /// Whether it moved these accounts, in any order, to `target` (up to hash collision).
+    #[must_use]
+    pub fn is_of(&self, target: ShardId, accounts: &[AccountId]) -> bool {
+        self.target == target
+            && usize::try_from(self.accounts).is_ok_and(|count| count == accounts.len())
+            && self.accounts_hash == hash_of_ids(accounts.iter().copied())
+    }
+}
+
+/// Wrapping sum of a 128-bit hash of ids: equal for equal sets, whatever their order.
+pub(crate) fn hash_of_ids(ids: impl Iterator<Item = AccountId>) -> u128 {
+    ids.fold(0, |sum, id| sum.wrapping_add(hash128(id.as_bytes())))
 }
 
 /// The state.
@@ -246,22 +263,17 @@ impl Ledger {
         &self.cuts
     }
 
-    /// Order-independent digest of the whole replicated state. A scan.
+    /// Digest of the whole replicated state, independent of the order of its tables. A scan.
+    ///
+    /// Not in it: what is volatile, the configuration, and the indexes that are made from what is
+    /// (`index`, `staged_accounts`, those of the history). The applied slot goes with it wherever
+    /// digests are compared.
     #[must_use]
     pub fn digest(&self) -> u128 {
-        let mut sum = self.history.digest();
+        let mut sum = self.history.digest().wrapping_add(self.cuts.state_digest());
         let mut add = |part: u128| sum = sum.wrapping_add(part);
         for owned in self.records.iter() {
-            let record = hash128(owned.account.as_bytes());
-            add(hash_parts(
-                6,
-                &[
-                    record,
-                    owned.version.into(),
-                    owned.id_max,
-                    owned.open.into(),
-                ],
-            ));
+            add(digest_of_account(owned));
         }
         for (id, stub) in &self.stubs {
             add(hash_parts(
@@ -273,28 +285,22 @@ impl Ledger {
             add(hash128(owner.as_bytes()).rotate_left(5));
         }
         for (txn, prepared) in &self.in_doubt {
-            let ballot = txn.attempt.ballot.0.into();
-            let counter = txn.attempt.counter.into();
-            add(hash_parts(
-                2,
-                &[txn.id, txn.coordinator.0.into(), ballot, counter],
-            ));
-            add(hash128(prepared.transfer.as_bytes()).rotate_left(7));
+            let transfer = hash128(prepared.transfer.as_bytes());
+            let since = [prepared.prepare_ts.0.into(), prepared.slot.0.into()];
+            add(digest_of_txn(2, txn, &[transfer, since[0], since[1]]));
         }
         for (txn, staged) in &self.staged {
-            add(hash_parts(3, &[txn.id, txn.attempt.ballot.0.into()]));
-            add(hash128(staged.accounts.as_bytes()).rotate_left(9));
+            let parts = [
+                hash128(staged.head.as_bytes()),
+                hash128(staged.accounts.as_bytes()),
+                hash128(staged.owners.as_bytes()),
+                staged.prepare_ts.0.into(),
+                staged.slot.0.into(),
+            ];
+            add(digest_of_txn(3, txn, &parts));
         }
         for ((source, id), record) in &self.moves {
-            add(hash_parts(
-                4,
-                &[
-                    id.0,
-                    source.0.into(),
-                    record.commit_ts.0.into(),
-                    record.accounts.into(),
-                ],
-            ));
+            add(digest_of_move(*source, *id, record));
         }
         let last = [
             self.missing_id_max,
@@ -331,6 +337,51 @@ impl Ledger {
             None => self.missing_id_max = self.missing_id_max.max(id.0),
         }
     }
+}
+
+fn digest_of_account(owned: &OwnedAccount) -> u128 {
+    let parts = [
+        hash128(owned.account.as_bytes()),
+        owned.version.into(),
+        owned.id_max,
+        owned.open.into(),
+        owned.reserved.debits,
+        owned.reserved.credits,
+    ];
+    hash_parts(6, &parts)
+}
+
+fn digest_of_txn(kind: u128, txn: &TxnId, parts: &[u128]) -> u128 {
+    let name = [
+        txn.id,
+        txn.coordinator.0.into(),
+        txn.attempt.ballot.0.into(),
+        txn.attempt.counter.into(),
+    ];
+    hash_parts(kind, &[hash128(name.as_bytes()), hash128(parts.as_bytes())])
+}
+
+fn digest_of_move(source: ShardId, id: MoveId, record: &MoveRecord) -> u128 {
+    let MoveRecord {
+        attempt,
+        source: of,
+        target,
+        accounts,
+        accounts_hash,
+        commit_ts,
+    } = *record;
+    let parts = [
+        id.0,
+        source.0.into(),
+        of.0.into(),
+        target.0.into(),
+        attempt.ballot.0.into(),
+        attempt.counter.into(),
+        accounts.into(),
+        accounts_hash,
+        commit_ts.0.into(),
+    ];
+    hash_parts(4, &parts)
 }
 
 fn hash_parts(kind: u128, parts: &[u128]) -> u128 {

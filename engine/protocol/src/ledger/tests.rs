@@ -8,7 +8,7 @@ use crate::ids::{
     AccountId, Ballot, ClusterId, MoveId, ReplicaAddress, ReplicaId, ShardId, TransferId,
 };
 use crate::ledger::apply::{Applied, CommitOutcome, TransferOutcome};
-use crate::ledger::state::Ledger;
+use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged};
 use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use crate::limits::TIMING;
 use crate::shard::map::Placement;
@@ -589,4 +589,131 @@ fn sums_of_the_largest_balances_are_exact() {
         ),
         (expected, expected, expected)
     );
+}
+
+/// Shard 2 with something in every table: an account, a recorded transfer, a prepared credit, a batch
+/// that has arrived, an account that came by a move and one that left by one, a followed cut.
+fn world_of_everything(user_data: u64) -> World {
+    let (mut source, mut world) = (World::new(1), World::new(2));
+    for id in [1, 2] {
+        source.create(id, LIMITED);
+    }
+    for id in 11..=13 {
+        world.create(id, AccountFlags::default());
+    }
+    let paid = Transfer {
+        user_data,
+        ..transfer(1, 11, 12, 5)
+    };
+    world.try_transfer(paid);
+    let row = PrepareRow {
+        transfer: transfer(2, 3, 11, 5),
+        attempt: attempt(1),
+        coordinator: ShardId(1),
+        reserved: [0; 12],
+    };
+    world.apply(|entry| entry.prepare(&[row]));
+    for (account, id) in [(1, 77), (2, 78)] {
+        let (head, rows, _) = parts_of(&source, account);
+        let head = MoveHead {
+            id: MoveId(id),
+            ..head
+        };
+        let parts = MoveSection {
+            head: &head,
+            accounts: &rows,
+            owners: &[],
+        };
+        world.apply(|entry| entry.prepare_move(parts));
+        if id == 77 {
+            world.resolve(head.txn(), Verdict::Commit, 5_000);
+        }
+    }
+    let (head, _, versions) = parts_of(&world, 13);
+    let away = MoveHead {
+        id: MoveId(79),
+        source: ShardId(2),
+        target: ShardId(1),
+        ..head
+    };
+    world.apply(|entry| entry.commit_move(&away, &versions));
+    world.apply(|entry| entry.cut_register(Timestamp(90_000)));
+    let ledger = &world.ledger;
+    assert_eq!((ledger.in_doubt.len(), ledger.staged.len()), (1, 1));
+    assert_eq!((ledger.moves.len(), ledger.owners.len()), (2, 1));
+    assert_eq!((ledger.stubs.len(), ledger.history.len()), (1, 1));
+    world
+}
+
+fn account_of(ledger: &mut Ledger) -> &mut OwnedAccount {
+    ledger.account_volatile(AccountId(11)).expect("owned")
+}
+
+fn prepared_of(ledger: &mut Ledger) -> &mut Prepared {
+    ledger.in_doubt.values_mut().next().expect("one")
+}
+
+fn staged_of(ledger: &mut Ledger) -> &mut Staged {
+    ledger.staged.values_mut().next().expect("one")
+}
+
+fn move_of(ledger: &mut Ledger) -> &mut MoveRecord {
+    ledger.moves.values_mut().next().expect("two")
+}
+
+/// It left out a recorded transfer's `user_data`, the reservations and what came with staged accounts,
+/// so that replicas which differed there were called equal.
+#[test]
+fn the_digest_covers_the_whole_replicated_state() {
+    let plain = world_of_everything(0).ledger.digest();
+    assert_eq!(world_of_everything(0).ledger.digest(), plain);
+    assert_ne!(world_of_everything(1).ledger.digest(), plain, "user_data");
+    let edits: [(&str, fn(&mut Ledger)); 25] = [
+        ("balance", |l| account_of(l).account.credits_posted += 1),
+        ("version", |l| account_of(l).version += 1),
+        ("id_max", |l| account_of(l).id_max += 1),
+        ("open", |l| account_of(l).open += 1),
+        ("reserved credits", |l| account_of(l).reserved.credits += 1),
+        ("reserved debits", |l| account_of(l).reserved.debits += 1),
+        ("prepared amount", |l| prepared_of(l).transfer.amount += 1),
+        ("prepared at", |l| prepared_of(l).prepare_ts.0 += 1),
+        ("prepared in", |l| prepared_of(l).slot.0 += 1),
+        ("staged head", |l| staged_of(l).head.target = ShardId(3)),
+        ("staged account", |l| staged_of(l).accounts[0].version += 1),
+        ("staged at", |l| staged_of(l).prepare_ts.0 += 1),
+        ("staged in", |l| staged_of(l).slot.0 += 1),
+        ("staged owners", |l| {
+            let owner = l.owners.values().next().expect("one")[0];
+            staged_of(l).owners.push(owner);
+        }),
+        ("moved by", |l| move_of(l).attempt.counter += 1),
+        ("moved to", |l| move_of(l).target = ShardId(3)),
+        ("moved accounts", |l| move_of(l).accounts_hash += 1),
+        ("moved at", |l| move_of(l).commit_ts.0 += 1),
+        ("stub", |l| {
+            l.stubs.values_mut().for_each(|s| s.ownership_epoch += 1)
+        }),
+        ("owner", |l| {
+            l.owners.values_mut().for_each(|o| o[0].id_max += 1)
+        }),
+        ("missing", |l| l.missing_id_max += 1),
+        ("origin", |l| {
+            l.highest_origin = Ballot::new(7, ReplicaId(1))
+        }),
+        ("time", |l| l.last_timestamp.0 += 1),
+        ("cuts", |l| l.cuts.register(Timestamp(95_000))),
+        ("totals", |l| l.cuts.on_debit(Timestamp(1), 1, 5)),
+    ];
+    for (what, edit) in edits {
+        let mut world = world_of_everything(0);
+        edit(&mut world.ledger);
+        assert_ne!(world.ledger.digest(), plain, "{what}");
+    }
+    // What a leader keeps for itself is no replicated state.
+    let mut world = world_of_everything(0);
+    (
+        account_of(&mut world.ledger).attempts,
+        account_of(&mut world.ledger).held,
+    ) = (1, 9);
+    assert_eq!(world.ledger.digest(), plain);
 }

@@ -14,7 +14,7 @@ use crate::ids::{MoveId, TransferId};
 use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
 use crate::ledger::history::Record;
 use crate::ledger::rules::{self, Leg};
-use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub};
+use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub, hash_of_ids};
 use crate::ledger::{AccountFlags, CodeKind, ResultCode, ResultRow};
 use crate::limits::IN_DOUBT_MAX;
 use crate::planted::{Bug, planted};
@@ -309,7 +309,8 @@ impl Ledger {
             );
             self.cuts.on_departure(at.timestamp, &owned.account);
         }
-        self.record_move(head, at.timestamp);
+        let moved = accounts.iter().map(|row| row.account);
+        self.record_move(head, hash_of_ids(moved), at.timestamp);
         Some(at.timestamp)
     }
 
@@ -323,7 +324,8 @@ impl Ledger {
         }
         applied.resolved.push(txn);
         let Some(commit_ts) = commit else { return };
-        self.record_move(&staged.head, commit_ts);
+        let moved = staged.accounts.iter().map(|row| row.account.id);
+        self.record_move(&staged.head, hash_of_ids(moved), commit_ts);
         for row in &staged.accounts {
             let mut account = row.account;
             let left = PreviousOwnerRow {
@@ -354,12 +356,13 @@ impl Ledger {
         }
     }
 
-    fn record_move(&mut self, head: &MoveHead, commit_ts: Timestamp) {
+    fn record_move(&mut self, head: &MoveHead, accounts_hash: u128, commit_ts: Timestamp) {
         let record = MoveRecord {
             attempt: head.attempt,
             source: head.source,
             target: head.target,
             accounts: head.accounts,
+            accounts_hash,
             commit_ts,
         };
         self.moves.insert((head.source, head.id), record);
