@@ -43,8 +43,8 @@ pub enum RequestBody {
     Status,
     /// What is prepared here and undecided; any replica answers, with `InDoubt`.
     InDoubt,
-    /// Moves accounts that this shard owns to `target`; answered by `Move`. The same `id` continues
-    /// or reports the same move.
+    /// Moves accounts that this shard owns to `target`; answered by `Move`. The same `id` with the same
+    /// target and accounts continues or reports the same move; with others it is refused.
     MoveAccounts {
         id: MoveId,
         target: ShardId,

@@ -332,6 +332,13 @@ fn an_account_moves_with_its_history_and_is_found() {
         world.ask(1, body),
         ReplyBody::Move(MoveAnswer::Moved { .. })
     ));
+    // As many accounts under the same id are not the same move: account 2 is still here.
+    let other = RequestBody::MoveAccounts {
+        id: MoveId(5),
+        target: ShardId(2),
+        accounts: Rows::from_slice(&[AccountId(2)]),
+    };
+    assert_eq!(world.ask(1, other), ReplyBody::Move(MoveAnswer::Refused));
     let moved = world.transfer(1, 51, 1, 2, 1);
     assert_eq!(
         (moved.result(), moved.shard),

@@ -312,9 +312,8 @@ impl Replica {
     ) -> Result<(), ReplyBody> {
         check_count("accounts", accounts.len(), MOVE_ACCOUNTS_MAX)?;
         if let Some(record) = self.ledger.move_record(id) {
-            let same = record.target == target
-                && usize::try_from(record.accounts).is_ok_and(|count| count == accounts.len());
-            if !same {
+            // Another move under a used id would be answered with that one's success.
+            if !record.is_of(target, accounts) {
                 return Err(ReplyBody::Move(MoveAnswer::Refused));
             }
             return Err(ReplyBody::Move(MoveAnswer::Moved {
