@@ -1,5 +1,8 @@
-//! Every bound of the engine, its reason, and the relations between them.
+//! Every bound of the core that limits what it stores, sends or waits for, its reason, and the
+//! relations between them. Bounds of one crate's own work are there (`session::OPS_MAX` of the client,
+//! `ROWS_MAX` of a scenario file); delays that are no bound stand where they are used.
 
+use crate::client::PairRow;
 use crate::entry::{ENTRY_HEADER_BYTES, SECTION_HEADER_BYTES};
 use crate::time::{MS, SECOND};
 
@@ -35,10 +38,22 @@ pub const REQUESTS_MAX: usize = 65_536;
 pub const REQUEST_ROWS_MAX: usize = 1 << 22;
 /// Bytes of admitted commands that wait for a slot; above it requests are answered `busy`.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// Messages that wait for the disk; above it new ones are lost, as on a network. All of them are
+/// sent again on request. Enough for two full promises to each of four peers and the accepts between.
+pub const WITHHELD_MAX: usize = 1024;
+/// Heartbeat rounds remembered while nobody answers: more than a leader sends before check-quorum ends
+/// it.
+pub const ROUNDS_OPEN_MAX: usize = 64;
+/// Rounds for reads in flight at once; further reads share the next one.
+pub const READ_ROUNDS_OPEN_MAX: usize = 4;
+const _: () = assert!(READ_ROUNDS_OPEN_MAX < ROUNDS_OPEN_MAX);
 /// Cross-shard attempts that one coordinator keeps open.
 pub const ATTEMPTS_MAX: usize = 131_072;
 /// Requests that wait for one transfer on its way; a client that retries has one or two.
 pub const JOINED_MAX: usize = 1024;
+/// Locations of moved accounts that a coordinator has learnt; above it they are forgotten and learnt
+/// again.
+pub const LOCATIONS_MAX: usize = 1 << 20;
 /// Transactions that one participant keeps in doubt before it votes `contended`.
 pub const IN_DOUBT_MAX: usize = 262_144;
 /// Commands that wait for an account (frozen, staged, read barrier, deferred).
@@ -56,6 +71,10 @@ const _: () = assert!(LOOKUP_MAX * 144 <= FRAME_PAYLOAD_MAX);
 /// they and half of `LOOKUP_MAX` debits fit one frame.
 pub const LOOKUP_CREDITS_MAX: usize = 3072;
 const _: () = assert!(LOOKUP_CREDITS_MAX >= LOOKUP_MAX / 2);
+/// Rows of one reply that are not records of 128 bytes or more. A list of accounts has 16 bytes a row,
+/// telemetry 48; of the wider rows in doubt a reply has half as many.
+pub const ROWS_MAX: usize = 16_384;
+const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 
@@ -82,6 +101,12 @@ pub const GROUP_AHEAD_NS_MAX: u64 = 2 * CLOCK_AHEAD_NS_MAX;
 pub const ID_AHEAD_MS_MAX: u64 = 10_000;
 /// A freeze that has not become quiet by then gives up.
 pub const FREEZE_NS_MAX: u64 = SECOND;
+/// How long the source of a move waits for the target's vote, accounts frozen, before it gives up.
+pub const VOTE_NS_MAX: u64 = 2 * SECOND;
+const _: () = assert!(FREEZE_NS_MAX + VOTE_NS_MAX < REQUEST_DEADLINE_NS);
+/// How long a prepare waits for an account that is being moved, before it is voted `contended`.
+pub const BLOCKED_NS_MAX: u64 = 50 * MS;
+const _: () = assert!(BLOCKED_NS_MAX < FREEZE_NS_MAX);
 /// How long a coordinator waits for a vote before it sends `PrepareTxn` again.
 pub const PREPARE_RESEND_NS: u64 = 500 * MS;
 /// How long a leader waits for `Accepted` before it sends `Accept` again.

@@ -9,12 +9,9 @@ use alloc::collections::VecDeque;
 use super::message::Message;
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
+use crate::limits::WITHHELD_MAX;
 use crate::output::{Record, StopReason};
 use crate::planted::{Bug, planted};
-
-/// Messages that wait for the disk; above it new ones are lost, as on a network. All of them are
-/// sent again on request. Enough for two full promises to each of four peers and the accepts between.
-const WITHHELD_MAX: usize = 1024;
 
 /// One thing that [`Consensus`](super::Consensus) wants done or wants known.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,12 +13,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::limits::Timing;
-
-/// Rounds remembered while nobody answers: more than a leader sends before check-quorum ends it.
-const ROUNDS_OPEN_MAX: usize = 64;
-/// Rounds for reads in flight at once; further reads share the next one.
-const READ_ROUNDS_OPEN_MAX: usize = 4;
+use crate::limits::{READ_ROUNDS_OPEN_MAX, ROUNDS_OPEN_MAX, Timing};
 
 #[derive(Clone, Copy, Debug)]
 struct Round {

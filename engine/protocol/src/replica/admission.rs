@@ -14,8 +14,8 @@ use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX,
-    REQUEST_DEADLINE_NS, REQUEST_DEADLINE_NS_MAX,
+    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX,
+    MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS, REQUEST_DEADLINE_NS_MAX, ROWS_MAX,
 };
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
@@ -23,12 +23,6 @@ use crate::replica::waiting::Item;
 use crate::time::{MS, Timestamp};
 use crate::txn::coordinator::Join;
 use crate::words::Rows;
-
-/// How long a prepare waits for an account that is being moved, before it is voted `contended`.
-const BLOCKED_NS_MAX: u64 = 50 * MS;
-
-/// Rows of one reply that are not records of 128 bytes or more.
-const ROWS_MAX: usize = 16_384;
 
 impl Replica {
     pub(super) fn on_request(&mut self, connection: ConnectionId, request: Request) {

@@ -17,18 +17,15 @@ use crate::client::{MoveAnswer, ReplyBody};
 use crate::entry::MoveSection;
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId};
 use crate::ledger::AccountFlags;
-use crate::limits::{FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS};
+use crate::limits::{FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS, VOTE_NS_MAX};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, RequestKey};
-use crate::time::{SECOND, Timestamp};
+use crate::time::Timestamp;
 use crate::txn::record::{
     Attempt, MoveHead, MoveVersionRow, MovedAccountRow, PreviousOwnerRow, Subject, TxnId, Verdict,
 };
 use crate::words::Words;
-
-/// How long the source waits for the target's vote, accounts frozen, before it gives up.
-const VOTE_NS_MAX: u64 = 2 * SECOND;
 
 #[derive(Debug)]
 enum Stage {

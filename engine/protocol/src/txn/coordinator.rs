@@ -21,7 +21,7 @@ use crate::ledger::apply::CommitOutcome;
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::OwnedAccount;
 use crate::ledger::{CodeKind, ResultCode, ResultRow, Transfer};
-use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
+use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, LOCATIONS_MAX, PREPARE_RESEND_NS, TXN_ATTEMPTS_MAX};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::Waiter;
@@ -34,8 +34,6 @@ use crate::txn::record::{
 
 /// Backoff before a contended transfer is tried again, doubled at every try.
 const BACKOFF_NS: u64 = 10 * MS;
-/// Learnt locations of moved accounts; above it they are forgotten and learnt again.
-const LOCATIONS_MAX: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
