@@ -158,7 +158,7 @@ pub struct Status {
     /// Committed since this replica started leading.
     pub committed_local: u64,
     pub committed_cross: u64,
-    /// Why it is stopped, else empty.
+    /// Why it is stopped, or what keeps it from hearing its peers; else empty.
     pub reason: String,
 }
 

@@ -14,7 +14,9 @@ use quorate_protocol::ids::{
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use quorate_protocol::limits::TIMING;
+use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::Output;
+use quorate_protocol::paxos;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Now, SECOND, Timestamp};
@@ -462,4 +464,32 @@ fn a_look_up_shows_every_credit_under_an_id() {
     assert!(matches!(refused, ReplyBody::BadRequest(_)), "{refused:?}");
     let half = world.ask(3, look_up(&ids[..800]));
     assert!(matches!(half, ReplyBody::Transfers(_)), "{half:?}");
+}
+
+/// Two hosts whose clocks are 30 s apart: the one behind refuses what the other says. It did so in
+/// silence, and its `status` looked as if nobody had sent anything.
+#[test]
+fn refusing_a_peer_for_its_clock_is_told_while_it_lasts() {
+    let mut world = World::new(1, 3, Reads::Lease);
+    let at = world.leader(1).expect("a leader");
+    let reason = |world: &World| world.replicas[&at].status().reason;
+    assert_eq!(reason(&world), "");
+    let from = ReplicaAddress {
+        replica: ReplicaId(at.replica.0 % 3 + 1),
+        ..at
+    };
+    let ballot = world.replicas[&at].status().ballot;
+    let message = PeerMessage {
+        clock: Timestamp(world.now().wall_ns + 30 * SECOND),
+        body: PeerBody::Paxos(paxos::message::Message::LeadNow { ballot }),
+    };
+    world.step(at, Input::Peer { from, message });
+    let told = reason(&world);
+    assert!(
+        told.contains("30 s ahead") && told.contains("1 messages"),
+        "{told}"
+    );
+    assert!(told.contains(&from.to_string()), "{told}");
+    world.run_until(world.now_ns + 11 * SECOND);
+    assert_eq!(reason(&world), "", "the clock was set right");
 }

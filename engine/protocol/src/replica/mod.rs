@@ -18,6 +18,7 @@
 //! | moves of accounts | `shard::migration` |
 
 mod admission;
+mod ahead;
 mod distribute;
 pub(crate) mod peers;
 pub(crate) mod proposals;
@@ -26,7 +27,6 @@ pub(crate) mod requests;
 pub(crate) mod waiting;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::client::{Reply, ReplyBody, Role, Status};
@@ -42,6 +42,7 @@ use crate::message::{PeerBody, PeerMessage};
 use crate::output::Output;
 use crate::paxos::{Consensus, Effect};
 use crate::planted::{Bug, planted};
+use crate::replica::ahead::Ahead;
 use crate::replica::peers::Route;
 use crate::replica::proposals::{Proposals, Proposed};
 use crate::replica::requests::{RequestKey, Requests};
@@ -62,6 +63,7 @@ pub struct Replica {
     pub(crate) config: ReplicaConfig,
     pub(crate) now: Now,
     pub(crate) clock: HybridClock,
+    pub(crate) ahead: Ahead,
     pub(crate) consensus: Consensus,
     pub(crate) ledger: Ledger,
     pub(crate) outputs: VecDeque<Output>,
@@ -113,6 +115,7 @@ impl Replica {
             config,
             now,
             clock,
+            ahead: Ahead::default(),
             outputs: VecDeque::new(),
             applied: Applied::default(),
             routes,
@@ -196,7 +199,7 @@ impl Replica {
             in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
             committed_local: self.telemetry.local,
             committed_cross: self.telemetry.cross,
-            reason: String::new(),
+            reason: self.ahead.reason(self.now),
         }
     }
 
@@ -233,6 +236,7 @@ impl Replica {
             CLOCK_AHEAD_NS_MAX
         };
         if !self.clock.merge(self.now, message.clock, ahead_ns_max) {
+            self.ahead.note(self.now, from, message.clock);
             return;
         }
         match message.body {
