@@ -109,7 +109,7 @@ impl Replica {
             .map(|shard| ReplicaId(u8::try_from(first_guess(shard)).expect("at most replicas")))
             .map(Route::new)
             .collect();
-        Self {
+        let mut replica = Self {
             consensus: Consensus::new(&config, recovered, now),
             ledger: Ledger::new(&config),
             config,
@@ -136,7 +136,10 @@ impl Replica {
             woken: BTreeSet::new(),
             housekeeping_ns: 0,
             in_doubt_scan_ns: 0,
-        }
+        };
+        // What it wants at once may be to stop, and then nothing else would ever make it step.
+        replica.drain_consensus();
+        replica
     }
 
     /// Takes one input; drain [`Self::poll_output`] before the next.

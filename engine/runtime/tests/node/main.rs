@@ -9,4 +9,5 @@ mod faults;
 mod full_disk;
 mod harness;
 mod hostile;
+mod rot;
 mod serve;
