@@ -97,7 +97,7 @@ fn stages(
         ..LiveOptions::default()
     };
     let plan = plan_live(observed, &owners, shards, &options).context("planning")?;
-    eprintln!("plan: {} moves, {}", plan.moves.len(), plan.reason);
+    eprintln!("planned: {} moves", plan.moves.len());
     let dropped = older.dropped + newer.as_ref().map_or(0, |window| window.dropped);
     report.plan = Some(PlanReport::of(&plan, dropped));
     let mut balance = Balance {

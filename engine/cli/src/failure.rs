@@ -32,6 +32,17 @@ impl Failure {
         Self::Usage(anyhow::anyhow!("{message}"))
     }
 
+    /// No leader took the request, which has changed nothing; `failures` say who was out of reach.
+    pub fn nothing_done(what: impl fmt::Display, failures: &[String]) -> Self {
+        let reasons = match failures {
+            [] => "no replica that answered leads the shard".to_owned(),
+            failures => failures.join("; "),
+        };
+        Self::Other(anyhow::anyhow!(
+            "{what}: no leader found, nothing was done; the same id is safe to try again: {reasons}"
+        ))
+    }
+
     /// The code of the contract.
     #[must_use]
     pub fn code(&self) -> u8 {

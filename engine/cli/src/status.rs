@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Args;
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
@@ -11,7 +12,7 @@ use quorate_protocol::ids::ReplicaAddress;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::node_process::running;
 use crate::print::table;
 use crate::target::ClusterFile;
@@ -27,13 +28,17 @@ pub struct StatusArgs {
     pub cluster: ClusterFile,
 }
 
-/// Prints the replicas, and the processes with `--json`.
+/// Prints the replicas, and the processes with `--json`; fails if no replica answered.
 pub fn run(args: &StatusArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
     let view = collect(&config);
     context
         .output
-        .print(&view.document(), || view.replicas_table())
+        .print(&view.document(), || view.replicas_table())?;
+    match view.replicas.iter().any(|row| row.status.is_some()) {
+        true => Ok(()),
+        false => Err(anyhow!("no replica answers").into()),
+    }
 }
 
 /// One process.
@@ -127,6 +132,20 @@ impl ClusterView {
             })
         });
         shards
+    }
+
+    /// What keeps these nodes, and the cluster with them, from being up: shards without a leader that
+    /// serves, and replicas of the nodes that do not answer.
+    #[must_use]
+    pub fn missing(&self, nodes: &[u32]) -> Vec<String> {
+        let shards = self.shards_without_leader().into_iter();
+        let leaderless = shards.map(|shard| format!("shard {shard} has no leader that serves"));
+        let silent = self
+            .replicas
+            .iter()
+            .filter(|row| nodes.contains(&row.node) && row.status.is_none())
+            .map(|row| format!("{} of node {} does not answer", row.address, row.node));
+        leaderless.chain(silent).collect()
     }
 
     /// The document of the contract.
@@ -272,20 +291,4 @@ fn note(status: &Status) -> String {
         ("", Role::Leader, false) => "does not serve yet".to_owned(),
         (reason, ..) => reason.to_owned(),
     }
-}
-
-/// The shards that do not serve, as a failure for a command that waited for them.
-#[must_use]
-pub fn not_serving(view: &ClusterView, waited: Duration) -> Failure {
-    let shards: Vec<String> = view
-        .shards_without_leader()
-        .iter()
-        .map(|shard| format!("shard {shard}"))
-        .collect();
-    let waited = humantime::format_duration(waited);
-    Failure::Other(anyhow::anyhow!(
-        "after {waited} without a leader that serves: {}\n{}",
-        shards.join(", "),
-        view.replicas_table()
-    ))
 }

@@ -118,6 +118,10 @@ fn create(args: &TransferArgs, context: Context) -> Outcome {
         Some(ResultCode::Unknown) => {
             Err(anyhow!("transfer {id}: outcome unknown; sending the same id again is safe").into())
         }
+        Some(ResultCode::NotLeader) => Err(Failure::nothing_done(
+            format_args!("transfer {id}"),
+            &client.connection_failures(),
+        )),
         _ => Err(anyhow!("transfer {id}: {result}").into()),
     }
 }

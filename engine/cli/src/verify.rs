@@ -17,7 +17,7 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub cluster: ClusterFile,
     /// How long the shards and replicas may take to answer
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = parse_wait)]
     pub wait: Duration,
 }
 
@@ -101,4 +101,26 @@ fn people(report: &VerifyReport) -> String {
             .map(|reason| format!("not compared: {reason}")),
     );
     lines.join("\n")
+}
+
+/// Nothing can be asked in no time.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0s".to_owned()),
+        Ok(wait) => Ok(wait),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_duration_above_zero() {
+        assert_eq!(parse_wait("2s"), Ok(Duration::from_secs(2)));
+        for wrong in ["0s", "0ms", "5", ""] {
+            assert!(parse_wait(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -62,6 +62,14 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The text without the target, for those who have named it.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::NoAnswer { cause, detail, .. } => format!("{}{detail}", cause.text()),
+            Self::BadRequest { .. } | Self::Unexpected { .. } => self.to_string(),
+        }
+    }
+
     /// What an outcome that is not the wanted one means; `failures` are those of connections to the
     /// target.
     pub(crate) fn of<'a>(

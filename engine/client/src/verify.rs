@@ -188,7 +188,7 @@ impl BlockingClient {
                     }
                     other => {
                         let error = self.error(Target::Replica(replica), "cut_digest", other);
-                        DigestAnswer::None(error.to_string())
+                        DigestAnswer::None(error.reason())
                     }
                 };
                 answers.insert(replica, answer);

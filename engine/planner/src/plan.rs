@@ -191,7 +191,7 @@ impl Plan {
 /// Why a plan file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanFileError {
-    #[error("not a plan: {0}")]
+    #[error("not a plan")]
     Json(#[from] serde_json::Error),
     #[error("account {account} moves from shard {source_shard} to {target}, the plan has {shards}")]
     Shard {

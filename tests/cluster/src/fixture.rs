@@ -167,6 +167,17 @@ impl Cluster {
         done.json()
     }
 
+    /// The document of a command that prints it even if replicas are silent, and then exits 1.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn look<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Value {
+        let args: Vec<&str> = args.into_iter().chain(["--json"]).collect();
+        let done = self.quorate(args.iter().copied());
+        assert!(matches!(done.code, Some(0 | 1)), "{args:?}: {done:?}");
+        done.json()
+    }
+
     /// `cluster ACTION --node NODE`, which must succeed.
     ///
     /// # Panics
@@ -188,7 +199,7 @@ impl Cluster {
     /// The node whose replica leads and serves the shard, if there is one now.
     #[must_use]
     pub fn leader_node(&self, shard: u64) -> Option<u64> {
-        let status = self.json(["status"]);
+        let status = self.look(["status"]);
         let replicas = status["replicas"].as_array()?;
         replicas
             .iter()
@@ -206,7 +217,7 @@ impl Cluster {
             assert_ne!(done.code, Some(4), "{}", done.stdout);
             match done.code {
                 Some(0) => Ok(done.json()),
-                _ => Err(format!("{} of {}", done.stderr, self.json(["status"]))),
+                _ => Err(format!("{} of {}", done.stderr, self.look(["status"]))),
             }
         });
         assert_eq!(report["ok"], true, "{report}");
@@ -229,7 +240,7 @@ impl Cluster {
             prepared.is_none_or(|prepared| prepared < before)
         };
         until_ok(deadline, "end of every transaction prepared before", || {
-            let found = self.json(["inspect", "in-doubt"]);
+            let found = self.look(["inspect", "in-doubt"]);
             let silent = found["no_answer"].as_array().map_or(1, Vec::len);
             let rows = found["in_doubt"].as_array().map_or(&[][..], Vec::as_slice);
             let old: Vec<&Value> = rows.iter().filter(|row| is_old(row)).collect();
@@ -238,7 +249,7 @@ impl Cluster {
                 (0, Some(first)) => Err(format!(
                     "{} rows, the first one {first}, of {}",
                     old.len(),
-                    self.json(["status"])
+                    self.look(["status"])
                 )),
                 _ => Err(found["no_answer"].to_string()),
             }

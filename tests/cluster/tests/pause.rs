@@ -124,7 +124,7 @@ fn assert_caught_up(cluster: &Cluster, node: u64) {
         Duration::from_secs(30),
         "paused node that has caught up",
         || {
-            let status = cluster.json(["status"]);
+            let status = cluster.look(["status"]);
             let replicas = status["replicas"].as_array()?;
             let applied = |shard: &serde_json::Value, at: Option<u64>| {
                 replicas

@@ -119,7 +119,7 @@ fn of_two_servers_of_one_node_at_once_one_ends_and_the_other_has_every_replica()
             patience(Duration::from_secs(5)),
             "leader of every shard",
             || {
-                let status = cluster.json(["status"]);
+                let status = cluster.look(["status"]);
                 let rows = status["replicas"].as_array()?;
                 let lead = rows.iter().all(|row| row["role"] == "leader");
                 // "locked by process PID"
@@ -160,6 +160,45 @@ fn a_port_in_use_is_named() {
     assert_ends(&server(&cluster), PORT_IN_USE, &[&port.to_string()]);
     drop(taken);
     cluster.start_nodes();
+}
+
+/// The other two nodes lead every shard, so a start that waited for leaders only had its way.
+#[test]
+fn a_node_that_dies_at_start_is_told_though_the_others_lead() {
+    let cluster = Cluster::start("dies", Shape::USUAL);
+    cluster.act("kill", 2);
+    let port = cluster.base_port() + 100;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    for action in ["start", "restart"] {
+        let done = cluster.quorate(["cluster", action, "--node", "2"]);
+        assert_ends(&done, PORT_IN_USE, &["node 2 ended", &port.to_string()]);
+    }
+    drop(taken);
+    cluster.start_nodes();
+}
+
+/// Each says that nobody was there, instead of an answer that looks like one.
+#[test]
+fn a_cluster_that_does_not_run_is_told_by_every_question() {
+    let cluster = Cluster::init_with("dead", Shape::SINGLE, |text| text);
+    let refused = "Connection refused";
+    let transfer = [
+        "transfer", "--debit", "1", "--credit", "2", "--amount", "1", "--ledger", "1", "--code",
+        "1",
+    ];
+    let done = cluster.quorate(transfer);
+    assert_ends(
+        &done,
+        1,
+        &["nothing was done", "safe to try again", refused],
+    );
+    let done = cluster.quorate(["inspect", "in-doubt"]);
+    assert_ends(&done, 1, &["gave no answer"]);
+    assert!(!done.stdout.contains("nothing is in doubt\n"), "{done:?}");
+    let done = cluster.quorate(["inspect", "txn", "7"]);
+    assert_ends(&done, 1, &["not known", refused]);
+    assert_ends(&cluster.quorate(["status"]), 1, &["no replica answers"]);
+    assert_ends(&cluster.quorate(["verify", "--wait", "0s"]), 2, &["--wait"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use quorate_protocol::limits::BATCH_MAX;
 use serde_json::json;
 
 use crate::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::print::result_name;
 use crate::target::ClusterFile;
 
@@ -73,7 +73,7 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
         ) {
             *counts.entry(result_name(&row)).or_default() += 1;
             if !succeeded(&row) && refused.is_none() {
-                refused = Some((account.id, result_name(&row)));
+                refused = Some((account.id, row));
             }
         }
         next = (last < args.ids.last).then(|| last + 1);
@@ -90,7 +90,10 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
     })?;
     match refused {
         None => Ok(()),
-        Some((id, code)) => Err(anyhow!("account {id}: {code}").into()),
+        Some((id, row)) if row.result() == Some(ResultCode::NotLeader) => Err(
+            Failure::nothing_done(format_args!("account {id}"), &client.connection_failures()),
+        ),
+        Some((id, row)) => Err(anyhow!("account {id}: {}", result_name(&row)).into()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use quorate_config::{ClusterConfig, NodeConfig};
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
 use crate::logging::LogFormat;
 use crate::node_process::{POLL, log_end, log_file, start_once};
-use crate::status::{ClusterView, collect, not_serving};
+use crate::status::{ClusterView, collect};
 use crate::target::{ClusterFile, NodeChoice};
 
 /// Lines of a node's log that are shown when it dies at start.
@@ -28,7 +28,8 @@ pub struct StartArgs {
     pub cluster: ClusterFile,
     #[command(flatten)]
     pub choice: NodeChoice,
-    /// How long every shard may take to have a leader that serves; 0s returns at once
+    /// How long every shard may take to have a leader that serves, and every replica of the started
+    /// nodes to answer; 0s returns at once
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub wait: Duration,
 }
@@ -85,26 +86,40 @@ pub fn start(
     Ok(started)
 }
 
-/// Waits until every shard has a leader that serves; fails early if a node ends.
+/// Waits until every shard has a leader that serves and every replica of the started nodes answers: a
+/// shard may well be led without them. Fails early if a node ends.
 pub fn wait_serving(
     config: &ClusterConfig,
     started: &mut [Started],
     wait: Duration,
 ) -> Result<ClusterView, Failure> {
     let deadline = Instant::now() + wait;
+    let ids: Vec<u32> = started.iter().map(|node| node.id).collect();
     loop {
         for node in started.iter_mut() {
             node.assert_runs(config)?;
         }
         let view = collect(config);
-        if view.shards_without_leader().is_empty() {
+        let missing = view.missing(&ids);
+        if missing.is_empty() {
             return Ok(view);
         }
         if Instant::now() >= deadline {
-            return Err(not_serving(&view, wait));
+            return Err(not_up(&view, &missing, wait));
         }
         thread::sleep(POLL);
     }
+}
+
+/// A node that replays a long log takes as long as it takes.
+fn not_up(view: &ClusterView, missing: &[String], waited: Duration) -> Failure {
+    Failure::Other(anyhow!(
+        "after {}: {}\n{}\nthe processes go on; `quorate status` shows how far they are, \
+         `quorate cluster logs` what they say",
+        humantime::format_duration(waited),
+        missing.join(", "),
+        view.replicas_table()
+    ))
 }
 
 impl Started {
@@ -127,7 +142,7 @@ impl Started {
             match status.code().and_then(|code| u8::try_from(code).ok()) {
                 Some(2) => Failure::usage(message),
                 Some(code @ 10..=19) => Failure::Environment { code, message },
-                _ => Failure::Other(anyhow::anyhow!(message)),
+                _ => Failure::Other(anyhow!(message)),
             },
         )
     }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::anyhow;
 use clap::Args;
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_protocol::client::{InDoubtRow, ReplyBody, RequestBody};
@@ -27,7 +28,7 @@ pub struct InDoubtArgs {
     pub cluster: ClusterFile,
 }
 
-/// Prints one row per transaction and replica.
+/// Prints one row per transaction and replica; fails if a replica did not say what it holds.
 pub fn run(args: &InDoubtArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
     let options = ClientOptions {
@@ -57,7 +58,12 @@ pub fn run(args: &InDoubtArgs, context: Context) -> Outcome {
     });
     context
         .output
-        .print(&document, || people(&rows, &silent, now_ns))
+        .print(&document, || people(&rows, &silent, now_ns))?;
+    match silent.len() {
+        0 => Ok(()),
+        // What a silent replica holds is not known, and may be in doubt.
+        count => Err(anyhow!("{count} replicas gave no answer").into()),
+    }
 }
 
 fn row_document(replica: ReplicaAddress, node: u32, row: &InDoubtRow, now_ns: u64) -> Value {
@@ -76,9 +82,10 @@ fn row_document(replica: ReplicaAddress, node: u32, row: &InDoubtRow, now_ns: u6
 }
 
 fn people(rows: &[(ReplicaAddress, InDoubtRow)], silent: &[String], now_ns: u64) -> String {
-    let mut text = match rows.is_empty() {
-        true => "nothing is in doubt".to_owned(),
-        false => {
+    let mut text = match (rows.is_empty(), silent.is_empty()) {
+        (true, true) => "nothing is in doubt".to_owned(),
+        (true, false) => "no replica that answered has anything in doubt".to_owned(),
+        (false, _) => {
             let mut table = table(&["replica", "subject", "id", "coordinator", "slot", "age ms"]);
             for (replica, row) in rows {
                 table.add_row([

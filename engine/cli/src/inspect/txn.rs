@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::Args;
-use quorate_client::{BlockingClient, ClientOptions};
+use quorate_client::{BlockingClient, ClientError, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{ReplicaAddress, TransferId};
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub struct TxnArgs {
     pub id: u128,
 }
 
-/// Prints the records by shard, slot and replica.
+/// Prints the records by shard, slot and replica; fails if the shards did not say what took effect.
 pub fn run(args: &TxnArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
     let mut logs: Vec<(ReplicaAddress, LogScan)> = Vec::new();
@@ -38,17 +39,25 @@ pub fn run(args: &TxnArgs, context: Context) -> Outcome {
             logs.push((replica, found));
         }
     }
-    let (effects, effects_text) = online(&config, args.id);
+    let effects = online(&config, args.id);
+    let (effects_document, effects_text) = match &effects {
+        Ok((document, text)) => (document.clone(), text.clone()),
+        Err(error) => (Value::Null, format!("not known: {error}")),
+    };
     let document = json!({
         "id": args.id.to_string(),
         "records": records(&config, &logs),
         "logs_read": logs.iter().map(|(replica, _)| replica.to_string()).collect::<Vec<_>>(),
         "unreadable": unreadable(&logs),
-        "effects": effects,
+        "effects": effects_document,
     });
     context
         .output
-        .print(&document, || people(&logs, &effects_text))
+        .print(&document, || people(&logs, &effects_text))?;
+    match effects {
+        Ok(_) => Ok(()),
+        Err(error) => Err(anyhow!("what took effect is not known: {error}").into()),
+    }
 }
 
 fn records(config: &ClusterConfig, logs: &[(ReplicaAddress, LogScan)]) -> Vec<Value> {
@@ -75,24 +84,20 @@ fn unreadable(logs: &[(ReplicaAddress, LogScan)]) -> Vec<String> {
         .collect()
 }
 
-/// What the transfer index of every shard says; null, and the reason, if the cluster is not there.
-fn online(config: &ClusterConfig, id: u128) -> (Value, String) {
+/// What the transfer index of every shard says, for machines and for people.
+fn online(config: &ClusterConfig, id: u128) -> Result<(Value, String), ClientError> {
     let options = ClientOptions {
         deadline: ONLINE_WITHIN,
         ..ClientOptions::default()
     };
     let mut client = BlockingClient::connect(config, options);
-    match client.lookup_transfers(&[TransferId(id)]) {
-        Ok(records) => {
-            let rows: Vec<_> = records.iter().flat_map(transfer::sides).collect();
-            let text = match rows.is_empty() {
-                true => "no transfer of this id took effect or was refused".to_owned(),
-                false => transfer::people(&rows),
-            };
-            (rows.iter().map(transfer::side_document).collect(), text)
-        }
-        Err(error) => (Value::Null, format!("not known: {error}")),
-    }
+    let records = client.lookup_transfers(&[TransferId(id)])?;
+    let rows: Vec<_> = records.iter().flat_map(transfer::sides).collect();
+    let text = match rows.is_empty() {
+        true => "no transfer of this id took effect or was refused".to_owned(),
+        false => transfer::people(&rows),
+    };
+    Ok((rows.iter().map(transfer::side_document).collect(), text))
 }
 
 fn people(logs: &[(ReplicaAddress, LogScan)], effects: &str) -> String {

@@ -27,7 +27,7 @@ pub struct Counted {
 pub fn counted(client: &mut BlockingClient, config: &ClusterConfig) -> anyhow::Result<Counted> {
     let mut counted = Counted::default();
     for shard in config.shard_ids() {
-        add_pairs(client, shard, &mut counted).with_context(|| format!("observe shard {shard}"))?;
+        add_pairs(client, shard, &mut counted).context("observe the traffic")?;
     }
     Ok(counted)
 }
@@ -51,7 +51,7 @@ fn add_pairs(
             cross,
         } = client.shard_request(shard, body)?
         else {
-            bail!("an answer to another question");
+            bail!("shard {shard} gave an answer to another question");
         };
         counted
             .pairs

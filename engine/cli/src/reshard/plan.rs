@@ -23,9 +23,9 @@ const MOVES_SHOWN: usize = 5;
 
 /// Options of `reshard plan`.
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["path", "trace"]))]
 pub struct PlanArgs {
-    /// Plan for this running cluster, from what its leaders counted
+    /// Plan for this running cluster, from what its leaders counted; without it and --trace the
+    /// cluster of QUORATE_CLUSTER
     #[arg(
         short = 'f',
         long = "file",
@@ -83,10 +83,9 @@ impl GateArgs {
 
 /// Makes the plan, writes and prints it; exit code 3 if the gate refuses.
 pub fn run(args: &PlanArgs, context: Context) -> Outcome {
-    let plan = match (&args.path, &args.trace, args.shards) {
-        (Some(path), _, _) => live(&ClusterConfig::load(path)?, args.gate)?,
-        (None, Some(trace), Some(shards)) => recorded(args, trace, shards)?,
-        (None, _, _) => return Err(Failure::usage("reshard plan: -f, or --trace with --shards")),
+    let plan = match (&args.trace, args.shards) {
+        (Some(trace), Some(shards)) => recorded(args, trace, shards)?,
+        _ => live(&ClusterConfig::load(&cluster_of(args)?)?, args.gate)?,
     };
     let text = plan.to_json();
     if let Some(out) = &args.out {
@@ -103,6 +102,15 @@ pub fn run(args: &PlanArgs, context: Context) -> Outcome {
         Decision::Apply => Ok(()),
         Decision::Refuse => Err(Failure::Refused(format!("refused: {}", plan.reason))),
     }
+}
+
+/// Not by clap, to which a variable that is set would be in conflict with `--trace`.
+fn cluster_of(args: &PlanArgs) -> Result<PathBuf, Failure> {
+    let variable = || std::env::var_os("QUORATE_CLUSTER").map(PathBuf::from);
+    let path = args.path.clone().or_else(variable);
+    path.ok_or_else(|| {
+        Failure::usage("reshard plan: -f or QUORATE_CLUSTER, or --trace with --shards")
+    })
 }
 
 fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure> {

@@ -234,6 +234,15 @@ impl BlockingClient {
         }
     }
 
+    /// Why replicas could not be reached at the newest attempt, for people; empty if all were.
+    #[must_use]
+    pub fn connection_failures(&self) -> Vec<String> {
+        self.dial_errors
+            .iter()
+            .map(|(replica, error)| format!("{replica}: {error}"))
+            .collect()
+    }
+
     pub(crate) fn topology(&self) -> &Topology {
         self.router().topology()
     }
