@@ -1,8 +1,8 @@
 //! Looking for a planted bug: seed after seed, until one shows it.
 //!
 //! The runs are those of the twin packages, the only code with the switch. A find is a violation that
-//! a checker reports, or an assertion of the core or of the log; a panic of the simulator itself is
-//! none. The switch is process-wide, so one search runs at a time.
+//! a checker reports, or an assertion of the core or of the log, on a seed that is clean without the bug;
+//! a panic of the simulator itself is none. The switch is process-wide, so one search runs at a time.
 
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -65,32 +65,45 @@ pub fn switch(bug: Option<&Planted>) {
     log::switch_on(in_log);
 }
 
-/// Runs the seeds in order with the bug switched on; stops at the first that shows it.
+/// Runs the seeds in order with the bug switched on; stops at the first that shows it. A seed that
+/// shows something without the bug as well is no find.
 #[must_use]
 pub fn search(bug: &Planted, seeds: Range<u64>, jobs: usize) -> Search {
     let started = Instant::now();
-    let first = seeds.start;
-    let mut tried = seeds.end - first;
+    let mut left = seeds.clone();
+    let find = loop {
+        switch(Some(bug));
+        let find = first(left.clone(), jobs);
+        switch(None);
+        let Some(found) = find else { break None };
+        let alone = found.seed..found.seed + 1;
+        match first(alone, 1) {
+            None => break Some(found),
+            Some(same) => eprintln!("seed {} without a bug: {}", same.seed, same.text),
+        }
+        left.start = found.seed + 1;
+    };
+    let end = find.as_ref().map_or(seeds.end, |find| find.seed + 1);
+    Search {
+        bug: *bug,
+        find,
+        tried: end - seeds.start,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// The lowest seed that shows something.
+fn first(seeds: Range<u64>, jobs: usize) -> Option<Find> {
     let mut find: Option<Find> = None;
-    switch(Some(bug));
     run_seeds_until(seeds, jobs, |result| match find_of(&result) {
         // With several threads a later seed may end first.
         Some(found) if find.as_ref().is_none_or(|known| found.seed < known.seed) => {
-            tried = found.seed - first + 1;
             find = Some(found);
             ControlFlow::Break(())
         }
         Some(_) | None => ControlFlow::Continue(()),
     });
-    switch(None);
-    let seconds = started.elapsed().as_secs_f64();
-    let bug = *bug;
-    Search {
-        bug,
-        find,
-        tried,
-        seconds,
-    }
+    find
 }
 
 /// What a seed shows, if it counts.
