@@ -231,6 +231,7 @@ fn unrest(world: &mut World) -> Option<String> {
     let replicas = usize::from(world.parameters.replicas);
     for group in world.processes.chunks(replicas) {
         let mut reached: Option<Slot> = None;
+        let mut is_led = false;
         for process in group {
             // Corrupt or lost: nobody waits for it.
             if process.is_parked() && process.health().is_harmed() {
@@ -242,10 +243,16 @@ fn unrest(world: &mut World) -> Option<String> {
             if status.in_doubt > 0 {
                 return Some(format!("{} has transactions in doubt", process.address()));
             }
+            is_led |= status.serving;
             let slot = *reached.get_or_insert(status.applied_upto);
             if slot != status.applied_upto || slot != status.chosen_upto {
                 return Some(format!("{} is behind or ahead", process.address()));
             }
+        }
+        // Entries above everybody's watermark may have been chosen by a leader that died: only its
+        // successor finds them.
+        if reached.is_some() && !is_led {
+            return Some(format!("nobody leads the group of {}", group[0].address()));
         }
     }
     for index in 0..world.processes.len() {
