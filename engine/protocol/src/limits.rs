@@ -47,6 +47,11 @@ pub const ROUNDS_OPEN_MAX: usize = 64;
 /// Rounds for reads in flight at once; further reads share the next one.
 pub const READ_ROUNDS_OPEN_MAX: usize = 4;
 const _: () = assert!(READ_ROUNDS_OPEN_MAX < ROUNDS_OPEN_MAX);
+/// A command that has waited longer for a slot shows overload, and requests are answered `busy`: a
+/// queue longer in time only makes answers come after their deadlines. A tenth of the default one,
+/// and well above any flush.
+pub const QUEUE_DELAY_NS_MAX: u64 = 500 * MS;
+const _: () = assert!(QUEUE_DELAY_NS_MAX * 10 <= REQUEST_DEADLINE_NS);
 /// Cross-shard attempts that one coordinator keeps open.
 pub const ATTEMPTS_MAX: usize = 131_072;
 /// Requests that wait for one transfer on its way; a client that retries has one or two.

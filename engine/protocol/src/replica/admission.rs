@@ -159,7 +159,9 @@ impl Replica {
         for (waiter, account) in waiters(key).zip(rows) {
             match rules::check_account(account) {
                 Err(code) => self.settle(waiter, ResultRow::unlogged(code)),
-                Ok(()) => self.proposals.push_account(*account, waiter),
+                Ok(()) => self
+                    .proposals
+                    .push_account(*account, waiter, self.now.mono_ns),
             }
         }
         Ok(())
@@ -180,10 +182,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether more commands wait for a slot than are taken in.
+    /// Whether more commands wait for a slot than are taken in, or for too long.
     pub(crate) fn is_overloaded(&self) -> bool {
         let bytes_max = self.config.admission.proposal_bytes_max;
-        self.proposals.is_full(bytes_max)
+        self.proposals.is_full(bytes_max, self.now.mono_ns)
     }
 
     /// Finds the way of a well-formed transfer. `looked_up`: the ownership epoch under which all
@@ -227,7 +229,9 @@ impl Replica {
                 };
                 self.start_cross(&transfer, waiter, target);
             }
-            _ => self.proposals.push_transfer(transfer, waiter),
+            _ => self
+                .proposals
+                .push_transfer(transfer, waiter, self.now.mono_ns),
         }
     }
 

@@ -22,6 +22,7 @@ mod ahead;
 mod distribute;
 pub(crate) mod peers;
 pub(crate) mod proposals;
+mod queue_age;
 mod reads;
 pub(crate) mod requests;
 pub(crate) mod waiting;
@@ -369,7 +370,17 @@ impl Replica {
             if self.consensus.own_flush_open() && !self.proposals.fills_entry() {
                 return;
             }
-            let (builder, mut proposed) = self.proposals.take(self.config.entry_bytes_max);
+            let bytes_max = self.config.entry_bytes_max;
+            let (builder, mut proposed) = self.proposals.take(bytes_max, &self.requests);
+            if builder.is_empty() {
+                // Only rows that nobody waits for any more. Who waits for the end of all commands
+                // waits for those before them.
+                match self.in_flight.back_mut() {
+                    Some(last) => last.commands_end = proposed.commands_end,
+                    None => self.commands_applied = proposed.commands_end,
+                }
+                continue;
+            }
             let timestamp = self.clock.stamp(self.now);
             proposed.slot = self
                 .consensus

@@ -1,6 +1,9 @@
 //! Admitted commands that wait for a slot, and who waits for those in flight. Volatile.
 //!
 //! Commands that end something (resolutions, commits) go first: they free what others wait for.
+//!
+//! A row whose request has ended is never proposed: its client was told `unknown`, asks again, and
+//! under overload the log would be filled with what nobody waits for any more.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -8,8 +11,9 @@ use alloc::vec::Vec;
 use crate::entry::{ENTRY_HEADER_BYTES, EntryBuilder, MoveSection, SECTION_HEADER_BYTES};
 use crate::ids::Slot;
 use crate::ledger::{Account, Transfer};
-use crate::limits::{ENTRY_BYTES_MAX, PROPOSAL_BYTES_MAX};
-use crate::replica::requests::{RequestKey, Waiter};
+use crate::limits::{ENTRY_BYTES_MAX, PROPOSAL_BYTES_MAX, QUEUE_DELAY_NS_MAX};
+use crate::replica::queue_age::QueueAge;
+use crate::replica::requests::{RequestKey, Requests, Waiter};
 use crate::time::Timestamp;
 use crate::txn::record::{CommitRow, MoveHead, MoveVersionRow, PrepareRow, TxnRow};
 use crate::words::{Row, Words};
@@ -37,6 +41,7 @@ impl Span {
 struct Queue<T> {
     rows: VecDeque<T>,
     spans: VecDeque<Span>,
+    age: QueueAge,
 }
 
 impl<T> Default for Queue<T> {
@@ -44,13 +49,15 @@ impl<T> Default for Queue<T> {
         Self {
             rows: VecDeque::new(),
             spans: VecDeque::new(),
+            age: QueueAge::default(),
         }
     }
 }
 
 impl<T: Row> Queue<T> {
-    fn push(&mut self, row: T, waiter: Waiter) {
+    fn push(&mut self, row: T, waiter: Waiter, now_ns: u64) {
         self.rows.push_back(row);
+        self.age.pushed(now_ns);
         if let Some(last) = self.spans.back_mut()
             && last.request == waiter.request
             && last.first + last.rows == waiter.row
@@ -79,8 +86,63 @@ impl<T: Row> Queue<T> {
                 self.spans.pop_front();
             }
         }
+        self.age.taken(count);
         taken
     }
+
+    /// Drops rows from the front until one is waited for; returns how many.
+    fn drop_ended(&mut self, requests: &Requests) -> usize {
+        let mut dropped = 0;
+        while let Some(front) = self.spans.front()
+            && requests.get(front.request).is_none()
+        {
+            dropped += usize::try_from(front.rows).expect("a u32 fits");
+            self.spans.pop_front();
+        }
+        self.rows.drain(..dropped);
+        self.age.taken(dropped);
+        dropped
+    }
+
+    /// Rows at the front that are waited for, without a gap; at least `enough` or all there are.
+    fn open_run(&self, requests: &Requests, enough: usize) -> usize {
+        let mut rows = 0;
+        for span in &self.spans {
+            if rows >= enough || requests.get(span.request).is_none() {
+                break;
+            }
+            rows += usize::try_from(span.rows).expect("a u32 fits");
+        }
+        rows
+    }
+
+    /// Moves rows that are waited for to the entry, as many as fit.
+    fn drain_to(
+        &mut self,
+        room: &mut Room,
+        requests: &Requests,
+        mut add: impl FnMut(&[T]),
+    ) -> Drained {
+        let mut drained = Drained::default();
+        loop {
+            drained.dropped += self.drop_ended(requests);
+            let run = self.open_run(requests, room.left / size_of::<T>());
+            let rows = room.drain(&mut self.rows, run, &mut add);
+            if rows == 0 {
+                return drained;
+            }
+            drained.rows += rows;
+            drained.spans.extend(self.take_spans(rows));
+        }
+    }
+}
+
+/// What became of the rows at the front of a queue.
+#[derive(Default)]
+struct Drained {
+    rows: usize,
+    spans: Vec<Span>,
+    dropped: usize,
 }
 
 /// Who waits for the results of an entry in flight.
@@ -106,6 +168,7 @@ pub(crate) struct Proposals {
     accounts: Queue<Account>,
     transfers: Queue<Transfer>,
     prepares: VecDeque<PrepareRow>,
+    prepares_age: QueueAge,
     commits: VecDeque<CommitRow>,
     resolves: VecDeque<TxnRow>,
     prepare_moves: VecDeque<Words>,
@@ -118,9 +181,14 @@ pub(crate) struct Proposals {
 }
 
 impl Proposals {
-    /// Whether nothing more is taken in, with this many bytes waiting at most.
-    pub fn is_full(&self, bytes_max: usize) -> bool {
+    /// Whether nothing more is taken in: this many bytes wait, or something has waited for long. A
+    /// bound in bytes alone lets everybody wait beyond their deadlines when entries are slow.
+    pub fn is_full(&self, bytes_max: usize, now_ns: u64) -> bool {
+        let ages = [&self.accounts.age, &self.transfers.age, &self.prepares_age];
         self.bytes >= bytes_max.min(PROPOSAL_BYTES_MAX)
+            || ages
+                .into_iter()
+                .any(|age| age.of_oldest(now_ns) > QUEUE_DELAY_NS_MAX)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -137,20 +205,21 @@ impl Proposals {
         self.enqueued
     }
 
-    pub fn push_account(&mut self, account: Account, waiter: Waiter) {
+    pub fn push_account(&mut self, account: Account, waiter: Waiter, now_ns: u64) {
         self.bytes += size_of::<Account>();
-        self.accounts.push(account, waiter);
+        self.accounts.push(account, waiter, now_ns);
     }
 
-    pub fn push_transfer(&mut self, transfer: Transfer, waiter: Waiter) {
+    pub fn push_transfer(&mut self, transfer: Transfer, waiter: Waiter, now_ns: u64) {
         self.bytes += size_of::<Transfer>();
         self.enqueued += 1;
-        self.transfers.push(transfer, waiter);
+        self.transfers.push(transfer, waiter, now_ns);
     }
 
-    pub fn push_prepare(&mut self, row: PrepareRow) {
+    pub fn push_prepare(&mut self, row: PrepareRow, now_ns: u64) {
         self.bytes += size_of::<PrepareRow>();
         self.enqueued += 1;
+        self.prepares_age.pushed(now_ns);
         self.prepares.push_back(row);
     }
 
@@ -179,15 +248,16 @@ impl Proposals {
         self.cuts.push_back(cut);
     }
 
-    /// Takes as many commands as fit one entry of `bytes_max`.
-    pub fn take(&mut self, bytes_max: usize) -> (EntryBuilder, Proposed) {
+    /// Takes as many commands as fit one entry of `bytes_max`. Nothing may be left to take: all that
+    /// waited may have been rows of requests that ended.
+    pub fn take(&mut self, bytes_max: usize, requests: &Requests) -> (EntryBuilder, Proposed) {
         let mut builder = EntryBuilder::new();
         let mut room = Room {
             left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,
         };
-        room.drain(&mut self.resolves, |rows| builder.resolve(rows));
-        room.drain(&mut self.commits, |rows| builder.commit(rows));
+        room.drain(&mut self.resolves, usize::MAX, |rows| builder.resolve(rows));
+        room.drain(&mut self.commits, usize::MAX, |rows| builder.commit(rows));
         while let Some((head, accounts)) = self.commit_moves.front() {
             if !room.take(commit_move_bytes(accounts)) {
                 break;
@@ -218,18 +288,25 @@ impl Proposals {
         let local = !self.accounts.rows.is_empty() || !self.transfers.rows.is_empty();
         let held_back = if local { room.left / 2 } else { 0 };
         room.left -= held_back;
-        let prepares = room.drain(&mut self.prepares, |rows| builder.prepare(rows));
+        let prepares = room.drain(&mut self.prepares, usize::MAX, |rows| builder.prepare(rows));
+        self.prepares_age.taken(prepares);
         room.left += held_back;
-        let accounts = room.drain(&mut self.accounts.rows, |rows| {
-            builder.create_accounts(rows)
-        });
-        let transfers = room.drain(&mut self.transfers.rows, |rows| builder.transfers(rows));
-        self.bytes -= room.taken;
-        self.taken += u64::try_from(prepares + transfers).expect("bounded by the entry size");
+        let accounts = self
+            .accounts
+            .drain_to(&mut room, requests, |rows| builder.create_accounts(rows));
+        let transfers = self
+            .transfers
+            .drain_to(&mut room, requests, |rows| builder.transfers(rows));
+        let gone = room.taken
+            + accounts.dropped * size_of::<Account>()
+            + transfers.dropped * size_of::<Transfer>();
+        assert!(gone > 0, "what was let in fits an entry");
+        self.bytes -= gone;
+        self.taken += wide(prepares + transfers.rows + transfers.dropped);
         let proposed = Proposed {
             slot: Slot::ZERO,
-            accounts: self.accounts.take_spans(accounts),
-            transfers: self.transfers.take_spans(transfers),
+            accounts: accounts.spans,
+            transfers: transfers.spans,
             commands_end: self.taken,
         };
         (builder, proposed)
@@ -237,6 +314,10 @@ impl Proposals {
 }
 
 const CUT_BYTES: usize = 16;
+
+fn wide(rows: usize) -> u64 {
+    u64::try_from(rows).expect("a usize fits 64 bits")
+}
 
 fn commit_move_bytes(accounts: &[MoveVersionRow]) -> usize {
     size_of::<MoveHead>() + size_of_val(accounts)
@@ -258,13 +339,19 @@ impl Room {
         true
     }
 
-    /// Moves rows to the entry; returns how many. A ring buffer has two runs: two sections at most.
-    fn drain<T: Row>(&mut self, rows: &mut VecDeque<T>, mut add: impl FnMut(&[T])) -> usize {
+    /// Moves at most `limit` rows to the entry; returns how many. A ring buffer has two runs: two
+    /// sections at most.
+    fn drain<T: Row>(
+        &mut self,
+        rows: &mut VecDeque<T>,
+        limit: usize,
+        mut add: impl FnMut(&[T]),
+    ) -> usize {
         let mut count = 0;
         for _ in 0..2 {
             let (run, _) = rows.as_slices();
             let fit = self.left.saturating_sub(SECTION_HEADER_BYTES) / size_of::<T>();
-            let fit = fit.min(run.len());
+            let fit = fit.min(run.len()).min(limit - count);
             if fit == 0 {
                 break;
             }
@@ -296,18 +383,21 @@ mod tests {
     fn prepares_do_not_crowd_out_local_transfers() {
         let mut proposals = Proposals::default();
         for id in 1..=20_000 {
-            proposals.push_prepare(PrepareRow {
-                transfer: transfer(id),
-                attempt: Attempt::default(),
-                coordinator: ShardId(2),
-                reserved: [0; 12],
-            });
+            proposals.push_prepare(
+                PrepareRow {
+                    transfer: transfer(id),
+                    attempt: Attempt::default(),
+                    coordinator: ShardId(2),
+                    reserved: [0; 12],
+                },
+                0,
+            );
         }
         let mut requests = Requests::default();
         let pending = Requests::results(1);
         let request = requests.open(ConnectionId(1), RequestId(1), 1, pending);
-        proposals.push_transfer(transfer(99_999), Waiter { request, row: 0 });
-        let (builder, proposed) = proposals.take(ENTRY_BYTES_MAX);
+        proposals.push_transfer(transfer(99_999), Waiter { request, row: 0 }, 0);
+        let (builder, proposed) = proposals.take(ENTRY_BYTES_MAX, &requests);
         assert_eq!(proposed.transfers.len(), 1);
         let entry = builder.finish(Ballot(257), Timestamp(1), 0);
         let (mut prepares, mut transfers) = (0, 0);
@@ -321,7 +411,67 @@ mod tests {
         assert_eq!(transfers, 1);
         assert!(prepares > 3_000, "{prepares}");
         // Nobody else waits: the whole entry is theirs.
-        let (builder, _) = proposals.take(ENTRY_BYTES_MAX);
+        let (builder, _) = proposals.take(ENTRY_BYTES_MAX, &requests);
         assert!(builder.bytes() > ENTRY_BYTES_MAX - 1_000);
+    }
+
+    fn ids_of(builder: EntryBuilder) -> Vec<u128> {
+        let entry = builder.finish(Ballot(257), Timestamp(1), 0);
+        let mut ids = Vec::new();
+        for section in entry.sections() {
+            match section {
+                Section::Transfers(rows) => ids.extend(rows.iter().map(|row| row.id.0)),
+                other => panic!("{other:?}"),
+            }
+        }
+        ids
+    }
+
+    /// With six times the load that fits their deadlines, clients gave up and asked again while
+    /// their first rows still waited; the log took five times what anybody heard of.
+    #[test]
+    fn rows_of_requests_that_have_ended_are_not_proposed() {
+        let mut proposals = Proposals::default();
+        let mut requests = Requests::default();
+        let keys: Vec<RequestKey> = (1..=5)
+            .map(|id| requests.open(ConnectionId(1), RequestId(id), 1, Requests::results(3)))
+            .collect();
+        for (request, base) in keys.iter().copied().zip((0..).step_by(3)) {
+            for row in 0..3 {
+                let waiter = Waiter { request, row };
+                proposals.push_transfer(transfer(1 + base + u128::from(row)), waiter, 0);
+            }
+        }
+        for ended in [0, 2, 4] {
+            requests.close(keys[ended]);
+        }
+        let (builder, proposed) = proposals.take(ENTRY_BYTES_MAX, &requests);
+        assert_eq!(ids_of(builder), [4, 5, 6, 10, 11, 12]);
+        let waiters: Vec<Waiter> = proposed
+            .transfers
+            .into_iter()
+            .flat_map(Span::waiters)
+            .collect();
+        let expected = [keys[1], keys[3]]
+            .into_iter()
+            .flat_map(|request| (0..3).map(move |row| Waiter { request, row }));
+        assert_eq!(waiters, expected.collect::<Vec<_>>());
+        // A freeze that waits for all fifteen need not wait for those that nobody sends.
+        assert_eq!(proposed.commands_end, proposals.enqueued());
+        assert!(proposals.is_empty());
+    }
+
+    #[test]
+    fn an_old_queue_is_full_whatever_its_size() {
+        let mut proposals = Proposals::default();
+        let mut requests = Requests::default();
+        let request = requests.open(ConnectionId(1), RequestId(1), 1, Requests::results(1));
+        proposals.push_transfer(transfer(1), Waiter { request, row: 0 }, 1_000);
+        let old_ns = 1_000 + QUEUE_DELAY_NS_MAX;
+        assert!(!proposals.is_full(PROPOSAL_BYTES_MAX, old_ns));
+        assert!(proposals.is_full(PROPOSAL_BYTES_MAX, old_ns + 1));
+        assert!(proposals.is_full(1, 1_000), "by its size");
+        let _ = proposals.take(ENTRY_BYTES_MAX, &requests);
+        assert!(!proposals.is_full(PROPOSAL_BYTES_MAX, u64::MAX));
     }
 }

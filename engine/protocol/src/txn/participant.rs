@@ -157,7 +157,7 @@ impl Replica {
             return self.wait(account, Item::Prepare(*row));
         }
         if self.participant.preparing.insert(txn) {
-            self.proposals.push_prepare(*row);
+            self.proposals.push_prepare(*row, self.now.mono_ns);
         }
     }
 
