@@ -22,12 +22,13 @@ use futures_lite::future;
 use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
+use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Output;
 use quorate_protocol::replica::Replica;
-use quorate_protocol::time::Now;
+use quorate_protocol::time::{Now, Timestamp};
 
 use crate::acceptor::{Acceptor, Bell};
 use crate::clock::Clock;
@@ -36,7 +37,7 @@ use crate::control::{Command, next_command};
 use crate::core::{Core, Parked, stop_reason};
 use crate::directory::DataDirectory;
 use crate::fatal::{Fatal, end_process};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
 use crate::peers::Peers;
@@ -233,10 +234,14 @@ impl Shell {
             if self.core.deadline_ns() <= now.mono_ns {
                 self.step(now, Input::Tick);
             }
-            let Some(input) = self.inbox.pop() else {
-                return;
-            };
-            self.step(now, input);
+            match self.inbox.pop() {
+                Some(Next::Input(input)) => self.step(now, input),
+                Some(Next::TooOld {
+                    connection,
+                    request,
+                }) => busy(&self.connections, now, connection, request),
+                None => return,
+            }
             steps += 1;
             if steps.is_multiple_of(STEPS_PER_CLOCK_READING) {
                 now = self.now();
@@ -321,8 +326,14 @@ impl Shell {
             Ok(now) => now,
             Err(fault) => end_process(&fault),
         };
-        while let Some(input) = self.inbox.pop() {
-            self.core.step(now, input);
+        while let Some(next) = self.inbox.pop() {
+            match next {
+                Next::Input(input) => self.core.step(now, input),
+                Next::TooOld {
+                    connection,
+                    request,
+                } => busy(&self.connections, now, connection, request),
+            }
             while let Some(output) = self.core.poll_output() {
                 if let Output::Reply { connection, reply } = output {
                     self.connections.reply(connection, &reply);
@@ -354,4 +365,14 @@ const LONGEST_WAIT_NS: u64 = 3_600 * quorate_protocol::time::SECOND;
 async fn timed_out() -> bool {
     sleep(STOP_TIMEOUT).await;
     false
+}
+
+/// Nothing was done, and nothing will be, for this request.
+fn busy(connections: &Connections, now: Now, connection: ConnectionId, id: RequestId) {
+    let reply = Reply {
+        id,
+        clock: Timestamp(now.wall_ns),
+        body: ReplyBody::Busy,
+    };
+    connections.reply(connection, &reply);
 }
