@@ -668,7 +668,8 @@ fn the_digest_covers_the_whole_replicated_state() {
     let plain = world_of_everything(0).ledger.digest();
     assert_eq!(world_of_everything(0).ledger.digest(), plain);
     assert_ne!(world_of_everything(1).ledger.digest(), plain, "user_data");
-    let edits: [(&str, fn(&mut Ledger)); 25] = [
+    type Edit = (&'static str, fn(&mut Ledger));
+    let edits: [Edit; 25] = [
         ("balance", |l| account_of(l).account.credits_posted += 1),
         ("version", |l| account_of(l).version += 1),
         ("id_max", |l| account_of(l).id_max += 1),
