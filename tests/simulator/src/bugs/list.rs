@@ -116,6 +116,16 @@ pub const ALL: &[Planted] = &[
         "a new leader serves before its inherited entries are applied",
     ),
     core(
+        "lease_after_transfer",
+        Core::LeaseAfterTransfer,
+        "a leader that handed over goes on reading by its lease",
+    ),
+    core(
+        "read_without_round",
+        Core::ReadWithoutRound,
+        "a quorum read does not wait for its heartbeat round",
+    ),
+    core(
         "read_under_reservation",
         Core::ReadUnderReservation,
         "an account is read while a prepared transfer is open on it",
@@ -234,16 +244,6 @@ pub const SOUGHT: &[Planted] = &[
         "stale_lease_read",
         Core::StaleLeaseRead,
         "a leader reads from its state without a lease",
-    ),
-    core(
-        "lease_after_transfer",
-        Core::LeaseAfterTransfer,
-        "a leader that handed over goes on reading by its lease",
-    ),
-    core(
-        "read_without_round",
-        Core::ReadWithoutRound,
-        "a quorum read does not wait for its heartbeat round",
     ),
     core(
         "deposed_leader_denies",
