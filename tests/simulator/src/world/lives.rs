@@ -1,0 +1,281 @@
+//! The lives of processes: they start, step, write, sleep, and end.
+
+use quorate_protocol::input::Input;
+use quorate_protocol::output::StopReason;
+
+use crate::exit::Exit;
+use crate::process::Effect;
+use crate::world::event::{Event, OwnEvent};
+use crate::world::{World, wide};
+use crate::{faults, rare};
+
+impl World {
+    pub(super) fn own(&mut self, process: usize, life: u64, what: OwnEvent) {
+        if life != self.life_of(process) || !self.is_up(process) {
+            return;
+        }
+        let now = self.clocks(process);
+        match what {
+            OwnEvent::Tick { at_ns } => {
+                if self.ticks[process] == Some(at_ns) {
+                    self.ticks[process] = None;
+                    self.step(process, Input::Tick);
+                }
+            }
+            OwnEvent::Flushed => {
+                let effects = self.processes[process].flush_done(now);
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::Renamed => {
+                let renamed = self.processes[process].operation_renamed();
+                self.carry_out_or_exit(process, renamed.map(|()| Vec::new()));
+            }
+            OwnEvent::Operated => {
+                let effects = self.processes[process].operation_done();
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::LogRead { answer } => {
+                let effects = self.processes[process].read_done(now, answer);
+                self.carry_out_or_exit(process, effects);
+            }
+        }
+    }
+
+    pub(super) fn carry_out_or_exit(&mut self, process: usize, effects: Result<Vec<Effect>, Exit>) {
+        match effects {
+            Ok(effects) => self.carry_out(process, effects),
+            Err(exit) => faults::exit(self, process, exit),
+        }
+    }
+
+    pub(super) fn step(&mut self, process: usize, input: Input) {
+        let now = self.clocks(process);
+        let effects = self.processes[process].step(now, input);
+        self.carry_out(process, effects);
+    }
+
+    pub(super) fn carry_out(&mut self, process: usize, effects: Vec<Effect>) {
+        let from = self.processes[process].address();
+        let mut sent = false;
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => {
+                    sent = true;
+                    let bytes = self.codec.encode_peer(&message);
+                    self.send_peer(process, to, bytes);
+                }
+                Effect::Reply { connection, reply } => {
+                    let bytes = self.codec.encode_reply(&reply);
+                    self.send_reply(process, connection, bytes);
+                }
+                Effect::FlushStarted { bytes } => {
+                    let delay_ns = self.flush_ns(process, bytes);
+                    self.plan_own(process, delay_ns, OwnEvent::Flushed);
+                }
+                Effect::OperationStarted => {
+                    self.rare.add("segment_made");
+                    let first_ns = self.flush_ns(process, 1 << 16);
+                    // A sync of a directory takes a journal transaction: longer than one of data.
+                    let second_ns = first_ns + 10 * self.flush_ns(process, 0);
+                    self.plan_own(process, first_ns, OwnEvent::Renamed);
+                    self.plan_own(process, second_ns, OwnEvent::Operated);
+                }
+                Effect::SteppedDown => self.rare.add("leader_stepped_down_unchallenged"),
+                Effect::ReadStarted { answer } => {
+                    rare::of_log_read(&mut self.rare, &self.processes[process], &answer);
+                    let delay_ns = self.flush_ns(process, 0) / 2;
+                    self.plan_own(process, delay_ns, OwnEvent::LogRead { answer });
+                }
+                Effect::Leads { ballot, in_doubt } => {
+                    let at_ns = self.now_ns();
+                    self.trace
+                        .line(at_ns, || format!("{from} leads under {ballot:?}"));
+                    let earlier = self.leaders.insert(from.shard, from);
+                    rare::of_leader(&mut self.rare, earlier, from, in_doubt);
+                }
+                Effect::Applied { slot, entry } => {
+                    rare::of_entry(&mut self.rare, &entry);
+                    if let Err(violation) = self.agreement.applied(from, slot, &entry) {
+                        self.violate(violation.checker, violation.text);
+                    }
+                }
+                Effect::AppliedUnseen { slot } => {
+                    self.violate("agreement", format!("{from} applied unlogged slot {slot}"));
+                }
+                Effect::Stopped { reason } => self.stopped_itself(process, &reason),
+            }
+        }
+        self.compare_digest(process);
+        self.plan_tick(process);
+        if sent {
+            faults::burn_fuse_after_send(self, self.node_of[process]);
+        }
+    }
+
+    /// A core that cannot go on is put out of service. It may be missing a slot of its log only if its
+    /// disk was harmed.
+    pub(super) fn stopped_itself(&mut self, process: usize, reason: &StopReason) {
+        let (now_ns, from) = (self.now_ns(), self.processes[process].address());
+        let text = format!("{from} stopped itself: {reason:?}");
+        let harmed = self.processes[process].health().is_harmed();
+        if !harmed || !matches!(reason, StopReason::LogLost { .. }) {
+            return self.violate("stopped", text);
+        }
+        self.trace.line(now_ns, || text);
+        self.faults.add("replica_stopped_itself");
+        self.processes[process].park();
+    }
+
+    /// At some slots, and only if the replica is exactly there.
+    pub(super) fn compare_digest(&mut self, process: usize) {
+        let Some(slot) = self.processes[process].take_digest_slot(self.parameters.digest_every)
+        else {
+            return;
+        };
+        let address = self.processes[process].address();
+        let Some((at, digest)) = self.processes[process].digest() else {
+            return;
+        };
+        assert_eq!(at, slot, "digest of another slot");
+        if let Err(violation) = self.agreement.digest(address, slot, digest) {
+            self.violate(violation.checker, violation.text);
+        }
+    }
+
+    pub(super) fn plan_tick(&mut self, process: usize) {
+        let Some(deadline_ns) = self.processes[process].deadline_ns() else {
+            return;
+        };
+        let clock = &self.nodes[self.node_of[process]].clock;
+        let Some(at_ns) = clock.true_ns(deadline_ns) else {
+            return;
+        };
+        let at_ns = at_ns.max(self.now_ns());
+        if self.ticks[process].is_none_or(|planned| at_ns < planned) {
+            self.ticks[process] = Some(at_ns);
+            let delay_ns = at_ns - self.now_ns();
+            self.plan_own(process, delay_ns, OwnEvent::Tick { at_ns });
+        }
+    }
+
+    pub(super) fn plan_own(&mut self, process: usize, delay_ns: u64, what: OwnEvent) {
+        let event = Event::Own {
+            process,
+            life: self.life_of(process),
+            what,
+        };
+        self.queue.push(self.now_ns() + delay_ns, event);
+    }
+
+    pub(super) fn flush_ns(&mut self, process: usize, bytes: usize) -> u64 {
+        let disk = &self.parameters.disk;
+        // About 1 GB/s beside the fixed part.
+        let mut delay_ns = disk.flush_min_ns
+            + self.disk_stream.exponential(disk.flush_mean_ns)
+            + u64::try_from(bytes).expect("small");
+        if !self.healed && disk.slow_replica == self.processes[process].address().replica.0 {
+            self.faults.add("disk_slow");
+            delay_ns *= 30;
+        }
+        if !self.healed && self.disk_stream.chance(disk.stall_ppm) {
+            self.faults.add("disk_stalled");
+            delay_ns += self.disk_stream.below(disk.stall_ns);
+        }
+        delay_ns
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.nodes[node].up {
+            return;
+        }
+        let now_ns = self.now_ns();
+        self.trace.line(now_ns, || format!("node {node} starts"));
+        self.trace.event(now_ns, 4, wide(node), 0);
+        let down_ns = now_ns - self.nodes[node].changed_ns;
+        let restart = self.nodes[node].life > 0;
+        if restart && down_ns < self.parameters.timing.lease_ns {
+            self.rare.add("restart_within_lease");
+        }
+        let machine = &mut self.nodes[node];
+        machine.life += 1;
+        machine.up = true;
+        machine.paused = false;
+        machine.changed_ns = now_ns;
+        for process in machine.processes.clone() {
+            let now = self.clocks(process);
+            let seed = self.process_stream.bits();
+            self.ticks[process] = None;
+            if self.processes[process].health().is_lost() {
+                self.faults.add("replica_parked_lost");
+                self.processes[process].park();
+                continue;
+            }
+            if self.processes[process].disk_mut().take_read_error() {
+                self.processes[process].park();
+                faults::refuse_start(self, process);
+                continue;
+            }
+            match self.processes[process].start(seed, now) {
+                Ok(started) => {
+                    if started.lost > 0 {
+                        self.faults.add("log_damage_named");
+                    }
+                    rare::of_start(&mut self.rare, &started);
+                    self.step(process, Input::Tick);
+                }
+                Err(problem) => self.refuse_damage(process, &problem),
+            }
+        }
+    }
+
+    /// A replica does not start from its disk: within its rights if the disk was harmed.
+    pub(super) fn refuse_damage(&mut self, process: usize, problem: &str) {
+        let (now_ns, address) = (self.now_ns(), self.processes[process].address());
+        let text = format!("{address} does not start: {problem}");
+        if !self.processes[process].health().is_harmed() {
+            return self.violate("recovery", text);
+        }
+        self.trace.line(now_ns, || text);
+        self.faults.add("replica_parked_corrupt");
+        self.processes[process].park();
+    }
+
+    /// Ends all processes of a machine.
+    pub(crate) fn stop(&mut self, node: usize, power_loss: bool) {
+        let now_ns = self.now_ns();
+        self.trace.line(now_ns, || {
+            format!("node {node} stops, power loss {power_loss}")
+        });
+        self.trace
+            .event(now_ns, 5, wide(node), u64::from(power_loss));
+        for &process in &self.nodes[node].processes {
+            rare::of_crash(&mut self.rare, &self.processes[process], power_loss);
+        }
+        let machine = &mut self.nodes[node];
+        machine.up = false;
+        machine.paused = false;
+        machine.changed_ns = now_ns;
+        machine.backlog.clear();
+        for process in machine.processes.clone() {
+            self.processes[process].stop(power_loss);
+        }
+    }
+
+    pub(super) fn resume(&mut self, node: usize, life: u64) {
+        let machine = &mut self.nodes[node];
+        if !machine.paused || machine.life != life {
+            return;
+        }
+        machine.paused = false;
+        let mut backlog = std::mem::take(&mut machine.backlog);
+        // What came in first and what the clock says: a process that wakes up may look at either.
+        if self.crash_stream.chance(500_000) {
+            backlog.sort_by_key(|event| matches!(event, Event::Own { .. }));
+        }
+        let now_ns = self.now_ns();
+        self.trace.line(now_ns, || format!("node {node} resumes"));
+        for event in backlog {
+            self.queue.push(now_ns, event);
+        }
+    }
+}
