@@ -39,8 +39,9 @@ fn nothing_acknowledged_is_lost_when_every_process_is_killed() {
         let sound = cluster.assert_sound(patience(RESOLVED_WITHIN));
         let report = load.finish();
         report.assert_nothing_lost(&cluster);
-        let sound_at_end = cluster.assert_sound(patience(RESOLVED_WITHIN));
         cluster.assert_nothing_in_doubt(SystemTime::now(), patience(RESOLVED_WITHIN));
+        let sound_at_end = cluster.assert_sound(patience(RESOLVED_WITHIN));
+        assert_eq!(sound_at_end["in_doubt"], 0, "{sound_at_end}");
         assert!(report.committed() > 0, "{}", report.run);
         assert!(
             sound_at_end["transfers"].as_u64() >= sound["transfers"].as_u64(),
@@ -76,7 +77,8 @@ fn a_shard_serves_again_after_its_leader_is_killed() {
         report.run
     );
     cluster.assert_nothing_in_doubt(SystemTime::now(), patience(RESOLVED_WITHIN));
-    cluster.assert_sound(patience(RESOLVED_WITHIN));
+    let sound = cluster.assert_sound(patience(RESOLVED_WITHIN));
+    assert_eq!(sound["in_doubt"], 0, "{sound}");
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn every_account_has_one_owner_whatever_is_killed_during_moves() {
     cluster.assert_nothing_in_doubt(SystemTime::now(), patience(Duration::from_secs(5)));
     let sound = cluster.assert_sound(patience(Duration::from_secs(5)));
     assert_eq!(sound["owners_unique"], true);
+    assert_eq!(sound["in_doubt"], 0, "{sound}");
     assert!(
         sound["accounts"].as_u64() >= u64::try_from(ACCOUNTS).ok(),
         "{sound}"
