@@ -26,7 +26,7 @@ const MAGIC: [u8; 8] = *b"QUORATES";
 const CRC_AT: usize = BLOCK_BYTES as usize - 4;
 
 /// Version of everything in a data directory.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Name of the superblock's file.
 pub const FILE_NAME: &str = "superblock";
 /// Smallest and largest size of a segment.
@@ -223,13 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused_with_both_values() {
-        let mut block = IDENTITY.encode();
-        put(&mut block, 8, &2_u32.to_le_bytes());
-        let crc = crc32fast::hash(&block[..CRC_AT]);
-        put(&mut block, CRC_AT, &crc.to_le_bytes());
-        let error = Identity::decode(&block).unwrap_err();
-        assert_eq!(error.to_string(), "format version 2 on disk, 1 supported");
+    fn another_version_is_refused_with_both_values() {
+        for (version, message) in [
+            (1_u32, "format version 1 on disk, 2 supported"),
+            (3, "format version 3 on disk, 2 supported"),
+        ] {
+            let mut block = IDENTITY.encode();
+            put(&mut block, 8, &version.to_le_bytes());
+            let crc = crc32fast::hash(&block[..CRC_AT]);
+            put(&mut block, CRC_AT, &crc.to_le_bytes());
+            let error = Identity::decode(&block).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
     }
 
     #[test]

@@ -560,6 +560,42 @@ fn chain_broken() {
 }
 
 #[test]
+fn chain_broken_by_a_frame_with_the_right_name_and_payload() {
+    // Equal payloads all along: only the headers tell the frames apart.
+    let payload: support::Payload = vec![7; 100].into();
+    let record = |ballot, slot| Record::Accepted {
+        ballot,
+        slot,
+        payload: payload.clone(),
+    };
+    let (mut disk, ..) = log_of(vec![
+        vec![record(5, 1)],
+        vec![record(5, 2)],
+        vec![record(9, 3)],
+    ]);
+    let bytes = &disk.segments[&SegmentNumber::FIRST];
+    let crcs: Vec<_> = frames(bytes, SegmentNumber::FIRST, IDENTITY.seal())
+        .map(|found| found.frame.unwrap().header)
+        .map(|header| (header.previous_crc, header.crc))
+        .collect();
+    assert_eq!(crcs.len(), 3);
+    for (before, after) in crcs.iter().zip(&crcs[1..]) {
+        assert_eq!(before.1, after.0, "each frame repeats the one before");
+        assert_ne!(before.1, after.1, "neighbours of equal payloads");
+    }
+    assert_eq!(rows(&disk.recover().unwrap()), []);
+
+    // Another promise in force: allowed there, but not the frame that the next one was written behind.
+    forge(&mut disk, 2, |frame| frame[72] = 7);
+    let recovery = disk.recover().unwrap();
+    assert_eq!(
+        rows(&recovery),
+        [(Row::ChainBroken, Lost::Unknown { records: 0 })]
+    );
+    assert_eq!(slots(&recovery), [1, 2, 3]);
+}
+
+#[test]
 fn wrong_identity() {
     let disk = three_flushes();
     let files: Vec<(SegmentNumber, &[u8])> = disk

@@ -3,7 +3,7 @@
 //! ```text
 //! at  bytes  field             meaning
 //!  0    4    magic             "QFRM"
-//!  4    1    version           1
+//!  4    1    version           2
 //!  5    1    kind              1 promise, 2 accepted, 3 chosen, 4 clean
 //!  6    1    previous kind     kind of the frame before, 0 = there is none
 //!  7    1    zero
@@ -20,7 +20,7 @@
 //! 80    4    previous crc      `crc` of the frame before, 0 = there is none
 //! 84    4    index             how many frames of the same flush lie before this one
 //! 88    4    header crc        crc32 of bytes 0..88, started at the seal
-//! 92    4    crc               crc32 of bytes 0..92 and the payload, started at the seal
+//! 92    4    crc               crc32 of bytes 0..88 and the payload, started at the seal
 //! 96   ..    payload           zero-padded to a multiple of 16
 //! ```
 //!
@@ -32,6 +32,10 @@
 //! holds. Segment and offset lie under both checksums: a block that was written to the wrong place,
 //! or that stayed from the segment's earlier use, is valid only where it does not belong, and is told
 //! apart from rot ([`FrameError::Stale`], [`FrameError::Misplaced`]).
+//!
+//! `crc` leaves `header crc` out. A crc32 that is fed its own value ends in one fixed state, whatever
+//! came before: with those four bytes in it, `crc` would depend on the payload alone, and the chain of
+//! `previous crc` could not tell frames of equal payloads apart. Version 1 had that mistake.
 
 use thiserror::Error;
 
@@ -43,7 +47,7 @@ use crate::planted::{Bug, planted};
 use crate::superblock::Seal;
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"QFRM");
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_CRC_AT: usize = 88;
 const CRC_AT: usize = 92;
 /// Bytes of a frame's header.
@@ -150,7 +154,7 @@ impl Header {
             });
         }
         let (computed, stored) = (
-            checksum(seal, &bytes[..HEADER_CRC_AT]),
+            fields_hasher(seal, bytes).finalize(),
             u32_at(bytes, HEADER_CRC_AT),
         );
         if computed != stored {
@@ -264,11 +268,9 @@ impl Header {
         assert_eq!(payload.len(), self.payload_bytes as usize);
         let (header, rest) = out.split_at_mut(HEADER_BYTES);
         self.put_fields(header);
-        let mut hasher = crc32fast::Hasher::new_with_initial(seal.0);
-        hasher.update(&header[..HEADER_CRC_AT]);
-        let header_crc = hasher.clone().finalize().to_le_bytes();
-        put(header, HEADER_CRC_AT, &header_crc);
-        hasher.update(&header_crc);
+        let mut hasher = fields_hasher(seal, header);
+        let header_crc = hasher.clone().finalize();
+        put(header, HEADER_CRC_AT, &header_crc.to_le_bytes());
         for (from, to) in payload
             .chunks(PIECE_BYTES)
             .zip(rest.chunks_mut(PIECE_BYTES))
@@ -339,8 +341,7 @@ impl<'a> Frame<'a> {
                 needed,
             });
         };
-        let mut hasher = crc32fast::Hasher::new_with_initial(seal.0);
-        hasher.update(&whole[..CRC_AT]);
+        let mut hasher = fields_hasher(seal, whole);
         hasher.update(&whole[HEADER_BYTES..]);
         let computed = hasher.finalize();
         if computed != header.crc && !planted(Bug::ChecksumIgnored) {
@@ -379,10 +380,9 @@ impl Seal {
     /// # Panics
     /// If `frame` is shorter than a header.
     pub fn stamp(self, frame: &mut [u8]) {
-        let header_crc = checksum(self, &frame[..HEADER_CRC_AT]);
+        let mut hasher = fields_hasher(self, frame);
+        let header_crc = hasher.clone().finalize();
         put(frame, HEADER_CRC_AT, &header_crc.to_le_bytes());
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
-        hasher.update(&frame[..CRC_AT]);
         hasher.update(&frame[HEADER_BYTES..]);
         put(frame, CRC_AT, &hasher.finalize().to_le_bytes());
     }
@@ -396,10 +396,12 @@ fn name(kind: u8, slot: u64, ballot: u64) -> Result<Name, FrameError> {
     Ok(Name { kind, slot, ballot })
 }
 
-fn checksum(seal: Seal, bytes: &[u8]) -> u32 {
+/// Where both checksums of a frame begin: the header's fields. As it is, it gives the header's; after
+/// the payload, the frame's. Neither checksum is under a checksum.
+fn fields_hasher(seal: Seal, frame: &[u8]) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new_with_initial(seal.0);
-    hasher.update(bytes);
-    hasher.finalize()
+    hasher.update(&frame[..HEADER_CRC_AT]);
+    hasher
 }
 
 #[cfg(test)]
@@ -456,6 +458,65 @@ mod tests {
         };
         assert_eq!((ballot, slot, payload.len()), (0x201, 6, 20_000));
         assert_eq!(payload[300], 44);
+    }
+
+    /// The checksum of a frame of this payload under a changed header.
+    fn crc_of(payload: &[u8], seal: Seal, change: impl FnOnce(&mut Header)) -> u32 {
+        let mut header = header();
+        header.payload_bytes = u32::try_from(payload.len()).unwrap();
+        change(&mut header);
+        header.encode(payload, seal, &mut vec![0; frame_bytes(payload.len())])
+    }
+
+    #[test]
+    fn frames_that_differ_in_one_header_field_alone_differ_in_crc() {
+        type Change = fn(&mut Header);
+        let changes: [(&str, Change); 13] = [
+            ("as it is", |_| {}),
+            ("segment", |header| header.segment.0 += 1),
+            ("offset", |header| header.offset += 16),
+            ("number", |header| header.number += 1),
+            ("flush", |header| header.flush += 1),
+            ("index", |header| header.index += 1),
+            ("slot", |header| header.name.slot += 1),
+            ("ballot", |header| header.name.ballot += 1),
+            ("kind", |header| header.name.kind = Kind::Promise),
+            ("promised", |header| header.promised += 1),
+            ("previous crc", |header| header.previous_crc += 1),
+            ("no previous", |header| header.previous = None),
+            ("previous slot", |header| {
+                header.previous.as_mut().unwrap().slot += 1;
+            }),
+        ];
+        for payload in [&[][..], &[7; 33], &[9; 3 * PIECE_BYTES]] {
+            let mut seen = std::collections::BTreeMap::new();
+            for (field, change) in changes {
+                if let Some(same) = seen.insert(crc_of(payload, SEAL, change), field) {
+                    panic!("{field} and {same}: one crc, {} bytes", payload.len());
+                }
+            }
+            let resealed = crc_of(payload, Seal(SEAL.0 + 1), |_| {});
+            assert!(!seen.contains_key(&resealed), "another seal, the same crc");
+        }
+    }
+
+    #[test]
+    fn a_stamped_frame_has_the_checksums_that_encoding_gives_it() {
+        let (header, bytes) = encoded();
+        let mut stamped = bytes[..HEADER_BYTES + 20_000].to_vec();
+        stamped[HEADER_CRC_AT..HEADER_BYTES].fill(0);
+        SEAL.stamp(&mut stamped);
+        assert_eq!(stamped, bytes[..stamped.len()]);
+        assert_eq!(u32_at(&stamped, CRC_AT), header.crc);
+    }
+
+    #[test]
+    fn a_frame_of_another_version_is_refused_with_both_values() {
+        let (_, mut bytes) = encoded();
+        bytes[4] = 1;
+        SEAL.stamp(&mut bytes[..HEADER_BYTES + 20_000]);
+        let error = Header::parse(&bytes, SEAL).unwrap_err();
+        assert_eq!(error.to_string(), "frame version 1, 2 supported");
     }
 
     #[test]
