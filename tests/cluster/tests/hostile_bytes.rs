@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use quorate_cluster_tests::{Cluster, Load, Shape, patience, until};
 use quorate_protocol::ids::{ClusterId, ReplicaAddress, ReplicaId, ShardId};
-use quorate_wire::{Frame, FrameReader, Hello, Origin, encode_hello};
+use quorate_wire::{Frame, FrameReader, Hello, Origin, WIRE_VERSION, encode_hello};
 
 /// Page 1: a connection that has not said hello by then is closed.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ impl RawFrame {
     fn new(cluster: u64, kind: u16, payload: Vec<u8>) -> Self {
         Self {
             magic: *b"QRT1",
-            version: 1,
+            version: WIRE_VERSION,
             kind,
             length: u32::try_from(payload.len()).unwrap(),
             cluster,
@@ -192,7 +192,10 @@ fn wrong_first_frames(target: &Target) -> Vec<(&'static str, Vec<u8>)> {
             with(&|frame| frame.length = PAYLOAD_MAX + 1),
         ),
         ("length 2^32 - 1", with(&|frame| frame.length = u32::MAX)),
-        ("wrong version", with(&|frame| frame.version = 2)),
+        (
+            "wrong version",
+            with(&|frame| frame.version = WIRE_VERSION + 1),
+        ),
         ("wrong cluster", with(&|frame| frame.cluster ^= 1)),
         ("unknown kind", with(&|frame| frame.kind = 99)),
         ("wrong checksum", with(&|frame| frame.crc_right = false)),

@@ -218,6 +218,8 @@ impl Consensus {
         tally
     }
 
+    /// In slot order, so that the number of a part stands for one slot whether its record is held or
+    /// lost.
     fn reports_above(&self, above: Slot) -> Vec<SlotReport> {
         let held = self.log.above(above).map(|(slot, held)| SlotReport {
             slot,
@@ -233,6 +235,8 @@ impl Consensus {
                 slot,
                 record: SlotRecord::Lost { accepted },
             });
-        held.chain(lost).collect()
+        let mut reports: Vec<SlotReport> = held.chain(lost).collect();
+        reports.sort_by_key(|report| report.slot);
+        reports
     }
 }

@@ -14,7 +14,9 @@
 //! repeated question may be answered with other parts, since the acceptor may have learned more in
 //! between, so parts are never mixed over different `(chosen_upto, parts)`. For one ballot both only
 //! grow, and the reports under one such pair cover the same slots: a promise to a ballot stops
-//! acceptance below it, and learning a slot, lost before or not, moves the pair.
+//! acceptance below it, and learning a slot, lost before or not, moves the pair. Under one pair a
+//! record may still turn from held to lost, by a restart, so parts are counted by their slots: a
+//! promise is whole when it has spoken of as many slots as it said, not when so many parts came.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -79,8 +81,8 @@ enum Values {
 struct PromiseParts {
     chosen_upto: Slot,
     parts: u32,
-    /// Part number to report; the single part of an empty promise has none.
-    received: BTreeMap<u32, Option<SlotReport>>,
+    /// By slot; the single part of an empty promise has none.
+    received: BTreeMap<Option<Slot>, Option<SlotReport>>,
 }
 
 impl PromiseParts {
@@ -151,7 +153,9 @@ impl Campaign {
         if (chosen_upto, parts) > (promise.chosen_upto, promise.parts) {
             *promise = PromiseParts::new(chosen_upto, parts);
         }
-        promise.received.insert(part, report);
+        // Two reports on one slot under one pair are both true of the promise.
+        let slot = report.as_ref().map(|report| report.slot);
+        promise.received.entry(slot).or_insert(report);
     }
 
     fn whole(&self) -> impl Iterator<Item = &PromiseParts> {

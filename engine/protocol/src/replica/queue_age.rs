@@ -21,7 +21,7 @@ impl QueueAge {
     /// One element was pushed at the end.
     pub fn pushed(&mut self, now_ns: u64) {
         match self.stretches.back_mut() {
-            Some((count, since_ns)) if now_ns - *since_ns < STRETCH_NS => *count += 1,
+            Some((count, since_ns)) if now_ns.saturating_sub(*since_ns) < STRETCH_NS => *count += 1,
             _ => self.stretches.push_back((1, now_ns)),
         }
     }

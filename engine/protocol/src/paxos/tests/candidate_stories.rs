@@ -12,7 +12,7 @@ use crate::ids::{Ballot, Slot};
 use crate::limits::TIMING;
 use crate::output::Record;
 use crate::paxos::Effect;
-use crate::paxos::message::Message;
+use crate::paxos::message::{Message, SlotRecord, SlotReport};
 use crate::time::Timestamp;
 
 /// The values that a new leader proposes, in slot order.
@@ -198,6 +198,55 @@ fn parts_of_two_answers_of_one_acceptor_are_not_mixed() {
         },
     );
     assert_eq!(hand.core.leading(), Some(mine));
+}
+
+/// B held slots 1 and 2 and answered; the part about slot 1 was lost on its way. It started again and
+/// found its record of slot 1 rotten. Its second answer, held records first, gave slot 2 the number
+/// that slot 1 had had: two parts of two, both about slot 2, and slot 1 passed for empty, chosen or not.
+#[test]
+fn a_record_that_rots_between_two_answers_does_not_pass_for_absent() {
+    let recovered = Recovered {
+        promised: ballot(1, B),
+        ..Recovered::default()
+    };
+    let mut hand = Hand::new(3, recovered);
+    let mine = hand.campaign();
+    let value = entry(ballot(1, B), 1);
+    let held = |slot| Some(logged(slot, ballot(1, B), &value));
+    hand.say(B, promise(mine, 0, (1, 2), held(2)));
+    hand.say(B, promise(mine, 0, (0, 2), held(2)));
+    assert_eq!(hand.core.leading(), None, "two parts about one slot");
+    let Message::Promise {
+        ballot: of,
+        chosen_upto,
+        log_start,
+        parts,
+        ..
+    } = promise(mine, 0, (0, 2), None)
+    else {
+        unreachable!("promise makes promises");
+    };
+    let rotten = SlotReport {
+        slot: Slot(1),
+        record: SlotRecord::Lost {
+            accepted: ballot(1, B),
+        },
+    };
+    hand.say(
+        B,
+        Message::Promise {
+            ballot: of,
+            chosen_upto,
+            log_start,
+            part: 0,
+            parts,
+            report: Some(rotten),
+        },
+    );
+    assert_eq!(hand.core.leading(), None, "C may hold what B lost");
+    let proposals = hand.say(C, promise(mine, 0, (0, 1), held(1)));
+    assert_eq!(hand.core.leading(), Some(mine));
+    assert_eq!(proposed(&proposals)[0], (Slot(1), value.clone()));
 }
 
 #[test]
