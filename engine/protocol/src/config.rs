@@ -27,6 +27,8 @@ pub struct ReplicaConfig {
     /// segment of the log.
     pub entry_bytes_max: usize,
     pub admission: Admission,
+    /// What the entries between two checkpoints weigh; the same on every replica of the cluster.
+    pub checkpoint_weight: u64,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }
@@ -89,6 +91,10 @@ pub enum IdRule {
 /// What recovery of the write-ahead log found.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
+    /// The slot of the checkpoint that the state begins with; 0 = there is none.
+    pub checkpoint: Slot,
+    /// The log holds every slot from here up to the checkpoint's; 0 if it does not hold that one.
+    pub log_start: Slot,
     /// The highest ballot in any promise or accepted record.
     pub promised: Ballot,
     /// The durable watermark: all slots up to here are chosen and in the log.

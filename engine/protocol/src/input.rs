@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::checkpoint::rows::{ContextRow, HistoryRow};
 use crate::client::Request;
 use crate::config::LostRecord;
 use crate::ids::{ConnectionId, PersistSeq, ReplicaAddress, Slot};
@@ -34,4 +35,15 @@ pub enum Input {
         entries: Vec<LoggedEntry>,
         lost: Option<LostRecord>,
     },
+    /// The answer to `Output::Load`: every row that is filed under one of the fingerprints, with its
+    /// context, as far as the store holds it. Rows of other ids may be among them.
+    Loaded {
+        question: u64,
+        rows: Vec<(HistoryRow, ContextRow)>,
+    },
+    /// The part of the checkpoint that was given out last is written, or will be: there is room for the
+    /// next.
+    CheckpointRoom,
+    /// The checkpoint under way is in the store for good.
+    CheckpointDurable { number: u64 },
 }

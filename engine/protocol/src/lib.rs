@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod client;
 pub mod config;
 pub mod entry;

@@ -83,6 +83,22 @@ const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 
+/// What the entries between two checkpoints weigh (`checkpoint::weight_of`), by default: about a million
+/// transfers. It bounds what a start replays and how many rows of history are in memory.
+pub const CHECKPOINT_WEIGHT: u64 = 128 << 20;
+const _: () = assert!(CHECKPOINT_WEIGHT > 8 * ENTRY_BYTES_MAX as u64);
+/// Rows of one part of a checkpoint: about 100 us of work.
+pub const CHECKPOINT_PART_ROWS: usize = 1024;
+/// Bytes of one part of the side tables.
+pub const CHECKPOINT_PART_BYTES: usize = 256 << 10;
+/// Answers of the store that are kept: those to one question are all there until they are used.
+pub const LOADED_MAX: usize = 65_536;
+/// Transfer ids in one question to the store: all that one entry can name.
+pub const LOAD_NAMES_MAX: usize = 16_384;
+const _: () = assert!(2 * BATCH_MAX <= LOAD_NAMES_MAX && LOAD_NAMES_MAX <= LOADED_MAX / 2);
+/// Messages of other shards that wait for the store; above it new ones are lost, and are sent again.
+pub const LOADS_PARKED_MAX: usize = 256;
+
 /// Redirects that a client follows for one request.
 pub const REDIRECTS_MAX: u32 = 4;
 /// Attempts for one cross-shard transfer.

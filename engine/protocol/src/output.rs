@@ -1,8 +1,12 @@
 //! Everything that a replica wants done.
 
+use alloc::vec::Vec;
+
+use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use crate::client::Reply;
 use crate::entry::Entry;
-use crate::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::ids::{AccountId, Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::ledger::history::RecordName;
 use crate::message::PeerMessage;
 
 /// One effect. The order of outputs is the order in which they were decided; only `Persist` has to
@@ -30,8 +34,32 @@ pub enum Output {
         upto: Slot,
         bytes_max: usize,
     },
+    /// Write the next part of a checkpoint. `Input::CheckpointRoom` asks for the part after it; after
+    /// the last one `Input::CheckpointDurable` reports the whole.
+    Checkpoint(CheckpointPart),
+    /// The log need not hold slots below any more.
+    ReleaseLog { below: Slot },
+    /// Ask the store for rows of history. `Input::Loaded` answers, with the rows that it holds at some
+    /// moment in between.
+    Load {
+        question: u64,
+        names: Vec<RecordName>,
+    },
     /// The replica must not go on.
     Stop { reason: StopReason },
+}
+
+/// A part of a checkpoint, in this order; every part but the first and the last may come several times
+/// or not at all. Rows of one part are as many as one step may make.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckpointPart {
+    Begin { number: u64, slot: Slot },
+    Accounts(Vec<AccountRow>),
+    Gone(Vec<AccountId>),
+    History(Vec<HistoryRow>),
+    Contexts(Vec<ContextRow>),
+    Side(Vec<u8>),
+    End(Mark),
 }
 
 /// A record of the write-ahead log.

@@ -223,6 +223,13 @@ pub fn hash128(bytes: &[u8]) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }
 
+/// A 64-bit hash with a fixed seed, under which the store files rows. It is part of the format on disk:
+/// `fingerprints_are_part_of_the_format` pins it.
+#[must_use]
+pub fn hash64(bytes: &[u8]) -> u64 {
+    FixedState::with_seed(303).hash_one(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,6 +80,7 @@ impl World {
             timing: TIMING,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
+            checkpoint_weight: u64::MAX,
             seed: 7,
         }
     }
@@ -115,6 +116,9 @@ impl World {
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::ReadLog { .. } => panic!("nothing to read back"),
+                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
+                    panic!("no checkpoint is due")
+                }
                 Output::Stop { reason } => panic!("{at} stopped: {reason:?}"),
             }
         }

@@ -5,9 +5,10 @@
 
 use alloc::vec::Vec;
 
+use crate::checkpoint;
 use crate::entry::{Entry, Section};
 use crate::ids::{AccountId, Ballot, MoveId, Slot};
-use crate::ledger::history::Record;
+use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
@@ -95,6 +96,7 @@ impl Ledger {
     pub fn apply(&mut self, slot: Slot, entry: &Entry, applied: &mut Applied) {
         assert_eq!(slot, self.applied.next(), "slots are applied in order");
         self.applied = slot;
+        self.weight += checkpoint::weight_of(entry);
         applied.clear();
         // An entry's own timestamp is above everything its leader knew of. A later leader can still
         // find an older, higher one in a slot below (it was never shown to this entry's leader), so
@@ -236,20 +238,29 @@ impl Ledger {
             }
             Leg::Undecided => return Deferred(transfer.credit_account_id),
         }
-        self.post_debit(at, debit, transfer, Attempt::default());
-        self.post_credit(credit, transfer, at.timestamp);
+        self.post_local(at, debit, credit, transfer);
         Final(ResultRow::logged(ResultCode::Ok, at.timestamp))
     }
 
-    /// The answer to an id that was used before.
+    /// The answer to an id that was used before, for apply: the store has been asked.
     pub(crate) fn used(&self, transfer: &Transfer) -> Option<ResultRow> {
-        let record = self.history.debit(transfer.id)?;
+        let record = self.history.debit(transfer.id).loaded()?;
+        Some(Self::answer_again(record, transfer))
+    }
+
+    /// The same for admission: `None` also if the store would have to be asked. Apply decides.
+    pub(crate) fn known_as_used(&self, transfer: &Transfer) -> Option<ResultRow> {
+        let record = self.history.debit(transfer.id).if_loaded()?;
+        Some(Self::answer_again(record, transfer))
+    }
+
+    fn answer_again(record: &Record, transfer: &Transfer) -> ResultRow {
         let code = rules::compare_transfer(&record.transfer(), record.result, transfer);
         let mut row = ResultRow::logged(code, record.commit_ts);
         if record.attempt != Attempt::default() {
             row.flags |= ResultRow::CROSS_SHARD;
         }
-        Some(row)
+        row
     }
 
     pub(crate) fn is_from_the_future(&self, at: At, transfer: &Transfer) -> bool {
@@ -291,34 +302,77 @@ impl Ledger {
         attempt: Attempt,
     ) -> ResultRow {
         self.history
-            .record_debit(Record::new(transfer, code, at.slot, at.timestamp, attempt));
+            .record(Record::decided(transfer, code, at, attempt));
         if !planted(Bug::RefusedIdsStay) {
             self.note_recorded(debit, transfer.id);
         }
         ResultRow::logged(code, at.timestamp)
     }
 
+    /// Posts both legs of a local transfer and records it.
+    fn post_local(&mut self, at: At, debit: u32, credit: u32, transfer: &Transfer) {
+        let mut record = Record::decided(transfer, ResultCode::Ok, at, Attempt::default());
+        record.debit_before = self.records.at(debit).last;
+        record.credit_before = self.records.at(credit).last;
+        let position = self.history.record(record);
+        self.debit(at, debit, transfer, position);
+        self.credit(credit, transfer, at.timestamp, position);
+    }
+
+    /// Posts the debit leg of a cross-shard transfer and records the decision.
     pub(crate) fn post_debit(&mut self, at: At, place: u32, transfer: &Transfer, attempt: Attempt) {
-        let account = &mut self.records.at_mut(place).account;
-        account.debits_posted = account
+        let mut record = Record::decided(transfer, ResultCode::Ok, at, attempt);
+        record.debit_before = self.records.at(place).last;
+        let position = self.history.record(record);
+        self.debit(at, place, transfer, position);
+    }
+
+    /// Posts the credit leg of a cross-shard transfer and records it. It counts for cuts at `counted`.
+    pub(crate) fn post_credit(
+        &mut self,
+        place: u32,
+        transfer: &Transfer,
+        counted: Timestamp,
+        mut record: Record,
+    ) {
+        record.credit_before = self.records.at(place).last;
+        let position = self.history.record(record);
+        if !planted(Bug::ApplyOnPrepare) {
+            self.credit(place, transfer, counted, position);
+        }
+        if planted(Bug::CreditTwice) {
+            self.credit(place, transfer, counted, position);
+        }
+    }
+
+    fn debit(&mut self, at: At, place: u32, transfer: &Transfer, position: HistoryPosition) {
+        let owned = self.change(place);
+        owned.account.debits_posted = owned
+            .account
             .debits_posted
             .checked_add(transfer.amount)
             .expect("the debit leg was checked");
-        let record = Record::new(transfer, ResultCode::Ok, at.slot, at.timestamp, attempt);
-        self.history.record_debit(record);
+        owned.last = position;
         self.note_recorded(Some(place), transfer.id);
         self.cuts
             .on_debit(at.timestamp, transfer.ledger, transfer.amount);
     }
 
-    pub(crate) fn post_credit(&mut self, place: u32, transfer: &Transfer, commit_ts: Timestamp) {
-        let owned = self.records.at_mut(place);
-        let account = &mut owned.account;
-        account.credits_posted = account
+    pub(crate) fn credit(
+        &mut self,
+        place: u32,
+        transfer: &Transfer,
+        commit_ts: Timestamp,
+        position: HistoryPosition,
+    ) {
+        let owned = self.change(place);
+        owned.account.credits_posted = owned
+            .account
             .credits_posted
             .checked_add(transfer.amount)
             .expect("the credit leg was checked, or its headroom reserved");
         owned.version += 1;
+        owned.last = position;
         self.cuts
             .on_credit(commit_ts, transfer.ledger, transfer.amount);
     }

@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
 
+use crate::checkpoint::restore::RestoreError;
+use crate::checkpoint::side::{Decoder, Encoder};
 use crate::client::{CutSums, LedgerSums};
 use crate::ids::{AccountId, Slot};
 use crate::ledger::state::Ledger;
@@ -85,6 +87,50 @@ impl Tally {
             counts.created_hash,
             counts.transfers.into(),
         ]);
+    }
+}
+
+impl Tally {
+    fn encode(&self, out: &mut Encoder) {
+        out.count(self.ledgers.len());
+        for (ledger, sums) in &self.ledgers {
+            out.put(ledger);
+            for sum in [sums.debits_posted, sums.credits_posted, sums.transferred] {
+                let (high, low) = sum.parts();
+                out.put(&high);
+                out.put(&low);
+            }
+        }
+        let counts = &self.counts;
+        out.put(&counts.owned);
+        out.put(&counts.owned_hash);
+        out.put(&counts.created);
+        out.put(&counts.created_hash);
+        out.put(&counts.transfers);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, RestoreError> {
+        let mut tally = Self::default();
+        for _ in 0..from.count("sums", 100)? {
+            let ledger = from.take("sums")?;
+            let mut sum = || -> Result<Total, RestoreError> {
+                Ok(Total::from_parts(from.take("sums")?, from.take("sums")?))
+            };
+            let sums = Sums {
+                debits_posted: sum()?,
+                credits_posted: sum()?,
+                transferred: sum()?,
+            };
+            tally.ledgers.insert(ledger, sums);
+        }
+        tally.counts = Counts {
+            owned: from.take("counts")?,
+            owned_hash: from.take("counts")?,
+            created: from.take("counts")?,
+            created_hash: from.take("counts")?,
+            transfers: from.take("counts")?,
+        };
+        Ok(tally)
     }
 }
 
@@ -236,6 +282,51 @@ impl Cuts {
             tally.counts.owned = tally.counts.owned.wrapping_sub(1);
             tally.counts.owned_hash = tally.counts.owned_hash.wrapping_sub(hash);
         });
+    }
+
+    /// Totals and followed cuts, for a checkpoint.
+    ///
+    /// ```text
+    /// totals, count u32, then per cut: at u64, passed u32, slot u64, digest u128, in doubt u64, after
+    /// a tally: count u32, then per ledger: ledger u32, three sums of 256 bits; owned u64, owned hash u128,
+    ///          created u64, created hash u128, transfers u64
+    /// ```
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        self.totals.encode(out);
+        out.count(self.open.len());
+        for cut in &self.open {
+            out.put(&cut.at);
+            let passed = cut.passed.unwrap_or(Passed {
+                slot: Slot::ZERO,
+                digest: 0,
+                in_doubt: 0,
+            });
+            out.put(&u32::from(cut.passed.is_some()));
+            out.put(&passed.slot);
+            out.put(&passed.digest);
+            out.put(&passed.in_doubt);
+            cut.after.encode(out);
+        }
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub(crate) fn decode(&mut self, from: &mut Decoder<'_>) -> Result<(), RestoreError> {
+        self.totals = Tally::decode(from)?;
+        for _ in 0..from.count("cuts", 44)? {
+            let at = from.take("cut")?;
+            let is_passed: u32 = from.take("cut")?;
+            let passed = Passed {
+                slot: from.take("cut")?,
+                digest: from.take("cut")?,
+                in_doubt: from.take("cut")?,
+            };
+            self.open.push(Cut {
+                at,
+                passed: (is_passed == 1).then_some(passed),
+                after: Tally::decode(from)?,
+            });
+        }
+        Ok(())
     }
 
     fn note(&mut self, commit_ts: Timestamp, total: bool, change: impl Fn(&mut Tally)) {

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod apply;
 pub mod cut;
+pub(crate) mod dirty;
 pub mod history;
 pub mod result;
 pub mod rules;

@@ -9,9 +9,11 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::config::{IdRule, ReplicaConfig};
+use crate::checkpoint::image::Image;
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
 use crate::ledger::cut::Cuts;
-use crate::ledger::history::History;
+use crate::ledger::dirty::Dirty;
+use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::rules::Reserved;
 use crate::ledger::{Account, Transfer};
 use crate::shard::map::Placement;
@@ -31,9 +33,15 @@ pub struct OwnedAccount {
     pub reserved: Reserved,
     /// Prepared, undecided transactions on it.
     pub open: u32,
+    /// The newest row of the history that moved money on it here.
+    pub last: HistoryPosition,
     /// Volatile: cross-shard debits that this leader has in progress, and their sum.
     pub attempts: u32,
     pub held: u128,
+    /// Which interval between checkpoints it last changed in; see `dirty`.
+    pub(crate) interval: u32,
+    /// It is as the last checkpoint wrote it.
+    pub(crate) is_written: bool,
 }
 
 impl OwnedAccount {
@@ -46,8 +54,11 @@ impl OwnedAccount {
             id_max: 0,
             reserved: Reserved::default(),
             open: 0,
+            last: HistoryPosition::NONE,
             attempts: 0,
             held: 0,
+            interval: 0,
+            is_written: false,
         }
     }
 }
@@ -58,6 +69,8 @@ pub struct Stub {
     pub shard: ShardId,
     /// The account's ownership epoch over there.
     pub ownership_epoch: u32,
+    /// The newest row of the history that moved money on it while it was here.
+    pub last: HistoryPosition,
 }
 
 /// A credit that is prepared here and undecided.
@@ -129,6 +142,14 @@ pub struct Ledger {
     pub(crate) last_timestamp: Timestamp,
     pub(crate) applied: Slot,
     pub(crate) cuts: Cuts,
+    /// What has changed since the last checkpoint.
+    pub(crate) dirty: Dirty,
+    /// The checkpoint under way.
+    pub(crate) image: Option<Image>,
+    /// The checkpoints so far.
+    pub(crate) checkpoint: u64,
+    /// What the entries since the last checkpoint weigh.
+    pub(crate) weight: u64,
 }
 
 impl Ledger {
@@ -154,6 +175,10 @@ impl Ledger {
             last_timestamp: Timestamp::ZERO,
             applied: Slot::ZERO,
             cuts: Cuts::default(),
+            dirty: Dirty::default(),
+            image: None,
+            checkpoint: 0,
+            weight: 0,
         }
     }
 
@@ -196,6 +221,24 @@ impl Ledger {
     #[must_use]
     pub fn previous_owners(&self, id: AccountId) -> &[PreviousOwnerRow] {
         self.owners.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the entries since the last checkpoint weigh.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The number of the newest checkpoint, one under way included; 0 = there was none.
+    #[must_use]
+    pub fn checkpoint(&self) -> u64 {
+        self.checkpoint
+    }
+
+    /// Whether a checkpoint is under way.
+    #[must_use]
+    pub fn is_checkpoint_open(&self) -> bool {
+        self.image.is_some()
     }
 
     /// Used transfer ids.
@@ -263,23 +306,31 @@ impl Ledger {
         &self.cuts
     }
 
-    /// Digest of the whole replicated state, independent of the order of its tables. A scan.
+    /// Digest of the whole replicated state, independent of the order of its tables. Accounts count by
+    /// what was summed when they were written; only those that have changed since are looked at.
     ///
     /// Not in it: what is volatile, the configuration, and the indexes that are made from what is
     /// (`index`, `staged_accounts`, those of the history). The applied slot goes with it wherever
     /// digests are compared.
     #[must_use]
     pub fn digest(&self) -> u128 {
+        let unwritten = self.unwritten_accounts().map(digest_of_account);
+        let accounts = unwritten.fold(self.dirty.written_sum, u128::wrapping_add);
+        accounts.wrapping_add(self.digest_beside_accounts())
+    }
+
+    /// Digest of everything but the account records.
+    pub(crate) fn digest_beside_accounts(&self) -> u128 {
         let mut sum = self.history.digest().wrapping_add(self.cuts.state_digest());
         let mut add = |part: u128| sum = sum.wrapping_add(part);
-        for owned in self.records.iter() {
-            add(digest_of_account(owned));
-        }
         for (id, stub) in &self.stubs {
-            add(hash_parts(
-                1,
-                &[id.0, stub.shard.0.into(), stub.ownership_epoch.into()],
-            ));
+            let parts = [
+                id.0,
+                stub.shard.0.into(),
+                stub.ownership_epoch.into(),
+                stub.last.0.into(),
+            ];
+            add(hash_parts(1, &parts));
         }
         for owner in self.owners.values().flatten() {
             add(hash128(owner.as_bytes()).rotate_left(5));
@@ -305,21 +356,34 @@ impl Ledger {
         let last = [
             self.missing_id_max,
             self.highest_origin.0.into(),
-            self.last_timestamp.0.into(),
+            u128::from(self.history.len()) << 64 | u128::from(self.last_timestamp.0),
         ];
         sum.wrapping_add(hash_parts(5, &last))
     }
 
     pub(crate) fn add_account(&mut self, owned: OwnedAccount) {
         let id = owned.account.id;
-        let index = self.records.insert(owned);
-        let old = self.index.insert(id, index);
+        let place = self.records.insert(owned);
+        let old = self.index.insert(id, place);
         assert!(old.is_none(), "account {id} owned twice");
+        self.change(place);
     }
 
     pub(crate) fn remove_account(&mut self, id: AccountId) -> Option<OwnedAccount> {
-        let index = self.index.remove(&id)?;
-        Some(self.records.remove(index))
+        let place = self.index.remove(&id)?;
+        let owned = self.records.remove(place);
+        self.dirty.removed(&owned, self.image.as_mut());
+        Some(owned)
+    }
+
+    /// The account at a place, to change it. Every change of replicated state goes through here: a
+    /// checkpoint would otherwise miss it, or write what is newer than its slot.
+    pub(crate) fn change(&mut self, place: u32) -> &mut OwnedAccount {
+        let owned = self.records.at_mut(place);
+        if owned.interval != self.dirty.interval {
+            self.dirty.changes(owned, self.image.as_mut());
+        }
+        owned
     }
 
     pub(crate) fn place_of(&self, id: AccountId) -> Option<u32> {
@@ -330,7 +394,7 @@ impl Ledger {
     pub(crate) fn note_recorded(&mut self, debit_account: Option<u32>, id: TransferId) {
         match debit_account {
             Some(place) => {
-                let owned = self.records.at_mut(place);
+                let owned = self.change(place);
                 owned.id_max = owned.id_max.max(id.0);
                 owned.version += 1;
             }
@@ -339,10 +403,10 @@ impl Ledger {
     }
 }
 
-fn digest_of_account(owned: &OwnedAccount) -> u128 {
+pub(crate) fn digest_of_account(owned: &OwnedAccount) -> u128 {
     let parts = [
         hash128(owned.account.as_bytes()),
-        owned.version.into(),
+        u128::from(owned.version) << 64 | u128::from(owned.last.0),
         owned.id_max,
         owned.open.into(),
         owned.reserved.debits,

@@ -18,6 +18,7 @@ use crate::txn::record::{
     TxnId, TxnRow, Verdict,
 };
 
+mod checkpoints;
 mod hostile;
 
 const LIMITED: AccountFlags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
@@ -31,8 +32,8 @@ struct World {
 }
 
 impl World {
-    fn new(shard: u32) -> Self {
-        let config = ReplicaConfig {
+    fn config(shard: u32) -> ReplicaConfig {
+        ReplicaConfig {
             cluster: ClusterId(1),
             address: ReplicaAddress {
                 shard: ShardId(shard),
@@ -49,11 +50,15 @@ impl World {
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
+            checkpoint_weight: u64::MAX,
             seed: 1,
-        };
+        }
+    }
+
+    fn new(shard: u32) -> Self {
         let origin = Ballot::new(1, ReplicaId(1));
         Self {
-            ledger: Ledger::new(&config),
+            ledger: Ledger::new(&Self::config(shard)),
             applied: Applied::default(),
             origin,
             clock: 1000,

@@ -19,9 +19,6 @@ use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::WINDOW_MAX;
 use crate::planted::{Bug, planted};
 
-/// The log starts at slot 1 until there are snapshots.
-pub(super) const LOG_START: Slot = Slot(1);
-
 impl Consensus {
     pub(super) fn on_pre_vote(
         &mut self,
@@ -189,10 +186,11 @@ impl Consensus {
         let above = chosen_upto.max(Slot(first.0.saturating_sub(1)));
         let reports = self.reports_above(above);
         let parts = u32::try_from(reports.len()).expect("the window bounds accepted entries");
+        let log_start = self.log.wal_start();
         let message = |part, report| Message::Promise {
             ballot,
             chosen_upto,
-            log_start: LOG_START,
+            log_start,
             part,
             parts: parts.max(1),
             report,

@@ -18,7 +18,6 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::acceptor::LOG_START;
 use super::choice::Choice;
 use super::consensus::{Consensus, Role};
 use super::journal::Effect;
@@ -160,6 +159,10 @@ pub(super) struct LogReads {
 }
 
 impl LogReads {
+    pub(super) fn peek_replayed(&self) -> Option<&Entry> {
+        self.replay.front().map(|logged| &logged.entry)
+    }
+
     pub(super) fn next_replayed(&mut self, slot: Slot) -> Option<Entry> {
         let logged = self.replay.pop_front()?;
         assert!(logged.slot == slot, "the replay is in slot order");
@@ -348,6 +351,11 @@ impl Consensus {
         if from > upto {
             return;
         }
+        if from < self.log.wal_start() {
+            // Nothing but `log_start` can be said of it.
+            self.send_entries(to, Vec::new(), None);
+            return;
+        }
         let upto = upto.min(Slot(self.log.start().0 - 1));
         self.reads.waiting.insert(to, Range { from, upto });
         self.pump_log_reads();
@@ -399,7 +407,7 @@ impl Consensus {
             Message::Entries {
                 entries,
                 chosen_upto: self.log.chosen_upto(),
-                log_start: LOG_START,
+                log_start: self.log.wal_start(),
                 report,
             },
         );
@@ -438,6 +446,10 @@ impl Consensus {
 
     fn next_serve(&mut self) -> Option<(Range, Purpose, usize)> {
         while let Some((to, range)) = self.reads.waiting.pop_first() {
+            if range.from < self.log.wal_start() {
+                self.send_entries(to, Vec::new(), None);
+                continue;
+            }
             if let Some(range) = self.readable(range) {
                 return Some((range, Purpose::Serve { to }, FRAME_PAYLOAD_MAX));
             }
@@ -482,7 +494,12 @@ impl Consensus {
             .count();
         entries.truncate(whole);
         let behind = Slot(range.from.0 + whole as u64);
-        if let Some(lost) = lost.filter(|lost| lost.slot == behind && behind <= range.upto) {
+        let lost = lost.filter(|lost| lost.slot == behind && behind <= range.upto);
+        let covered = behind <= self.log.covered_upto();
+        if lost.is_some() && covered {
+            // A checkpoint has what it said; it cannot be served from here any more.
+            self.log.release_below(behind.next());
+        } else if let Some(lost) = lost {
             // Rotten since it was written. No ballot above the promise was ever accepted.
             let accepted = lost.accepted.min(self.promised);
             self.lost.add(LostRecord { accepted, ..lost });
@@ -493,8 +510,8 @@ impl Consensus {
         match purpose {
             Purpose::Replay => self.reads.replay.extend(entries),
             Purpose::Serve { to } if entries.is_empty() => {
-                let report = self.own_report(from);
-                self.send_entries(to, Vec::new(), Some(report));
+                let report = (!covered).then(|| self.own_report(from));
+                self.send_entries(to, Vec::new(), report);
             }
             Purpose::Serve { to } => {
                 let mut room = Room::default();

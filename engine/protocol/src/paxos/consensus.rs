@@ -112,9 +112,16 @@ impl Consensus {
             lost_last = lost_last.max(record.slot);
             lost.add(record);
         }
+        let covered = recovered.checkpoint;
+        let chosen_logged = recovered.chosen_upto.max(covered);
+        let mut log = Log::new(recovered);
+        // What a checkpoint covers need not be read again, and cannot be served from here.
+        if let Some(unreadable) = lost.forget_upto(covered) {
+            log.release_below(unreadable.next());
+        }
         let mut consensus = Self {
-            journal: Journal::new(promised, recovered.chosen_upto),
-            log: Log::new(recovered),
+            journal: Journal::new(promised, chosen_logged),
+            log,
             lost,
             settings,
             random: Prng::new(seed),
@@ -249,6 +256,30 @@ impl Consensus {
         }
         self.take_log_read(now.mono_ns, from, entries, lost);
         self.settle(now.mono_ns);
+    }
+
+    /// The entry that [`Self::next_chosen`] would give.
+    #[must_use]
+    pub fn peek_chosen(&self) -> Option<&Entry> {
+        let slot = self.log.applied_upto().next();
+        if self.stopped.is_some() || slot > self.log.chosen_upto() {
+            return None;
+        }
+        if self.log.is_replaying() {
+            self.reads.peek_replayed()
+        } else {
+            self.log.get(slot).map(|held| &held.entry)
+        }
+    }
+
+    /// A checkpoint of the state at `upto` is durable, beside the one before it.
+    pub fn on_checkpoint(&mut self, upto: Slot) {
+        if self.stopped.is_some() {
+            return;
+        }
+        let below = self.log.cover(upto);
+        self.lost.forget_upto(Slot(below.0 - 1));
+        self.journal.push(Effect::ReleaseLog { below });
     }
 
     /// The next entry to apply, in slot order, the replay after a start included. `None` if it is

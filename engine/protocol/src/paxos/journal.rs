@@ -27,6 +27,8 @@ pub enum Effect {
         upto: Slot,
         bytes_max: usize,
     },
+    /// The write-ahead log need not hold slots below.
+    ReleaseLog { below: Slot },
     /// Phase 1 is complete; see [`Consensus::needs_opening`](super::Consensus::needs_opening).
     BecameLeader { ballot: Ballot },
     /// Leadership under this ballot is over. What was proposed may be chosen or not.

@@ -1,9 +1,11 @@
 //! The acceptor's entries in memory, and the pointers into the log.
 //!
 //! ```text
-//!   1 ....... start ........ applied_upto ..... chosen_upto ..... accepted_upto
-//!   in the WAL only | kept for catch-up | to be applied | accepted, maybe with holes
+//!   1 ....... wal_start ........ start ........ applied_upto ..... chosen_upto ..... accepted_upto
+//!   released   | in the WAL only | kept for catch-up | to be applied | accepted, maybe with holes
 //! ```
+//!
+//! Below `wal_start` only a checkpoint tells what was chosen.
 //!
 //! Every slot of `start..=chosen_upto` is held here. Applied entries are dropped from the front
 //! when they take too much room, but only once they are durable: afterwards the WAL serves them.
@@ -37,6 +39,10 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Log {
     held: BTreeMap<Slot, Held>,
+    /// No slot below is in the WAL.
+    wal_start: Slot,
+    /// The newest checkpoint covers all slots up to here.
+    covered_upto: Slot,
     /// No slot below is in memory.
     start: Slot,
     chosen_upto: Slot,
@@ -50,16 +56,25 @@ pub(super) struct Log {
 impl Log {
     /// From the watermark and the tail of what was recovered.
     pub(super) fn new(recovered: Recovered) -> Self {
+        let checkpoint = recovered.checkpoint;
+        let chosen_upto = recovered.chosen_upto.max(checkpoint);
+        let wal_start = match recovered.log_start {
+            Slot::ZERO => checkpoint.next(),
+            first => first,
+        };
+        assert!(wal_start <= checkpoint.next());
         let mut log = Self {
             held: BTreeMap::new(),
-            start: recovered.chosen_upto.next(),
-            chosen_upto: recovered.chosen_upto,
-            applied_upto: Slot::ZERO,
+            wal_start,
+            covered_upto: checkpoint,
+            start: chosen_upto.next(),
+            chosen_upto,
+            applied_upto: checkpoint,
             kept_bytes: 0,
             unapplied_bytes: 0,
         };
         for logged in recovered.tail {
-            if logged.slot > recovered.chosen_upto && !planted(Bug::TailForgotten) {
+            if logged.slot > chosen_upto && !planted(Bug::TailForgotten) {
                 log.put(
                     logged.slot,
                     Held {
@@ -75,6 +90,29 @@ impl Log {
 
     pub(super) fn start(&self) -> Slot {
         self.start
+    }
+
+    pub(super) fn wal_start(&self) -> Slot {
+        self.wal_start
+    }
+
+    pub(super) fn covered_upto(&self) -> Slot {
+        self.covered_upto
+    }
+
+    /// A newer checkpoint is durable. Returns from which slot on the WAL is needed: a start may have to
+    /// fall back to the checkpoint before.
+    pub(super) fn cover(&mut self, upto: Slot) -> Slot {
+        assert!(self.covered_upto <= upto && upto <= self.applied_upto);
+        let before = core::mem::replace(&mut self.covered_upto, upto);
+        self.release_below(before.next());
+        self.wal_start
+    }
+
+    /// The WAL is not read below `slot` any more.
+    pub(super) fn release_below(&mut self, slot: Slot) {
+        assert!(slot <= self.covered_upto.next());
+        self.wal_start = self.wal_start.max(slot);
     }
 
     pub(super) fn chosen_upto(&self) -> Slot {
@@ -161,6 +199,8 @@ impl Log {
 
     /// The order of the pointers.
     pub(super) fn check(&self) {
+        assert!(self.wal_start <= self.covered_upto.next());
+        assert!(self.covered_upto <= self.applied_upto);
         assert!(self.applied_upto <= self.chosen_upto);
         assert!(self.chosen_upto <= self.accepted_upto());
         assert!(self.start <= self.chosen_upto.next());

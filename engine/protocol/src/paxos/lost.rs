@@ -70,6 +70,14 @@ impl LostRecords {
         }
     }
 
+    /// A checkpoint covers the slots up to `upto`: what was in their records is known. Returns the
+    /// highest of them that cannot be read.
+    pub(super) fn forget_upto(&mut self, upto: Slot) -> Option<Slot> {
+        let kept = self.losses.split_off(&upto.next());
+        let forgotten = core::mem::replace(&mut self.losses, kept);
+        forgotten.last_key_value().map(|(&slot, _)| slot)
+    }
+
     /// Everything up to `durable` is on stable storage: what was replaced is lost no longer.
     pub(super) fn on_durable(&mut self, durable: PersistSeq) {
         self.losses

@@ -198,7 +198,7 @@ impl Replica {
             debit_epoch: 0,
             ..*transfer
         };
-        if let Some(row) = self.ledger.used(&transfer) {
+        if let Some(row) = self.ledger.known_as_used(&transfer) {
             return self.settle(waiter, row);
         }
         match self.coordinator.join(&transfer, waiter) {
@@ -394,7 +394,7 @@ impl Replica {
             credits_left = left;
             answers.push(TransferAnswer {
                 id,
-                debit: history.debit(id).map(Record::answer),
+                debit: history.debit(id).if_loaded().map(Record::answer),
                 credits,
             });
         }

@@ -16,10 +16,14 @@
 //! | messages to other shards | `peers` |
 //! | two-phase commit | `txn::coordinator`, `txn::participant`, `txn::look_up` |
 //! | moves of accounts | `shard::migration` |
+//! | checkpoints beside traffic | `checkpoints` |
+//! | questions to the store | `loads` |
 
 mod admission;
 mod ahead;
+mod checkpoints;
 mod distribute;
+pub(crate) mod loads;
 pub(crate) mod peers;
 pub(crate) mod proposals;
 mod queue_age;
@@ -30,6 +34,7 @@ pub(crate) mod waiting;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
+use crate::checkpoint::restore::RestoredLedger;
 use crate::client::{Reply, ReplyBody, Role, Status};
 use crate::config::{Recovered, ReplicaConfig};
 use crate::entry::Entry;
@@ -44,6 +49,8 @@ use crate::output::Output;
 use crate::paxos::{Consensus, Effect};
 use crate::planted::{Bug, planted};
 use crate::replica::ahead::Ahead;
+use crate::replica::checkpoints::Checkpoints;
+use crate::replica::loads::Loads;
 use crate::replica::peers::Route;
 use crate::replica::proposals::{Proposals, Proposed};
 use crate::replica::requests::{RequestKey, Requests};
@@ -69,6 +76,8 @@ pub struct Replica {
     pub(crate) ledger: Ledger,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) applied: Applied,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) loads: Loads,
     pub(crate) routes: Vec<Route>,
 
     // Volatile state of a leader.
@@ -100,10 +109,37 @@ impl Replica {
     /// Starts from what the log holds. It asks for the chosen entries itself (`Output::ReadLog`).
     #[must_use]
     pub fn new(config: ReplicaConfig, recovered: Recovered, now: Now) -> Self {
+        assert_eq!(recovered.checkpoint, Slot::ZERO, "see `restored`");
+        let ledger = Ledger::new(&config);
+        Self::with_ledger(config, recovered, ledger, now)
+    }
+
+    /// Starts from a checkpoint and what the log holds above it.
+    ///
+    /// # Panics
+    /// If `recovered` is about another checkpoint.
+    #[must_use]
+    pub fn restored(
+        config: ReplicaConfig,
+        recovered: Recovered,
+        checkpoint: RestoredLedger,
+        now: Now,
+    ) -> Self {
+        assert_eq!(recovered.checkpoint, checkpoint.slot());
+        Self::with_ledger(config, recovered, checkpoint.0, now)
+    }
+
+    fn with_ledger(
+        config: ReplicaConfig,
+        recovered: Recovered,
+        ledger: Ledger,
+        now: Now,
+    ) -> Self {
         let mut clock = HybridClock::default();
         for logged in &recovered.tail {
             clock.observe(logged.entry.timestamp());
         }
+        clock.observe(ledger.last_timestamp());
         // The usual spread of leaders; a wrong guess costs one redirect.
         let first_guess = |shard: u32| (shard - 1) % u32::from(config.replicas) + 1;
         let routes = (1..=config.shards)
@@ -112,13 +148,15 @@ impl Replica {
             .collect();
         let mut replica = Self {
             consensus: Consensus::new(&config, recovered, now),
-            ledger: Ledger::new(&config),
+            ledger,
             config,
             now,
             clock,
             ahead: Ahead::default(),
             outputs: VecDeque::new(),
             applied: Applied::default(),
+            checkpoints: Checkpoints::default(),
+            loads: Loads::default(),
             routes,
             leading: None,
             requests: Requests::default(),
@@ -159,6 +197,9 @@ impl Replica {
                 connection,
                 request,
             } => self.on_request(connection, request),
+            Input::Loaded { question, rows } => self.on_loaded(question, &rows),
+            Input::CheckpointRoom => self.on_checkpoint_room(),
+            Input::CheckpointDurable { number } => self.on_checkpoint_durable(number),
             Input::Disconnected { connection } => {
                 for key in self.requests.of_connection(connection) {
                     self.requests.close(key);
@@ -279,7 +320,15 @@ impl Replica {
 
     fn apply_chosen(&mut self) {
         let mut applied = core::mem::take(&mut self.applied);
-        while let Some((slot, entry)) = self.consensus.next_chosen() {
+        loop {
+            // In this order: what a checkpoint freezes may have to be asked for from then on.
+            self.begin_checkpoint_if_due();
+            if self.checkpoint_holds_apply() || self.load_holds_apply() {
+                break;
+            }
+            let Some((slot, entry)) = self.consensus.next_chosen() else {
+                break;
+            };
             self.ledger.apply(slot, &entry, &mut applied);
             self.clock.observe(self.ledger.last_timestamp());
             if self.leading.is_some() {
@@ -436,6 +485,7 @@ impl Replica {
                     upto,
                     bytes_max,
                 },
+                Effect::ReleaseLog { below } => Output::ReleaseLog { below },
                 Effect::Stop { reason } => Output::Stop { reason },
                 // Followed by comparing ballots, at the beginning and the end of the apply.
                 Effect::BecameLeader { .. } | Effect::Deposed { .. } => continue,

@@ -58,6 +58,15 @@ impl Replica {
         let Some(open) = self.requests.get(key) else {
             return;
         };
+        if let Pending::Transfers { ids, .. } = &open.pending {
+            let ids = ids.clone();
+            if self.load_holds_read(key, &ids) {
+                return;
+            }
+        }
+        let Some(open) = self.requests.get(key) else {
+            return;
+        };
         let body = match &open.pending {
             Pending::Transfers { ids, .. } => self.transfer_answers(ids),
             Pending::List { after, limit, .. } => {

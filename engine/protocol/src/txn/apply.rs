@@ -12,7 +12,7 @@
 use crate::entry::MoveSection;
 use crate::ids::{MoveId, TransferId};
 use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
-use crate::ledger::history::Record;
+use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub, hash_of_ids};
 use crate::ledger::{AccountFlags, CodeKind, ResultCode, ResultRow};
@@ -70,7 +70,8 @@ impl Ledger {
     pub(crate) fn prepare(&mut self, at: At, row: &PrepareRow) -> TxnRow {
         let txn = row.txn();
         let transfer = &row.transfer;
-        if self.history.credit(row.coordinator, transfer.id).is_some() {
+        let posted = self.history.credit(row.coordinator, transfer.id);
+        if posted.loaded().is_some() {
             return no(txn, ResultCode::Exists);
         }
         if let Some(prepared) = self.in_doubt.get(&txn) {
@@ -88,11 +89,12 @@ impl Ledger {
                 None => no(txn, ResultCode::CreditAccountNotFound),
             };
         };
-        let owned = self.records.at_mut(place);
+        let owned = self.records.at(place);
         match rules::check_credit(&owned.account, owned.reserved, transfer) {
             Leg::Refused(code) => no(txn, code),
             Leg::Undecided => TxnRow::new(txn, Verdict::Contended),
             Leg::Allowed => {
+                let owned = self.change(place);
                 owned.reserved.credits = owned
                     .reserved
                     .credits
@@ -107,7 +109,7 @@ impl Ledger {
                 };
                 self.in_doubt.insert(txn, prepared);
                 if planted(Bug::ApplyOnPrepare) {
-                    self.post_credit(place, transfer, at.timestamp);
+                    self.credit(place, transfer, at.timestamp, HistoryPosition::NONE);
                 }
                 yes(txn, at.timestamp)
             }
@@ -198,7 +200,7 @@ impl Ledger {
         let place = self
             .place_of(transfer.credit_account_id)
             .expect("an account with an open reservation does not move");
-        let owned = self.records.at_mut(place);
+        let owned = self.change(place);
         owned.reserved.credits = owned
             .reserved
             .credits
@@ -208,18 +210,13 @@ impl Ledger {
         owned.version += 1;
         // A coordinator commits one attempt of an id. If it claims a second one, its word counts
         // for nothing, but it must not stop this shard.
-        let posted = self.history.credit(txn.coordinator, transfer.id).is_some();
-        if let Some(commit_ts) = commit.filter(|_| !posted) {
+        let posted = self.history.credit(txn.coordinator, transfer.id);
+        if let Some(commit_ts) = commit.filter(|_| posted.loaded().is_none()) {
+            let record =
+                Record::credited(&transfer, at, txn.coordinator, txn.attempt, commit_ts);
             let arrival = planted(Bug::CutByArrival);
             let counted = if arrival { at.timestamp } else { commit_ts };
-            if !planted(Bug::ApplyOnPrepare) {
-                self.post_credit(place, &transfer, counted);
-            }
-            if planted(Bug::CreditTwice) {
-                self.post_credit(place, &transfer, counted);
-            }
-            let record = Record::new(&transfer, ResultCode::Ok, at.slot, commit_ts, txn.attempt);
-            self.history.record_credit(txn.coordinator, record);
+            self.post_credit(place, &transfer, counted, record);
         }
         applied.resolved.push(txn);
         applied.touched.push(transfer.credit_account_id);
@@ -305,6 +302,7 @@ impl Ledger {
                 Stub {
                     shard: head.target,
                     ownership_epoch,
+                    last: owned.last,
                 },
             );
             self.cuts.on_departure(at.timestamp, &owned.account);
@@ -341,9 +339,10 @@ impl Ledger {
                 .iter()
                 .filter(|owner| owner.account == account.id);
             self.owners.insert(account.id, merge_owners(carried, left));
-            self.stubs.remove(&account.id);
+            let stub = self.stubs.remove(&account.id);
             let mut owned = OwnedAccount::new(account);
             owned.version = row.version + 1;
+            owned.last = stub.map_or(HistoryPosition::NONE, |stub| stub.last);
             self.add_account(owned);
             self.cuts.on_arrival(commit_ts, &account);
         }
@@ -374,7 +373,7 @@ impl Ledger {
     pub fn decided(&self, txn: TxnId) -> Option<TxnRow> {
         let (attempt, commit_ts) = match txn.subject {
             Subject::Transfer => {
-                let record = self.history.debit(TransferId(txn.id))?;
+                let record = self.history.debit(TransferId(txn.id)).loaded()?;
                 let won = record.result == ResultCode::Ok;
                 (
                     if won {

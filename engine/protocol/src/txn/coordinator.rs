@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use crate::ids::{AccountId, Ballot, ReplicaAddress, ShardId, TransferId};
 use crate::ledger::apply::CommitOutcome;
+use crate::ledger::history::Known;
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::OwnedAccount;
 use crate::ledger::{CodeKind, ResultCode, ResultRow, Transfer};
@@ -455,7 +456,7 @@ impl Replica {
         self.waiting.served(running.transfer.debit_account_id);
         self.settle(running.waiter, row);
         for (transfer, waiter) in &running.joined {
-            let row = self.ledger.used(transfer).unwrap_or(row);
+            let row = self.ledger.known_as_used(transfer).unwrap_or(row);
             self.settle(*waiter, row);
         }
     }
@@ -559,6 +560,12 @@ impl Replica {
         let ballot = self.consensus.serving()?;
         let not_ours = txn.coordinator != self.config.address.shard;
         if not_ours && !planted(Bug::TxnIdWithoutCoordinator) {
+            return None;
+        }
+        let is_transfer = txn.subject == Subject::Transfer;
+        let history = self.ledger.history();
+        if is_transfer && history.debit(TransferId(txn.id)) == Known::NotLoaded {
+            // "Aborted" would be a guess. Whoever asks asks again.
             return None;
         }
         let decided = self.ledger.decided(txn);

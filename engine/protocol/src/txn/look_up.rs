@@ -8,6 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::ids::{AccountId, ReplicaAddress, ShardId, TransferId};
+use crate::ledger::history::{Known, Record};
 use crate::ledger::rules;
 use crate::ledger::{ResultCode, ResultRow, Transfer};
 use crate::limits::{ATTEMPTS_MAX, JOINED_MAX, PREPARE_RESEND_NS};
@@ -112,12 +113,15 @@ impl Replica {
             if undecided && !planted(Bug::LookUpByAnyone) {
                 continue;
             }
-            let record = self
-                .ledger
-                .history()
-                .debit(row.transfer_id)
+            let record = match self.ledger.history().debit(row.transfer_id) {
+                Known::Used(record) => Some(record),
+                Known::Unused => None,
+                // "Unknown here" would be a guess. Whoever asks asks again.
+                Known::NotLoaded => continue,
+            };
+            let record = record
                 .filter(|record| record.debit_account_id == row.account)
-                .map(|record| record.answer());
+                .map(Record::answer);
             answers.push(looked_up(row, record));
         }
         for part in answers.chunks(ROWS_PER_MESSAGE) {

@@ -39,6 +39,9 @@ impl Participant {
 
 impl Replica {
     pub(crate) fn on_txn(&mut self, from: ReplicaAddress, message: Message) {
+        let Some(message) = self.park_for_load(from, message) else {
+            return;
+        };
         // These are answered from applied state by any replica, or are about the sender.
         let message = match message {
             Message::LookUps(rows) => {
@@ -135,6 +138,7 @@ impl Replica {
             .ledger
             .history()
             .credit(row.coordinator, row.transfer.id)
+            .if_loaded()
             .is_some()
         {
             let vote = TxnRow::new(txn, Verdict::No);

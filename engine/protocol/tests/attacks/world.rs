@@ -130,6 +130,9 @@ impl World {
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::ReadLog { .. } => panic!("nothing to read back"),
+                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
+                    panic!("no checkpoint is due")
+                }
                 Output::Stop { reason } => panic!("{at} stopped: {reason:?}"),
             }
         }
@@ -338,6 +341,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
+        checkpoint_weight: u64::MAX,
         seed: 7,
     }
 }

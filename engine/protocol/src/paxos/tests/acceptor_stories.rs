@@ -249,6 +249,7 @@ fn a_restart_with_a_promise_above_all_acceptances_keeps_the_promise() {
         chosen_upto: Slot(0),
         tail: vec![logged(1, old, &entry(old, 1))],
         lost: vec![],
+        ..Recovered::default()
     };
     let mut hand = Hand::new(3, recovered);
     let refused = hand.say(B, accept(old, 2, 1, &entry(old, 2)));

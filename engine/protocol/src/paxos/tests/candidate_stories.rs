@@ -105,6 +105,7 @@ fn the_highest_ballot_wins_per_slot_and_holes_get_a_noop_that_fences_nothing() {
         chosen_upto: Slot(0),
         tail: vec![logged(1, low, &own), logged(2, low, &own)],
         lost: vec![],
+        ..Recovered::default()
     };
     let mut hand = Hand::new(3, recovered);
     let mine = hand.campaign();
@@ -334,6 +335,7 @@ fn one_replica_alone_leads_once_its_ballot_is_durable_and_replays_first() {
         chosen_upto: Slot(2),
         tail: vec![logged(3, ballot(1, OWN), &value)],
         lost: vec![],
+        ..Recovered::default()
     };
     let mut hand = Hand::just_started(1, recovered);
     assert!(hand.drain().contains(&Effect::ReadLog {

@@ -138,6 +138,7 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
         chosen_upto: Slot(2),
         tail: vec![logged(3, leader, &values[2])],
         lost: Vec::new(),
+        ..Recovered::default()
     };
     let mut hand = Hand::new(3, recovered);
     let replay = hand.drain();
@@ -206,6 +207,7 @@ fn recovery_applies_nothing_above_the_watermark_until_the_group_says_so() {
         chosen_upto: Slot(0),
         tail: vec![logged(1, leader, &entry(leader, 1))],
         lost: Vec::new(),
+        ..Recovered::default()
     };
     let mut hand = Hand::new(3, recovered);
     assert_eq!(hand.applied(), []);

@@ -113,6 +113,7 @@ impl Hand {
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
+            checkpoint_weight: u64::MAX,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

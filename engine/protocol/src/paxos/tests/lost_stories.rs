@@ -99,6 +99,7 @@ fn with_lost_tail() -> Recovered {
         chosen_upto: Slot(0),
         tail: vec![],
         lost: vec![lost(1, ballot(1, B))],
+        ..Recovered::default()
     }
 }
 
@@ -109,6 +110,7 @@ fn with_lost_middle() -> Recovered {
         chosen_upto: Slot(3),
         tail: vec![],
         lost: vec![lost(2, ballot(1, B))],
+        ..Recovered::default()
     }
 }
 
@@ -437,6 +439,7 @@ fn a_candidate_learns_a_chosen_slot_that_its_acceptor_lost_from_its_own_record()
         chosen_upto: Slot(0),
         tail: vec![logged(1, under, &value)],
         lost: vec![],
+        ..Recovered::default()
     };
     let mut hand = Hand::new(3, recovered);
     let mine = hand.campaign();

@@ -338,6 +338,7 @@ impl World {
             timing: self.timing,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
+            checkpoint_weight: u64::MAX,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
@@ -592,6 +593,7 @@ impl World {
                 assert_eq!(self.leaders.get(&ballot), Some(&id));
                 self.node(id).read = None;
             }
+            Effect::ReleaseLog { .. } => panic!("{id} released its log without a checkpoint"),
             Effect::Stop { reason } => panic!("{id} stopped: {reason:?}"),
         }
         self.begin_flush(id);

@@ -1,0 +1,238 @@
+//! A checkpoint under way: what is still to be written, and the parts in their order.
+//!
+//! | stage | gives | until |
+//! | --- | --- | --- |
+//! | `Begin` | number and slot | at once |
+//! | `Accounts` | frozen accounts, as they were at the slot | all are given |
+//! | `Gone` | accounts that have left | at once |
+//! | `History` | frozen rows of history | all are given |
+//! | `Contexts` | their contexts | all are given |
+//! | `Side` | every other table, as it was at the slot | all bytes are given |
+//! | `End` | the mark with the digest | at once |
+//!
+//! A part is bounded, so that the core is never busy with it for long.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::rows::{AccountRow, ContextRow, HistoryRow, Mark};
+use super::side;
+use crate::ids::{AccountId, Ballot, Slot};
+use crate::ledger::state::{Ledger, OwnedAccount, digest_of_account};
+use crate::limits::{CHECKPOINT_PART_BYTES, CHECKPOINT_PART_ROWS};
+use crate::output::CheckpointPart;
+use crate::table::hash64;
+
+/// What a checkpoint still has to write.
+#[derive(Debug)]
+pub(crate) struct Image {
+    number: u64,
+    slot: Slot,
+    stage: Stage,
+    interval: u32,
+    /// Accounts that changed in the interval, and how many of them are given.
+    accounts: Vec<AccountId>,
+    given: usize,
+    /// As they were at the slot, if they have changed since and are not given.
+    kept: BTreeMap<AccountId, OwnedAccount>,
+    gone: Vec<AccountId>,
+    history_given: u32,
+    contexts: Vec<ContextRow>,
+    contexts_given: usize,
+    side: Vec<u8>,
+    side_hash: u64,
+    side_given: usize,
+    /// Of the state at the slot, the accounts that are given included.
+    digest: u128,
+    highest_origin: Ballot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Begin,
+    Accounts,
+    Gone,
+    History,
+    Contexts,
+    Side,
+    End,
+    Ended,
+}
+
+impl Image {
+    /// Which interval's accounts it writes.
+    pub fn interval(&self) -> u32 {
+        self.interval
+    }
+
+    /// Accounts that are not given yet.
+    pub fn waiting(&self) -> &[AccountId] {
+        &self.accounts[self.given..]
+    }
+
+    /// An account that is not given yet is about to change or to leave.
+    pub fn keep(&mut self, owned: &OwnedAccount) {
+        self.kept.entry(owned.account.id).or_insert(*owned);
+    }
+
+    /// Whether every part was given.
+    pub fn has_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+}
+
+impl Ledger {
+    /// Begins a checkpoint of the state as it is now.
+    ///
+    /// # Panics
+    /// If one is under way.
+    pub(crate) fn begin_checkpoint(&mut self) {
+        assert!(self.image.is_none(), "one checkpoint at a time");
+        self.checkpoint += 1;
+        self.weight = 0;
+        self.history.freeze();
+        let interval = self.dirty.interval;
+        let (accounts, mut gone) = self.dirty.freeze();
+        gone.sort_unstable();
+        gone.dedup();
+        gone.retain(|id| self.account(*id).is_none());
+        let side = side::encode(self);
+        self.image = Some(Image {
+            number: self.checkpoint,
+            slot: self.applied,
+            stage: Stage::Begin,
+            interval,
+            accounts,
+            given: 0,
+            kept: BTreeMap::new(),
+            gone,
+            history_given: 0,
+            contexts: Vec::new(),
+            contexts_given: 0,
+            side_hash: hash64(&side),
+            side,
+            side_given: 0,
+            digest: self
+                .digest_beside_accounts()
+                .wrapping_add(self.dirty.written_sum),
+            highest_origin: self.highest_origin,
+        });
+    }
+
+    /// The next part of the checkpoint under way; `None` if there is none or all is given.
+    pub(crate) fn next_part(&mut self) -> Option<CheckpointPart> {
+        let mut image = self.image.take()?;
+        let part = self.part_of(&mut image);
+        self.image = Some(image);
+        part
+    }
+
+    /// The checkpoint under way is in the store.
+    pub(crate) fn end_checkpoint(&mut self) -> Slot {
+        let image = self.image.take().expect("a checkpoint is under way");
+        assert!(image.has_ended() && image.kept.is_empty());
+        image.slot
+    }
+
+    fn part_of(&mut self, image: &mut Image) -> Option<CheckpointPart> {
+        loop {
+            match image.stage {
+                Stage::Begin => {
+                    image.stage = Stage::Accounts;
+                    let (number, slot) = (image.number, image.slot);
+                    return Some(CheckpointPart::Begin { number, slot });
+                }
+                Stage::Accounts if image.given < image.accounts.len() => {
+                    return Some(CheckpointPart::Accounts(self.account_rows(image)));
+                }
+                Stage::Accounts => image.stage = Stage::Gone,
+                Stage::Gone => {
+                    image.stage = Stage::History;
+                    let gone = core::mem::take(&mut image.gone);
+                    return Some(CheckpointPart::Gone(gone));
+                }
+                Stage::History => match self.history_rows(image) {
+                    rows if rows.is_empty() => image.stage = Stage::Contexts,
+                    rows => return Some(CheckpointPart::History(rows)),
+                },
+                Stage::Contexts => {
+                    let left = &image.contexts[image.contexts_given..];
+                    let rows: Vec<ContextRow> =
+                        left.iter().take(CHECKPOINT_PART_ROWS).copied().collect();
+                    if !rows.is_empty() {
+                        image.contexts_given += rows.len();
+                        return Some(CheckpointPart::Contexts(rows));
+                    }
+                    image.contexts = Vec::new();
+                    image.stage = Stage::Side;
+                }
+                Stage::Side => {
+                    let left = &image.side[image.side_given..];
+                    let part = left[..left.len().min(CHECKPOINT_PART_BYTES)].to_vec();
+                    if !part.is_empty() {
+                        image.side_given += part.len();
+                        return Some(CheckpointPart::Side(part));
+                    }
+                    image.side = Vec::new();
+                    image.stage = Stage::End;
+                }
+                Stage::End => {
+                    image.stage = Stage::Ended;
+                    let digest = image.digest.to_le_bytes();
+                    let [low, high] = zerocopy::transmute!(digest);
+                    return Some(CheckpointPart::End(Mark {
+                        slot: image.slot,
+                        highest_origin: image.highest_origin,
+                        digest: [low, high],
+                        side: image.side_hash,
+                        reserved: 0,
+                    }));
+                }
+                Stage::Ended => return None,
+            }
+        }
+    }
+
+    /// The next accounts as they were at the slot. Who has left by then is passed over.
+    fn account_rows(&mut self, image: &mut Image) -> Vec<AccountRow> {
+        let mut rows = Vec::with_capacity(CHECKPOINT_PART_ROWS);
+        while let Some(&id) = image.accounts.get(image.given)
+            && rows.len() < CHECKPOINT_PART_ROWS
+        {
+            image.given += 1;
+            if let Some(kept) = image.kept.remove(&id) {
+                image.digest = image.digest.wrapping_add(digest_of_account(&kept));
+                rows.push(AccountRow::of(&kept));
+                continue;
+            }
+            let Some(place) = self.place_of(id) else {
+                continue;
+            };
+            let owned = self.records.at_mut(place);
+            if owned.interval != image.interval {
+                continue;
+            }
+            let digest = digest_of_account(owned);
+            image.digest = image.digest.wrapping_add(digest);
+            owned.is_written = true;
+            self.dirty.written_sum = self.dirty.written_sum.wrapping_add(digest);
+            rows.push(AccountRow::of(owned));
+        }
+        rows
+    }
+
+    fn history_rows(&self, image: &mut Image) -> Vec<HistoryRow> {
+        let records = self.history.frozen().rows_from(image.history_given);
+        let mut rows = Vec::with_capacity(CHECKPOINT_PART_ROWS);
+        for record in records.take(CHECKPOINT_PART_ROWS) {
+            let context = ContextRow::of(record);
+            if image.contexts.last() != Some(&context) {
+                image.contexts.push(context);
+            }
+            let context = u32::try_from(image.contexts.len() - 1).expect("fewer than rows");
+            rows.push(HistoryRow::of(record, context));
+        }
+        image.history_given += u32::try_from(rows.len()).expect("a part is small");
+        rows
+    }
+}

@@ -1,0 +1,246 @@
+//! Every table beside accounts and history, as bytes, and back.
+//!
+//! ```text
+//! version u32
+//! applied u64, last_timestamp u64, highest_origin u64, missing_id_max u128
+//! history: next position u64, highest stored id u128, digest u128
+//! accounts u64                                  owned at the slot, to compare with what is loaded
+//! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
+//! cuts                                          see `Cuts::encode`
+//! ```
+//!
+//! The bytes come from a checked file, and are still not believed: a decoder returns reasons.
+
+use alloc::vec::Vec;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::restore::RestoreError;
+use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot};
+use crate::ledger::Transfer;
+use crate::ledger::history::{History, HistoryPosition};
+use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
+use crate::time::Timestamp;
+use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
+
+/// Version of these bytes.
+const VERSION: u32 = 1;
+
+/// Appends little-endian values.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    pub fn put<T: IntoBytes + Immutable>(&mut self, value: &T) {
+        self.0.extend_from_slice(value.as_bytes());
+    }
+
+    pub fn count(&mut self, count: usize) {
+        self.put(&u32::try_from(count).expect("tables have fewer than 2^32 rows"));
+    }
+
+    fn rows<T: IntoBytes + Immutable>(&mut self, rows: &[T]) {
+        self.count(rows.len());
+        self.0.extend_from_slice(rows.as_bytes());
+    }
+
+    fn txn(&mut self, txn: &TxnId) {
+        self.put(&txn.coordinator);
+        self.put(&u32::from(txn.subject as u16));
+        self.put(&txn.id);
+        self.put(&txn.attempt);
+    }
+}
+
+/// Takes values off the front.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a>(&'a [u8]);
+
+impl Decoder<'_> {
+    pub fn take<T: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<T, RestoreError> {
+        let (value, rest) =
+            T::read_from_prefix(self.0).map_err(|_| RestoreError::Side { what })?;
+        self.0 = rest;
+        Ok(value)
+    }
+
+    /// A count of rows of at least `bytes` each, which must all be there.
+    pub fn count(&mut self, what: &'static str, bytes: usize) -> Result<usize, RestoreError> {
+        let count: u32 = self.take(what)?;
+        let count = usize::try_from(count).map_err(|_| RestoreError::Side { what })?;
+        if count > self.0.len() / bytes {
+            return Err(RestoreError::Side { what });
+        }
+        Ok(count)
+    }
+
+    fn rows<T: FromBytes + KnownLayout + Immutable>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Vec<T>, RestoreError> {
+        let count = self.count(what, size_of::<T>())?;
+        (0..count).map(|_| self.take(what)).collect()
+    }
+
+    fn txn(&mut self, subject: Subject, what: &'static str) -> Result<TxnId, RestoreError> {
+        let coordinator = self.take(what)?;
+        let number: u32 = self.take(what)?;
+        if number != u32::from(subject as u16) {
+            return Err(RestoreError::Side { what });
+        }
+        Ok(TxnId {
+            coordinator,
+            subject,
+            id: self.take(what)?,
+            attempt: self.take(what)?,
+        })
+    }
+}
+
+/// The tables of a ledger whose history is frozen for a checkpoint.
+pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
+    let mut out = Encoder::default();
+    out.put(&VERSION);
+    out.put(&ledger.applied);
+    out.put(&ledger.last_timestamp);
+    out.put(&ledger.highest_origin);
+    out.put(&ledger.missing_id_max);
+    out.put(&ledger.history.next_position().0);
+    out.put(&ledger.history.stored_id_max());
+    out.put(&ledger.history.digest());
+    out.put(&u64::try_from(ledger.accounts()).expect("a count fits 64 bits"));
+    out.count(ledger.stubs.len());
+    for (id, stub) in &ledger.stubs {
+        out.put(id);
+        out.put(&stub.shard);
+        out.put(&stub.ownership_epoch);
+        out.put(&stub.last.0);
+    }
+    out.count(ledger.owners.len());
+    for (id, owners) in &ledger.owners {
+        out.put(id);
+        out.rows(owners);
+    }
+    out.count(ledger.in_doubt.len());
+    for (txn, prepared) in &ledger.in_doubt {
+        out.txn(txn);
+        out.put(&prepared.transfer);
+        out.put(&prepared.prepare_ts);
+        out.put(&prepared.slot);
+    }
+    out.count(ledger.staged.len());
+    for (txn, staged) in &ledger.staged {
+        out.txn(txn);
+        out.put(&staged.head);
+        out.rows(&staged.accounts);
+        out.rows(&staged.owners);
+        out.put(&staged.prepare_ts);
+        out.put(&staged.slot);
+    }
+    out.count(ledger.moves.len());
+    for ((source, id), record) in &ledger.moves {
+        let MoveRecord {
+            attempt,
+            source: of,
+            target,
+            accounts,
+            accounts_hash,
+            commit_ts,
+        } = record;
+        out.put(source);
+        out.put(id);
+        out.put(attempt);
+        out.put(of);
+        out.put(target);
+        out.put(accounts);
+        out.put(accounts_hash);
+        out.put(commit_ts);
+    }
+    ledger.cuts.encode(&mut out);
+    out.0
+}
+
+/// Fills an empty ledger; gives back how many accounts it owned.
+pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<u64, RestoreError> {
+    let mut from = Decoder(bytes);
+    let version: u32 = from.take("version")?;
+    if version != VERSION {
+        return Err(RestoreError::SideVersion {
+            found: version,
+            supported: VERSION,
+        });
+    }
+    ledger.applied = from.take("applied slot")?;
+    ledger.last_timestamp = from.take("last timestamp")?;
+    ledger.highest_origin = from.take::<Ballot>("highest origin")?;
+    ledger.missing_id_max = from.take("missing id")?;
+    let next = HistoryPosition(from.take("next position")?);
+    let id_max = from.take("highest id")?;
+    ledger.history = History::restored(next, id_max, from.take("digest of history")?);
+    let accounts = from.take("accounts")?;
+    for _ in 0..from.count("stubs", 32)? {
+        let id: AccountId = from.take("stub")?;
+        let stub = Stub {
+            shard: from.take("stub")?,
+            ownership_epoch: from.take("stub")?,
+            last: HistoryPosition(from.take("stub")?),
+        };
+        ledger.stubs.insert(id, stub);
+    }
+    for _ in 0..from.count("previous owners", 20)? {
+        let id: AccountId = from.take("previous owner")?;
+        let owners: Vec<PreviousOwnerRow> = from.rows("previous owner")?;
+        ledger.owners.insert(id, owners);
+    }
+    decode_transactions(ledger, &mut from)?;
+    for _ in 0..from.count("moves", 72)? {
+        let key: (ShardId, MoveId) = (from.take("move")?, from.take("move")?);
+        let record = MoveRecord {
+            attempt: from.take::<Attempt>("move")?,
+            source: from.take("move")?,
+            target: from.take("move")?,
+            accounts: from.take("move")?,
+            accounts_hash: from.take("move")?,
+            commit_ts: from.take("move")?,
+        };
+        ledger.moves.insert(key, record);
+    }
+    ledger.cuts.decode(&mut from)?;
+    if from.0.is_empty() {
+        Ok(accounts)
+    } else {
+        Err(RestoreError::Side {
+            what: "bytes behind the end",
+        })
+    }
+}
+
+fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<(), RestoreError> {
+    for _ in 0..from.count("transfers in doubt", 184)? {
+        let txn = from.txn(Subject::Transfer, "transfer in doubt")?;
+        let prepared = Prepared {
+            transfer: from.take::<Transfer>("transfer in doubt")?,
+            prepare_ts: from.take::<Timestamp>("transfer in doubt")?,
+            slot: from.take::<Slot>("transfer in doubt")?,
+        };
+        ledger.in_doubt.insert(txn, prepared);
+    }
+    for _ in 0..from.count("staged moves", 112)? {
+        let txn = from.txn(Subject::Move, "staged move")?;
+        let staged = Staged {
+            head: from.take::<MoveHead>("staged move")?,
+            accounts: from.rows::<MovedAccountRow>("staged move")?,
+            owners: from.rows("staged move")?,
+            prepare_ts: from.take("staged move")?,
+            slot: from.take("staged move")?,
+        };
+        for row in &staged.accounts {
+            ledger.staged_accounts.insert(row.account.id, txn);
+        }
+        ledger.staged.insert(txn, staged);
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Which accounts have changed since the last checkpoint.
+//!
+//! Time is cut into intervals by checkpoints. An account enters the list of its interval with its
+//! first change in it, so the list is in the order of the log and the same on every replica.
+//!
+//! ```text
+//!   interval n            | checkpoint n writes ......... |
+//!   changed: a, b, c      | frozen: a, b, c               |
+//!                         | interval n+1                  |
+//!                         | b changes: its state as of the checkpoint is kept aside first
+//! ```
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use crate::checkpoint::image::Image;
+use crate::ids::AccountId;
+use crate::ledger::state::{Ledger, OwnedAccount, digest_of_account};
+
+/// The accounts that the next checkpoint has to write.
+#[derive(Debug)]
+pub(crate) struct Dirty {
+    /// Number of the present interval, from 1.
+    pub interval: u32,
+    /// Changed in this interval, in the order of their first change. Some may have left since.
+    pub changed: Vec<AccountId>,
+    /// Those of `changed` that have left.
+    left: BTreeSet<AccountId>,
+    /// Accounts that have left in this interval; some may be back.
+    pub gone: Vec<AccountId>,
+    /// Sum of the digests of the accounts that are as the last checkpoint wrote them.
+    pub written_sum: u128,
+}
+
+impl Default for Dirty {
+    fn default() -> Self {
+        Self {
+            interval: 1,
+            changed: Vec::new(),
+            left: BTreeSet::new(),
+            gone: Vec::new(),
+            written_sum: 0,
+        }
+    }
+}
+
+impl Dirty {
+    /// The account is about to change for the first time in this interval.
+    pub fn changes(&mut self, owned: &mut OwnedAccount, image: Option<&mut Image>) {
+        assert_ne!(owned.interval, self.interval);
+        self.release(owned, image);
+        owned.is_written = false;
+        owned.interval = self.interval;
+        let id = owned.account.id;
+        if !self.left.remove(&id) {
+            self.changed.push(id);
+        }
+    }
+
+    /// The account has left.
+    pub fn removed(&mut self, owned: &OwnedAccount, image: Option<&mut Image>) {
+        self.release(owned, image);
+        if owned.interval == self.interval {
+            self.left.insert(owned.account.id);
+        }
+        self.gone.push(owned.account.id);
+    }
+
+    /// Begins the next interval; gives out what has changed in the one before.
+    pub fn freeze(&mut self) -> (Vec<AccountId>, Vec<AccountId>) {
+        self.interval += 1;
+        self.left.clear();
+        let changed = core::mem::take(&mut self.changed);
+        (changed, core::mem::take(&mut self.gone))
+    }
+
+    /// What the store or the checkpoint under way has of the account is about to be out of date.
+    fn release(&mut self, owned: &OwnedAccount, image: Option<&mut Image>) {
+        if owned.is_written {
+            self.written_sum = self.written_sum.wrapping_sub(digest_of_account(owned));
+        } else if let Some(image) = image
+            && image.interval() == owned.interval
+        {
+            image.keep(owned);
+        }
+    }
+}
+
+impl Ledger {
+    /// Accounts that are not as the last checkpoint wrote them.
+    pub(crate) fn unwritten_accounts(&self) -> impl Iterator<Item = &OwnedAccount> {
+        let interval = self.dirty.interval;
+        let changed = self.dirty.changed.iter();
+        let changed = changed
+            .filter_map(|id| self.account(*id))
+            .filter(move |owned| owned.interval == interval);
+        let image = self.image.as_ref();
+        let waiting = image.into_iter().flat_map(|image| {
+            image.waiting().iter().filter_map(|id| {
+                let owned = self.account(*id)?;
+                (owned.interval == image.interval() && !owned.is_written).then_some(owned)
+            })
+        });
+        changed.chain(waiting)
+    }
+}

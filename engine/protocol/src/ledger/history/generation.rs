@@ -1,0 +1,78 @@
+//! The rows recorded between two checkpoints, with the ids they are found under.
+
+use crate::ids::{ShardId, TransferId};
+use crate::ledger::history::record::{HistoryPosition, Record};
+use crate::table::{Arena, Lookup};
+
+/// Rows of one interval between checkpoints, in the order in which they were recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Generation {
+    /// Position of the first row.
+    first: u64,
+    records: Arena<Record>,
+    /// Keyed with the shard that decided the transfer; zero is this one.
+    places: Lookup<(ShardId, TransferId), u32>,
+    /// The highest id in it: nothing above needs to be looked up. Most new ids are above.
+    id_max: u128,
+}
+
+impl Generation {
+    /// An empty one whose first row will lie at `first`.
+    pub fn at(first: u64) -> Self {
+        Self {
+            first,
+            ..Self::default()
+        }
+    }
+
+    /// The row of an id that `coordinator` decided (zero: this shard).
+    pub fn get(&self, coordinator: ShardId, id: TransferId) -> Option<&Record> {
+        if id.0 > self.id_max {
+            return None;
+        }
+        let place = self.places.get(&(coordinator, id))?;
+        Some(self.records.at(*place))
+    }
+
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// If the id has one: the caller has checked, and a second one would be money from nothing.
+    pub fn push(&mut self, record: Record) -> HistoryPosition {
+        let position = self.end();
+        self.id_max = self.id_max.max(record.id.0);
+        let place = self.records.insert(record);
+        let old = self.places.insert((record.coordinator, record.id), place);
+        assert!(
+            old.is_none(),
+            "transfer {} decided by {} recorded twice",
+            record.id,
+            record.coordinator
+        );
+        HistoryPosition(position)
+    }
+
+    /// The row at a position.
+    pub fn at_position(&self, position: HistoryPosition) -> Option<&Record> {
+        let index = position.0.checked_sub(self.first)?;
+        self.records.get(u32::try_from(index).ok()?)
+    }
+
+    /// Rows from the `from`th on, in order.
+    pub fn rows_from(&self, from: u32) -> impl Iterator<Item = &Record> {
+        (from..self.records.end()).map(|index| self.records.at(index))
+    }
+
+    /// The position that the next row gets.
+    pub fn end(&self) -> u64 {
+        self.first + u64::from(self.records.end())
+    }
+
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub fn id_max(&self) -> u128 {
+        self.id_max
+    }
+}

@@ -1,0 +1,64 @@
+//! Checkpoints beside traffic: when one begins, how it goes on, what its end releases.
+//!
+//! ```text
+//! entries weigh enough -> begin (state frozen as of this slot)
+//!   part -> CheckpointRoom -> part -> ... -> End -> CheckpointDurable -> the log is released
+//! ```
+//!
+//! The slot at which one begins follows from the log alone. So if the one before is still being
+//! written by then, apply waits for it: what is frozen is bounded, and replicas stay alike.
+
+use crate::output::Output;
+use crate::replica::Replica;
+
+/// How far the checkpoint under way is.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// Its last part was given out.
+    is_given: bool,
+}
+
+impl Replica {
+    /// Whether the next entry has to wait: a checkpoint is due before it, and one is under way.
+    pub(super) fn checkpoint_holds_apply(&self) -> bool {
+        self.is_checkpoint_due() && self.ledger.is_checkpoint_open()
+    }
+
+    /// Begins a checkpoint if the entries so far weigh enough.
+    pub(super) fn begin_checkpoint_if_due(&mut self) {
+        if self.is_checkpoint_due() && !self.ledger.is_checkpoint_open() {
+            self.ledger.begin_checkpoint();
+            self.checkpoints.is_given = false;
+            self.give_part();
+        }
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.ledger.weight() >= self.config.checkpoint_weight
+    }
+
+    /// There is room for the next part.
+    pub(super) fn on_checkpoint_room(&mut self) {
+        if self.ledger.is_checkpoint_open() && !self.checkpoints.is_given {
+            self.give_part();
+        }
+    }
+
+    fn give_part(&mut self) {
+        match self.ledger.next_part() {
+            Some(part) => self.outputs.push_back(Output::Checkpoint(part)),
+            None => self.checkpoints.is_given = true,
+        }
+    }
+
+    /// The store holds checkpoint `number` for good.
+    pub(super) fn on_checkpoint_durable(&mut self, number: u64) {
+        assert_eq!(
+            number,
+            self.ledger.checkpoint(),
+            "the checkpoint under way"
+        );
+        let slot = self.ledger.end_checkpoint();
+        self.consensus.on_checkpoint(slot);
+    }
+}
