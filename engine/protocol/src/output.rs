@@ -39,6 +39,10 @@ pub enum Output {
     Checkpoint(CheckpointPart),
     /// The log need not hold slots below any more.
     ReleaseLog { below: Slot },
+    /// Take the newest checkpoint of another replica of the group, as far as the own store lacks it, and
+    /// start anew from it and the own log: what is missing here is in nobody's log. Said again while
+    /// that is so; once is enough.
+    FetchSnapshot { from: ReplicaAddress },
     /// Ask the store for rows of history. `Input::Loaded` answers, with the rows that it holds at some
     /// moment in between.
     Load {

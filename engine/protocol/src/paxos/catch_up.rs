@@ -261,6 +261,15 @@ impl Consensus {
         self.lead_if_elected(now_ns);
     }
 
+    /// A peer's log starts at `log_start`: if that is above what is wanted, only a checkpoint helps.
+    pub(super) fn want_snapshot(&mut self, from: ReplicaId, log_start: Slot) {
+        if let Some(Wanted::Next(slot)) = self.wanted()
+            && log_start > slot
+        {
+            self.journal.push(Effect::WantSnapshot { from });
+        }
+    }
+
     /// A peer cannot give the slot as chosen and says what it has instead.
     fn take_report(&mut self, now_ns: u64, from: ReplicaId, report: SlotReport) {
         let Some(wanted) = self.wanted().filter(|wanted| wanted.slot() == report.slot) else {

@@ -205,9 +205,14 @@ impl Consensus {
             Message::Entries {
                 entries,
                 chosen_upto,
-                log_start: _,
+                log_start,
                 report,
-            } => self.on_entries(now_ns, from, entries, chosen_upto, report),
+            } => {
+                if entries.is_empty() {
+                    self.want_snapshot(from, log_start);
+                }
+                self.on_entries(now_ns, from, entries, chosen_upto, report);
+            }
             Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
         }
         self.settle(now_ns);

@@ -29,6 +29,9 @@ pub enum Effect {
     },
     /// The write-ahead log need not hold slots below.
     ReleaseLog { below: Slot },
+    /// What is missing here is not in the log of `from` any more, only in its checkpoints. Said again
+    /// for as long as that is so.
+    WantSnapshot { from: ReplicaId },
     /// Phase 1 is complete; see [`Consensus::needs_opening`](super::Consensus::needs_opening).
     BecameLeader { ballot: Ballot },
     /// Leadership under this ballot is over. What was proposed may be chosen or not.

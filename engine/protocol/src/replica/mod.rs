@@ -486,6 +486,12 @@ impl Replica {
                     bytes_max,
                 },
                 Effect::ReleaseLog { below } => Output::ReleaseLog { below },
+                Effect::WantSnapshot { from } => Output::FetchSnapshot {
+                    from: ReplicaAddress {
+                        replica: from,
+                        ..self.config.address
+                    },
+                },
                 Effect::Stop { reason } => Output::Stop { reason },
                 // Followed by comparing ballots, at the beginning and the end of the apply.
                 Effect::BecameLeader { .. } | Effect::Deposed { .. } => continue,
