@@ -57,10 +57,18 @@ pub enum Output {
 /// or not at all. Rows of one part are as many as one step may make.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckpointPart {
-    Begin { number: u64, slot: Slot },
-    Accounts(Vec<AccountRow>),
+    /// At most `accounts` rows of accounts follow.
+    Begin {
+        number: u64,
+        slot: Slot,
+        accounts: u32,
+    },
+    /// Each with whether the store holds an older row of it.
+    Accounts(Vec<(AccountRow, bool)>),
+    /// The store holds a row of each.
     Gone(Vec<AccountId>),
-    History(Vec<HistoryRow>),
+    /// Each with its fingerprint.
+    History(Vec<(HistoryRow, u64)>),
     Contexts(Vec<ContextRow>),
     Side(Vec<u8>),
     End(Mark),

@@ -92,10 +92,10 @@ impl Ledger {
         self.weight = 0;
         self.history.freeze();
         let interval = self.dirty.interval;
-        let (accounts, mut gone) = self.dirty.freeze();
-        gone.sort_unstable();
-        gone.dedup();
-        gone.retain(|id| self.account(*id).is_none());
+        let (accounts, gone) = self.dirty.freeze();
+        let has_a_row = |(id, is_stored): (AccountId, bool)| is_stored.then_some(id);
+        let gone = gone.into_iter().filter_map(has_a_row);
+        let gone = gone.filter(|id| self.account(*id).is_none()).collect();
         let side = side::encode(self);
         self.image = Some(Image {
             number: self.checkpoint,
@@ -139,8 +139,12 @@ impl Ledger {
             match image.stage {
                 Stage::Begin => {
                     image.stage = Stage::Accounts;
-                    let (number, slot) = (image.number, image.slot);
-                    return Some(CheckpointPart::Begin { number, slot });
+                    let accounts = u32::try_from(image.accounts.len());
+                    return Some(CheckpointPart::Begin {
+                        number: image.number,
+                        slot: image.slot,
+                        accounts: accounts.expect("an interval has fewer changes"),
+                    });
                 }
                 Stage::Accounts if image.given < image.accounts.len() => {
                     return Some(CheckpointPart::Accounts(self.account_rows(image)));
@@ -194,18 +198,23 @@ impl Ledger {
     }
 
     /// The next accounts as they were at the slot. Who has left by then is passed over.
-    fn account_rows(&mut self, image: &mut Image) -> Vec<AccountRow> {
+    fn account_rows(&mut self, image: &mut Image) -> Vec<(AccountRow, bool)> {
         let mut rows = Vec::with_capacity(CHECKPOINT_PART_ROWS);
         while let Some(&id) = image.accounts.get(image.given)
             && rows.len() < CHECKPOINT_PART_ROWS
         {
             image.given += 1;
+            let place = self.place_of(id);
             if let Some(kept) = image.kept.remove(&id) {
                 image.digest = image.digest.wrapping_add(digest_of_account(&kept));
-                rows.push(AccountRow::of(&kept));
+                rows.push((AccountRow::of(&kept), kept.is_stored));
+                self.dirty.writes_older(id);
+                if let Some(place) = place {
+                    self.records.at_mut(place).is_stored = true;
+                }
                 continue;
             }
-            let Some(place) = self.place_of(id) else {
+            let Some(place) = place else {
                 continue;
             };
             let owned = self.records.at_mut(place);
@@ -214,14 +223,15 @@ impl Ledger {
             }
             let digest = digest_of_account(owned);
             image.digest = image.digest.wrapping_add(digest);
-            owned.is_written = true;
             self.dirty.written_sum = self.dirty.written_sum.wrapping_add(digest);
-            rows.push(AccountRow::of(owned));
+            rows.push((AccountRow::of(owned), owned.is_stored));
+            owned.is_written = true;
+            owned.is_stored = true;
         }
         rows
     }
 
-    fn history_rows(&self, image: &mut Image) -> Vec<HistoryRow> {
+    fn history_rows(&self, image: &mut Image) -> Vec<(HistoryRow, u64)> {
         let records = self.history.frozen().rows_from(image.history_given);
         let mut rows = Vec::with_capacity(CHECKPOINT_PART_ROWS);
         for record in records.take(CHECKPOINT_PART_ROWS) {
@@ -230,7 +240,8 @@ impl Ledger {
                 image.contexts.push(context);
             }
             let context = u32::try_from(image.contexts.len() - 1).expect("fewer than rows");
-            rows.push(HistoryRow::of(record, context));
+            let fingerprint = record.name().fingerprint();
+            rows.push((HistoryRow::of(record, context), fingerprint));
         }
         image.history_given += u32::try_from(rows.len()).expect("a part is small");
         rows

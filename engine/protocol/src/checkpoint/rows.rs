@@ -39,6 +39,7 @@ impl AccountRow {
             version: self.version,
             id_max: self.id_max,
             last: HistoryPosition(self.last),
+            is_stored: true,
             ..OwnedAccount::new(self.account)
         }
     }

@@ -10,7 +10,7 @@
 //!                         | b changes: its state as of the checkpoint is kept aside first
 //! ```
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::checkpoint::image::Image;
@@ -26,8 +26,9 @@ pub(crate) struct Dirty {
     pub changed: Vec<AccountId>,
     /// Those of `changed` that have left.
     left: BTreeSet<AccountId>,
-    /// Accounts that have left in this interval; some may be back.
-    pub gone: Vec<AccountId>,
+    /// Accounts that have left in this interval, some of which may be back, with whether the store holds
+    /// a row of theirs.
+    gone: BTreeMap<AccountId, bool>,
     /// Sum of the digests of the accounts that are as the last checkpoint wrote them.
     pub written_sum: u128,
 }
@@ -38,7 +39,7 @@ impl Default for Dirty {
             interval: 1,
             changed: Vec::new(),
             left: BTreeSet::new(),
-            gone: Vec::new(),
+            gone: BTreeMap::new(),
             written_sum: 0,
         }
     }
@@ -63,11 +64,23 @@ impl Dirty {
         if owned.interval == self.interval {
             self.left.insert(owned.account.id);
         }
-        self.gone.push(owned.account.id);
+        self.gone.insert(owned.account.id, owned.is_stored);
+    }
+
+    /// Whether the account has left in this interval and the store still holds a row of it.
+    pub fn left_a_row(&self, id: AccountId) -> bool {
+        self.gone.get(&id).is_some_and(|&is_stored| is_stored)
+    }
+
+    /// The checkpoint under way writes a row of an account that has changed, or left, since.
+    pub fn writes_older(&mut self, id: AccountId) {
+        if let Some(is_stored) = self.gone.get_mut(&id) {
+            *is_stored = true;
+        }
     }
 
     /// Begins the next interval; gives out what has changed in the one before.
-    pub fn freeze(&mut self) -> (Vec<AccountId>, Vec<AccountId>) {
+    pub fn freeze(&mut self) -> (Vec<AccountId>, BTreeMap<AccountId, bool>) {
         self.interval += 1;
         self.left.clear();
         let changed = core::mem::take(&mut self.changed);

@@ -42,6 +42,8 @@ pub struct OwnedAccount {
     pub(crate) interval: u32,
     /// It is as the last checkpoint wrote it.
     pub(crate) is_written: bool,
+    /// The store holds a row of it, or will with the checkpoint under way.
+    pub(crate) is_stored: bool,
 }
 
 impl OwnedAccount {
@@ -59,6 +61,7 @@ impl OwnedAccount {
             held: 0,
             interval: 0,
             is_written: false,
+            is_stored: false,
         }
     }
 }
@@ -361,8 +364,9 @@ impl Ledger {
         sum.wrapping_add(hash_parts(5, &last))
     }
 
-    pub(crate) fn add_account(&mut self, owned: OwnedAccount) {
+    pub(crate) fn add_account(&mut self, mut owned: OwnedAccount) {
         let id = owned.account.id;
+        owned.is_stored = self.dirty.left_a_row(id);
         let place = self.records.insert(owned);
         let old = self.index.insert(id, place);
         assert!(old.is_none(), "account {id} owned twice");

@@ -1,7 +1,7 @@
 //! A checkpoint is the state at its slot, whatever happens while it is written; what is restored from
 //! its rows is that state, and goes on like it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::checkpoint::restore::{Restore, RestoreError};
@@ -18,6 +18,8 @@ use crate::txn::record::PreviousOwnerRow;
 struct Store {
     /// Rows and ids of accounts that have left, per checkpoint.
     accounts: Vec<(Vec<AccountRow>, Vec<AccountId>)>,
+    /// Accounts with a row.
+    stored: BTreeSet<AccountId>,
     history: Vec<(Vec<HistoryRow>, Vec<ContextRow>)>,
     side: Vec<u8>,
     number: u64,
@@ -35,10 +37,20 @@ impl Store {
                 self.mark = None;
             }
             CheckpointPart::Accounts(rows) => {
-                self.accounts.last_mut().expect("begun").0.extend(rows);
+                for (row, is_stored) in rows {
+                    let is_new = self.stored.insert(row.account.id);
+                    assert_eq!(is_stored, !is_new, "account {}", row.account.id);
+                    self.accounts.last_mut().expect("begun").0.push(row);
+                }
             }
-            CheckpointPart::Gone(ids) => self.accounts.last_mut().expect("begun").1.extend(ids),
+            CheckpointPart::Gone(ids) => {
+                for id in ids {
+                    assert!(self.stored.remove(&id), "account {id} has no row");
+                    self.accounts.last_mut().expect("begun").1.push(id);
+                }
+            }
             CheckpointPart::History(rows) => {
+                let rows = rows.into_iter().map(|(row, _)| row);
                 self.history.last_mut().expect("begun").0.extend(rows);
             }
             CheckpointPart::Contexts(rows) => {

@@ -593,7 +593,9 @@ impl World {
                 assert_eq!(self.leaders.get(&ballot), Some(&id));
                 self.node(id).read = None;
             }
-            Effect::ReleaseLog { .. } => panic!("{id} released its log without a checkpoint"),
+            Effect::ReleaseLog { .. } | Effect::WantSnapshot { .. } => {
+                panic!("{id}: there are no checkpoints")
+            }
             Effect::Stop { reason } => panic!("{id} stopped: {reason:?}"),
         }
         self.begin_flush(id);
