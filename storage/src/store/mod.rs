@@ -37,27 +37,37 @@
 mod accounts;
 mod block;
 mod buckets;
+mod checkpoint;
+mod chunks;
 mod footer;
 mod history;
 mod index;
+mod lookup;
 mod manifest;
 mod name;
 mod open;
+mod operation;
 mod places;
 mod state;
+mod table;
+mod writer;
 
 pub use accounts::{DeadRows, IndexLoad, RowLoad};
 pub use block::{
     ACCOUNT_ROW_BYTES, Block, BlockError, BlockRef, CONTEXT_BYTES, ContentSum, HISTORY_ROW_BYTES,
     ID_BYTES, PAYLOAD_AT, PAYLOAD_BYTES, Section, decode as decode_block,
 };
+pub use buckets::HISTORY_ROWS_MAX;
 pub use footer::{Footer, FooterError, RowAt, SectionExtent};
-pub use history::{BlockRun, Candidate, LOOKUP_BLOCKS_MAX, Lookup, LookupStep};
 pub use index::AccountIndex;
+pub use lookup::{BlockRun, Candidate, LOOKUP_BLOCKS_MAX, Lookup, LookupStep};
 pub use manifest::{
     FILES_MAX, Listed, MANIFEST_BYTES_MAX, MARK_BYTES_MAX, Manifest, ManifestError,
 };
 pub use name::{Binding, FileId, FileKind, Generation};
-pub use open::{Damage, OpenError, OpenRow, Opened, Read, Unreadable, open};
+pub use open::{DAMAGE_LISTED_MAX, Damage, OpenError, Opened, Read, Unreadable, open};
+pub use operation::Operation;
 pub use places::Place;
-pub use state::{Counters, Finish, Operation, Published, Store};
+pub use state::{AccountFile, Counters, Finish, Published, Store};
+pub use table::OpenRow;
+pub use writer::EXTENT_BYTES;

@@ -142,13 +142,6 @@ impl Generation {
             .into_iter()
             .find(|generation| generation.file_name() == name)
     }
-
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::Even => Self::Odd,
-            Self::Odd => Self::Even,
-        }
-    }
 }
 
 impl fmt::Display for Generation {
@@ -188,7 +181,6 @@ mod tests {
         for generation in Generation::ALL {
             let name = generation.file_name();
             assert_eq!(Generation::from_file_name(name), Some(generation));
-            assert_ne!(generation.other(), generation);
         }
         assert_eq!(Generation::from_file_name("manifest-2"), None);
         assert_eq!(Generation::of(7), Generation::Odd);

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(places.assign(6, 3), Some(Place(12)));
         places.shorten(6, 0);
         assert_eq!(places.place(6, 0), None);
-        assert_eq!(places.assign(7, 0), Some(Place(12)));
+        assert_eq!(places.assign(7, 0), Some(Place(0)));
         assert_eq!(places.locate(Place(12)), None);
     }
 
