@@ -228,3 +228,165 @@ fn next(slot: usize, slots: usize) -> usize {
 fn u32_of(slots: usize) -> u32 {
     u32::try_from(slots).expect("a part's first size")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64, u32),
+        Replace(usize, u32),
+        Remove(usize),
+    }
+
+    /// Few fingerprints, in few parts: entries share fingerprints, runs wrap around, parts grow and
+    /// shrink.
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let fingerprint = prop_oneof![
+            4 => (0..3_u64, 0..40_u64).prop_map(|(part, low)| part << 52 | low << 46),
+            1 => (0..4_u64).prop_map(|low| u64::MAX - low),
+            1 => any::<u64>(),
+        ];
+        let step = prop_oneof![
+            5 => (fingerprint, 0..2_000_u32).prop_map(|(at, place)| Step::Insert(at, place)),
+            2 => (any::<usize>(), 0..2_000_u32).prop_map(|(entry, place)| Step::Replace(entry, place)),
+            3 => any::<usize>().prop_map(Step::Remove),
+        ];
+        prop::collection::vec(step, 1..600)
+    }
+
+    fn agree(index: &AccountIndex, twin: &BTreeSet<(u64, u32)>) {
+        assert_eq!(index.len(), twin.len());
+        let fingerprints: BTreeSet<u64> = twin.iter().map(|(at, _)| *at).collect();
+        for fingerprint in fingerprints.into_iter().chain([7, 1 << 63]) {
+            let mut found: Vec<u32> = index.candidates(fingerprint).map(|place| place.0).collect();
+            found.sort_unstable();
+            let range = (fingerprint, 0)..=(fingerprint, u32::MAX);
+            let expected: Vec<u32> = twin.range(range).map(|(_, place)| *place).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_index_agrees_with_a_dumb_twin(steps in steps()) {
+            let (mut index, mut twin) = (AccountIndex::new(), BTreeSet::new());
+            let nth = |twin: &BTreeSet<(u64, u32)>, entry: usize| {
+                twin.iter().nth(entry % twin.len().max(1)).copied()
+            };
+            for step in steps {
+                match step {
+                    Step::Insert(at, place) => {
+                        if twin.insert((at, place)) {
+                            index.insert(at, Place(place));
+                        }
+                    }
+                    Step::Replace(entry, new) => {
+                        if let Some((at, old)) = nth(&twin, entry)
+                            && !twin.contains(&(at, new))
+                        {
+                            index.replace(at, Place(old), Place(new));
+                            twin.remove(&(at, old));
+                            twin.insert((at, new));
+                        }
+                    }
+                    Step::Remove(entry) => {
+                        if let Some((at, place)) = nth(&twin, entry) {
+                            index.remove(at, Place(place));
+                            twin.remove(&(at, place));
+                        }
+                    }
+                }
+            }
+            agree(&index, &twin);
+        }
+    }
+
+    fn hash(value: u64) -> u64 {
+        let mixed = (value ^ 0x5DEE_CE66_D1CE_5EED).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+
+    /// What a part of this first size takes up with so many entries.
+    fn slots(slots_first: u32, entries: usize) -> usize {
+        let mut slots = slots_first as usize;
+        while entries as u64 * 100 > slots as u64 * LOAD_PERCENT_MAX {
+            slots += slots / 2;
+        }
+        slots
+    }
+
+    /// Counted, not measured: what the slots take up, by the same steps as a part grows in; at a million
+    /// entries by the index itself, too.
+    #[test]
+    fn an_entry_costs_at_most_twenty_bytes_at_any_size() {
+        let firsts: Vec<u32> = AccountIndex::new()
+            .parts
+            .iter()
+            .map(|part| part.slots_first)
+            .collect();
+        let bytes = |entries: usize| {
+            let slots = firsts.iter().map(|first| slots(*first, entries / PARTS));
+            slots.sum::<usize>() * 12
+        };
+        let mut entries = 1_000_000;
+        while entries < 200_000_000 {
+            let each = bytes(entries) as f64 / entries as f64;
+            assert!(each < 19.0, "{each} bytes an entry at {entries}");
+            entries += entries / 50;
+        }
+        assert!(bytes(50_000_000) < 20 * 50_000_000);
+
+        let mut index = AccountIndex::new();
+        for entry in 0..1_000_000_u32 {
+            index.insert(hash(u64::from(entry)), Place(entry));
+        }
+        let each = index.bytes() as f64 / 1e6;
+        assert!((14.0..20.0).contains(&each), "{each} bytes an entry");
+        assert_eq!(index.candidates(hash(77)).next(), Some(Place(77)));
+    }
+
+    /// The pause of one insertion is that of one part.
+    #[test]
+    fn an_insertion_grows_one_part_by_half_at_most() {
+        let sizes = |index: &AccountIndex| -> Vec<usize> {
+            index.parts.iter().map(|part| part.places.len()).collect()
+        };
+        let mut index = AccountIndex::new();
+        let (mut before, mut grown) = (sizes(&index), 0);
+        for entry in 0..20_000_u32 {
+            // Eight parts only, so that they get large.
+            let fingerprint = hash(u64::from(entry)) & !(u64::MAX << 55 & !(7 << 61));
+            index.insert(fingerprint, Place(entry));
+            let after = sizes(&index);
+            let changed = before.iter().zip(&after).filter(|(old, new)| old != new);
+            for (count, (old, new)) in changed.enumerate() {
+                assert!(count == 0 && (*old == 0 || *new <= old + old / 2));
+                grown += 1;
+            }
+            before = after;
+        }
+        assert!(grown > 50, "{grown}");
+    }
+
+    #[test]
+    fn all_entries_may_share_a_fingerprint() {
+        let mut index = AccountIndex::new();
+        for place in 0..500 {
+            index.insert(u64::MAX, Place(place));
+        }
+        for place in (0..500).step_by(2) {
+            index.remove(u64::MAX, Place(place));
+        }
+        let mut left: Vec<u32> = index.candidates(u64::MAX).map(|place| place.0).collect();
+        left.sort_unstable();
+        assert!(left.into_iter().eq((1..500).step_by(2)));
+        assert_eq!(index.candidates(u64::MAX - 1).next(), None);
+        assert!(!index.is_empty());
+    }
+}

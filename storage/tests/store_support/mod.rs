@@ -106,9 +106,11 @@ impl Disk {
             }
             inode.seen = inode.durable.clone();
         }
-        let changed: Vec<String> = (self.seen.keys().chain(self.durable.keys()).cloned())
-            .filter(|name| self.seen.get(name) != self.durable.get(name))
-            .collect();
+        let either = self.seen.keys().chain(self.durable.keys());
+        let changed = either.filter(|name| self.seen.get(*name) != self.durable.get(*name));
+        let mut changed: Vec<String> = changed.cloned().collect();
+        changed.sort();
+        changed.dedup();
         for (index, name) in changed.into_iter().enumerate() {
             let keeps = match names {
                 Fate::Lost => false,
