@@ -8,6 +8,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`store`] | checkpoint files: accounts, history, side tables, and their manifest |
 //! | [`superblock`] | who owns a data directory; refuses the wrong cluster, shard, replica, version |
 //! | [`wal`] | append, group commit, recovery, reading, recycling |
 //! | [`mmap`] | read-only maps of segment files, the only `unsafe` of this crate |
@@ -20,6 +21,7 @@
 mod bytes;
 pub mod mmap;
 pub mod planted;
+pub mod store;
 pub mod superblock;
 pub mod wal;
 

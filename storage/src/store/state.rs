@@ -1,0 +1,508 @@
+//! The store itself: what is published, what is being written, and where every row lies.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::block::{
+    ACCOUNT_ROW_BYTES, BlockError, BlockRef, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section,
+};
+use super::checkpoint::{Begin, Checkpoint};
+use super::footer::{Footer, RowAt};
+use super::history::{HistoryFile, HistoryFiles};
+use super::manifest::{FILES_MAX, Listed, MARK_BYTES_MAX, Manifest};
+use super::name::{Binding, FileId, FileKind, Generation, NUMBER_MAX};
+use super::operation::{Open, Operation};
+use super::places::{Place, Places};
+
+/// Files that one checkpoint writes at most.
+const CHECKPOINT_FILES_MAX: usize = 3;
+
+/// A checkpoint is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub number: u64,
+    /// The last slot whose effects are in it.
+    pub slot: u64,
+}
+
+/// What was written since the store was opened, for write amplification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Published.
+    pub checkpoints: u64,
+    pub account_rows: u64,
+    pub history_rows: u64,
+    /// Bytes of data files, headers, indexes and padding included.
+    pub file_bytes: u64,
+    pub manifest_bytes: u64,
+    pub files_removed: u64,
+}
+
+/// What the end of a checkpoint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish<'a> {
+    /// Kept in the manifest; at most [`MARK_BYTES_MAX`] bytes. The same on every replica.
+    pub mark: &'a [u8],
+    /// History rows below this position are not needed any more; files that hold nothing else are
+    /// dropped. 0 keeps all. The same on every replica.
+    pub history_from: u64,
+}
+
+/// What lies in one accounts file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountFile {
+    pub number: u64,
+    pub rows: u64,
+    /// Rows that are the newest of their account.
+    pub live: u64,
+}
+
+/// The manifest beside the one in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Older {
+    pub(crate) manifest: Manifest,
+    /// All of its files are as it says: the next start may have to use it.
+    pub(crate) complete: bool,
+}
+
+/// The store of one replica.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) binding: Binding,
+    /// Of the last published checkpoint.
+    pub(crate) current: Manifest,
+    /// The other generation's, if it can be read.
+    pub(crate) other: Option<Older>,
+    /// A manifest that may be newer and could not be used: the files written next may have the names of
+    /// its own, so it goes first.
+    pub(crate) unusable: Option<Generation>,
+    /// Of the files that `current` lists.
+    pub(crate) footers: BTreeMap<FileId, Footer>,
+    pub(crate) history: HistoryFiles,
+    pub(crate) places: Places,
+    /// Data files that exist, whoever lists them.
+    pub(crate) on_disk: BTreeSet<FileId>,
+    pub(crate) running: Option<Checkpoint>,
+    /// What is being published, or would be next.
+    pub(crate) publishing: Option<Manifest>,
+    pub(crate) removals: VecDeque<FileId>,
+    pub(crate) operation_open: Option<Open>,
+    pub(crate) counters: Counters,
+}
+
+impl Store {
+    /// The manifest of the last published checkpoint; its number is 0 if there is none.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.current
+    }
+
+    /// The log is needed from the slot behind this one on: the older generation may be the one that the
+    /// next start can use.
+    #[must_use]
+    pub fn log_needed_from(&self) -> u64 {
+        let older = self.other.as_ref().filter(|other| other.complete);
+        older.map_or(self.current.slot, |older| {
+            older.manifest.slot.min(self.current.slot)
+        })
+    }
+
+    /// Whose store it is.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    /// What was written since the store was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Begins the next checkpoint, of everything up to `slot`, and returns its number. For its accounts
+    /// `account_rows_max` places are set aside.
+    ///
+    /// # Panics
+    /// If one is running, the slot is below the last one's, the manifest lists [`FILES_MAX`] files but for
+    /// three (let go of history), or there are not enough places left.
+    pub fn begin(&mut self, slot: u64, account_rows_max: u32) -> u64 {
+        assert!(self.running.is_none(), "one checkpoint at a time");
+        assert!(slot >= self.current.slot);
+        assert!(self.current.files.len() + CHECKPOINT_FILES_MAX <= FILES_MAX);
+        let number = self.current.number + 1;
+        assert!(number < NUMBER_MAX);
+        let first = self.places.assign(number, account_rows_max);
+        self.running = Some(Checkpoint::new(Begin {
+            binding: self.binding,
+            number,
+            slot,
+            account_first: first.expect("2^32 - 1 account rows are enough"),
+            account_rows_max,
+            history_base: self.current.history_next,
+            retract: self.unusable,
+        }));
+        number
+    }
+
+    /// Whether a checkpoint was begun and is not yet published.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// An account as of the checkpoint; each account once. `superseded` is where its newest row lay until
+    /// now. `shared` says that another id with this fingerprint has a row in the store or was pushed in
+    /// this checkpoint (true is always safe, and costs a read at the next start). The row can be read from its
+    /// place once the checkpoint is published.
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows, an account was already said to be gone, more come than were announced,
+    /// or `superseded` is no published row's place.
+    pub fn account(
+        &mut self,
+        row: &[u8; ACCOUNT_ROW_BYTES],
+        fingerprint: u64,
+        shared: bool,
+        superseded: Option<Place>,
+    ) -> Place {
+        if let Some(place) = superseded {
+            self.supersede(place);
+        }
+        self.running_mut().account(row, fingerprint, shared)
+    }
+
+    /// An account that has a row in the store left the shard. After all accounts of the checkpoint;
+    /// `superseded` and `shared` as for [`Store::account`].
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows, or `superseded` is no published row's place.
+    pub fn gone(&mut self, id: &[u8; ID_BYTES], fingerprint: u64, shared: bool, superseded: Place) {
+        self.supersede(superseded);
+        self.running_mut().gone(id, fingerprint, shared);
+    }
+
+    /// The next thing that took effect. Returns its position.
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows, a context was already pushed, or there are
+    /// [`super::HISTORY_ROWS_MAX`] rows.
+    pub fn history(&mut self, row: &[u8; HISTORY_ROW_BYTES], fingerprint: u64, key: u128) -> u64 {
+        self.running_mut().history(row, fingerprint, key)
+    }
+
+    /// What some of the checkpoint's history rows share; after all of these. Returns its number among the
+    /// contexts of the file, from 0.
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows, or there is no history row.
+    pub fn context(&mut self, context: &[u8; CONTEXT_BYTES]) -> u32 {
+        self.running_mut().context(context)
+    }
+
+    /// Further bytes of the side tables.
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows.
+    pub fn side(&mut self, bytes: &[u8]) {
+        self.running_mut().side(bytes);
+    }
+
+    /// All of the checkpoint is pushed. What is left to do is done by [`Store::step`].
+    ///
+    /// # Panics
+    /// If no checkpoint takes rows, or the mark is too long.
+    pub fn finish(&mut self, finish: Finish<'_>) {
+        assert!(finish.mark.len() <= MARK_BYTES_MAX);
+        self.running_mut().finish(finish.mark, finish.history_from);
+    }
+
+    /// Builds the indexes of a finished checkpoint, at most about `rows_max` rows of work per call (8,192
+    /// take some 100 us). False once nothing is left but operations.
+    ///
+    /// # Panics
+    /// If `rows_max` is 0: it would never end.
+    pub fn step(&mut self, rows_max: usize) -> bool {
+        assert!(rows_max > 0);
+        let running = self.running.as_mut();
+        running.is_some_and(|running| running.step(rows_max))
+    }
+
+    /// Bytes that wait to be written, without those of the open operation. While these are too many the
+    /// caller neither pushes nor steps.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.running.as_ref().map_or(0, Checkpoint::pending_bytes)
+    }
+
+    /// The next file operation to carry out, if one is due and none is open.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        if self.operation_open.is_some() {
+            return None;
+        }
+        let operation = self.due()?;
+        self.operation_open = Some(Open::of(&operation));
+        Some(operation)
+    }
+
+    /// The operation is done; its bytes come back for reuse. Says so if that published the checkpoint.
+    ///
+    /// # Panics
+    /// If it is not the open one.
+    pub fn finish_operation(&mut self, operation: Operation) -> Option<Published> {
+        assert_eq!(self.operation_open.take(), Some(Open::of(&operation)));
+        match operation {
+            Operation::Publish { bytes, .. } => {
+                self.counters.manifest_bytes += bytes.len() as u64;
+                return Some(self.adopt());
+            }
+            Operation::Remove { file } => {
+                self.on_disk.remove(&file);
+                self.counters.files_removed += 1;
+                return None;
+            }
+            Operation::Create { file } => {
+                self.on_disk.insert(file);
+            }
+            Operation::Write { ref bytes, .. } => {
+                self.counters.file_bytes += bytes.len() as u64;
+            }
+            Operation::Retract { .. } => {
+                self.unusable = None;
+                self.other = None;
+            }
+            Operation::Sync { .. } | Operation::SyncDirectory => {}
+        }
+        self.running_mut().finish_operation(operation);
+        None
+    }
+
+    /// Where an account row of a published checkpoint lies. `None` if it was not published yet, or its file
+    /// was dropped.
+    #[must_use]
+    pub fn locate_account(&self, place: Place) -> Option<RowAt> {
+        let (number, row) = self.places.locate(place)?;
+        let kind = FileKind::Accounts;
+        let footer = self.footers.get(&FileId { kind, number })?;
+        footer.locate(Section::AccountRows, u64::from(row))
+    }
+
+    /// Where the history row of this position lies. `None` if it was not published yet, or was dropped.
+    #[must_use]
+    pub fn locate_history(&self, position: u64) -> Option<RowAt> {
+        let (file, row) = self.history.locate(position)?;
+        file.footer.locate(Section::HistoryRows, row)
+    }
+
+    /// Where a context of a history file lies.
+    #[must_use]
+    pub fn locate_context(&self, number: u64, row: u32) -> Option<RowAt> {
+        let file = self.history.file(number)?;
+        file.footer.locate(Section::Contexts, u64::from(row))
+    }
+
+    /// Positions of the published history rows that are kept: the first, and the end (exclusive).
+    #[must_use]
+    pub fn history_positions(&self) -> (u64, u64) {
+        let end = self.current.history_next;
+        (self.history.first().unwrap_or(end), end)
+    }
+
+    /// The row, in the bytes of its block.
+    ///
+    /// # Errors
+    /// Why the bytes are not that block.
+    pub fn row<'a>(&self, at: &RowAt, bytes: &'a [u8]) -> Result<&'a [u8], BlockError> {
+        let rows = self.block(at.place, bytes)?;
+        let end = at.at + at.section.row_bytes();
+        rows.get(at.at..end).ok_or(BlockError::Absent)
+    }
+
+    /// All rows of a block of a published file.
+    ///
+    /// # Errors
+    /// Why the bytes are not that block.
+    pub fn block<'a>(&self, place: BlockRef, bytes: &'a [u8]) -> Result<&'a [u8], BlockError> {
+        let footer = self.footers.get(&place.file).ok_or(BlockError::Absent)?;
+        let block = footer.decode_block(place.block, bytes, &self.binding)?;
+        Ok(block.rows)
+    }
+
+    /// Whether bytes are what was written there: for the scrubber, and for what a peer sends as a repair.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_block(
+        &self,
+        kind: FileKind,
+        number: u64,
+        block: u32,
+        bytes: &[u8],
+    ) -> Result<(), BlockError> {
+        let file = FileId { kind, number };
+        self.block(BlockRef { file, block }, bytes)?;
+        Ok(())
+    }
+
+    /// A block was damaged when the store was opened, and is whole again on disk: what is kept of it in
+    /// memory is taken from it. Without this a look-up that needs it reads it every time.
+    ///
+    /// # Errors
+    /// Why the bytes are not that block.
+    pub fn adopt_repaired(&mut self, place: BlockRef, bytes: &[u8]) -> Result<(), BlockError> {
+        let rows = self.block(place, bytes)?;
+        if place.file.kind == FileKind::History
+            && let Some(file) = self.history.file_mut(place.file.number)
+            && file.offset_blocks().contains(&place.block)
+        {
+            file.adopt(place.block, rows)?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of the side tables, in order; each holds the next bytes ([`Store::block`]).
+    pub fn side_blocks(&self) -> impl Iterator<Item = BlockRef> {
+        let listed = self.current.files_of(FileKind::Side).next_back();
+        let footer = listed.and_then(|listed| self.footers.get(&listed.file));
+        footer.into_iter().flat_map(|footer| {
+            let extent = footer.section(Section::Side);
+            (0..extent.blocks).map(|block| footer.place(block))
+        })
+    }
+
+    /// The published files with their numbers of blocks, for the scrubber.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, u32)> {
+        let files = self.current.files.iter();
+        files.map(|listed| (listed.file, listed.blocks))
+    }
+
+    /// How much of each accounts file is alive, ascending by number.
+    pub fn account_files(&self) -> impl Iterator<Item = AccountFile> {
+        let files = self.current.files_of(FileKind::Accounts);
+        files.map(|listed| AccountFile {
+            number: listed.file.number,
+            rows: self.footers[&listed.file].rows(Section::AccountRows),
+            live: listed.live,
+        })
+    }
+
+    fn running_mut(&mut self) -> &mut Checkpoint {
+        self.running.as_mut().expect("a checkpoint is running")
+    }
+
+    fn supersede(&mut self, place: Place) {
+        let (number, _) = self.places.locate(place).expect("a row has this place");
+        let running = self.running.as_mut().expect("a checkpoint is running");
+        assert!(number < running.number, "an account comes once");
+        *running.superseded.entry(number).or_default() += 1;
+    }
+
+    fn due(&mut self) -> Option<Operation> {
+        if let Some(file) = self.removals.pop_front() {
+            return Some(Operation::Remove { file });
+        }
+        let running = self.running.as_mut()?;
+        if let Some(operation) = running.next_operation() {
+            return Some(operation);
+        }
+        if !running.is_written() {
+            return None;
+        }
+        let manifest = self.next_manifest();
+        let operation = Operation::Publish {
+            generation: Generation::of(manifest.number),
+            bytes: manifest.encode(),
+        };
+        self.publishing = Some(manifest);
+        Some(operation)
+    }
+
+    /// What the running checkpoint publishes.
+    fn next_manifest(&self) -> Manifest {
+        let running = self.running.as_ref().expect("a checkpoint is running");
+        let mut files = self.carried_accounts(running);
+        files.extend(self.current.files_of(FileKind::History).filter(|listed| {
+            let footer = &self.footers[&listed.file];
+            footer.base + footer.rows(Section::HistoryRows) > running.history_from
+        }));
+        files.extend(running.footers().map(|footer| Listed {
+            file: footer.file,
+            blocks: footer.blocks,
+            content: footer.content,
+            live: footer.rows(Section::AccountRows),
+        }));
+        files.sort_by_key(|listed| listed.file);
+        Manifest {
+            binding: self.binding,
+            number: running.number,
+            slot: running.slot,
+            history_next: running.history_next(),
+            mark: running.mark.clone(),
+            files,
+        }
+    }
+
+    /// The accounts files that are still needed: those with a live row; and those that say of an account
+    /// that it left, as long as an older file may hold a row of it.
+    fn carried_accounts(&self, running: &Checkpoint) -> Vec<Listed> {
+        let mut carried: Vec<Listed> = Vec::new();
+        for listed in self.current.files_of(FileKind::Accounts) {
+            let superseded = running.superseded.get(&listed.file.number);
+            let live = listed.live.checked_sub(*superseded.unwrap_or(&0));
+            let live = live.expect("a row is superseded once");
+            let hides = !carried.is_empty() && self.footers[&listed.file].rows(Section::Gone) > 0;
+            if live > 0 || hides {
+                carried.push(Listed { live, ..*listed });
+            }
+        }
+        carried
+    }
+
+    /// The checkpoint is published: what it says is what the store is.
+    fn adopt(&mut self) -> Published {
+        let running = self.running.take().expect("a checkpoint is running");
+        let manifest = self.publishing.take().expect("a manifest was given out");
+        let rows = u32::try_from(running.account_rows()).expect("at most as announced");
+        self.places.shorten(running.number, rows);
+        self.counters.checkpoints += 1;
+        self.counters.account_rows += running.account_rows();
+        self.counters.history_rows += running.history_rows();
+        let published = Published {
+            number: running.number,
+            slot: running.slot,
+        };
+
+        let older = std::mem::replace(&mut self.current, manifest);
+        for listed in &older.files {
+            if !self.current.lists(listed.file) {
+                self.forget(listed.file);
+            }
+        }
+        let finished = running.into_finished();
+        let mut offsets = Some(finished.offsets);
+        for footer in finished.footers {
+            if footer.file.kind == FileKind::History {
+                let offsets = offsets.take().expect("one history file");
+                let file = HistoryFile::written(footer.clone(), offsets);
+                self.history.insert(file);
+            }
+            self.footers.insert(footer.file, footer);
+        }
+        let current = &self.current;
+        let obsolete = |file: &&FileId| !current.lists(**file) && !older.lists(**file);
+        self.removals = self.on_disk.iter().filter(obsolete).copied().collect();
+        // Number 0 stands for no manifest at all.
+        self.other = (older.number > 0).then_some(Older {
+            manifest: older,
+            complete: true,
+        });
+        published
+    }
+
+    fn forget(&mut self, file: FileId) {
+        self.footers.remove(&file);
+        match file.kind {
+            FileKind::Accounts => self.places.free(file.number),
+            FileKind::History => self.history.remove(file.number),
+            FileKind::Side => {}
+        }
+    }
+}
