@@ -1,0 +1,277 @@
+//! The store of a replica while it runs: takes the parts of a checkpoint, says what is to be carried out,
+//! and tells the core how far it is.
+//!
+//! ```text
+//! core   --- CheckpointPart --> Keeper --- Operation --> shell
+//! core   <-- CheckpointRoom ---        <-- finished ----
+//! core   <-- CheckpointDurable
+//! ```
+//!
+//! A part is followed by `CheckpointRoom` once little enough waits to be written, so what is in memory is
+//! bounded. Where an account's newest row lies is told to the index only when its checkpoint is durable.
+
+use quorate_protocol::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, account_fingerprint};
+use quorate_protocol::ids::AccountId;
+use quorate_protocol::input::Input;
+use quorate_protocol::output::CheckpointPart;
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{AccountIndex, Finish, Operation, Place, Read, Store};
+use zerocopy::IntoBytes;
+
+/// Bytes that may wait to be written before the next part is asked for: two extents.
+const PENDING_BYTES_MAX: usize = 512 << 10;
+/// Rows of index work in one step: some 100 us.
+const STEP_ROWS: usize = 8192;
+
+/// Where an account's newest row goes when the checkpoint is durable.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    fingerprint: u64,
+    old: Option<Place>,
+    new: Option<Place>,
+}
+
+/// What the core is to be told next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    /// A part was taken, and there may be room for another.
+    Taking,
+    /// All parts are taken; what is left is done by steps and operations.
+    Finishing,
+    /// It is published: the index follows, then the core is told.
+    Adopting { number: u64 },
+}
+
+/// The store, and where the accounts' rows lie.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    index: AccountIndex,
+    changes: Vec<Change>,
+    adopted: usize,
+    stage: Stage,
+}
+
+impl Keeper {
+    /// Goes on with a store that was opened, and the index that was loaded from it.
+    #[must_use]
+    pub fn new(store: Store, index: AccountIndex) -> Self {
+        Self {
+            store,
+            index,
+            changes: Vec::new(),
+            adopted: 0,
+            stage: Stage::Idle,
+        }
+    }
+
+    /// The store, to read from.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes the next part. `disk` is read only to tell apart accounts that share a fingerprint.
+    ///
+    /// # Errors
+    /// If such a read fails.
+    ///
+    /// # Panics
+    /// If the parts do not come in order.
+    pub fn take(&mut self, part: CheckpointPart, disk: &mut impl Read) -> Result<(), String> {
+        match part {
+            CheckpointPart::Begin {
+                number,
+                slot,
+                accounts,
+            } => {
+                assert_eq!(self.stage, Stage::Idle);
+                assert_eq!(self.store.begin(slot.0, accounts), number);
+            }
+            CheckpointPart::Accounts(rows) => {
+                for (row, is_stored) in &rows {
+                    self.account(row, *is_stored, disk)?;
+                }
+            }
+            CheckpointPart::Gone(ids) => {
+                for id in ids {
+                    self.gone(id, disk)?;
+                }
+            }
+            CheckpointPart::History(rows) => {
+                for (row, fingerprint) in &rows {
+                    self.store.history(bytes_of(row), *fingerprint, row.id.0);
+                }
+            }
+            CheckpointPart::Contexts(rows) => {
+                for row in &rows {
+                    self.store.context(context_bytes(row));
+                }
+            }
+            CheckpointPart::Side(bytes) => self.store.side(&bytes),
+            CheckpointPart::End(mark) => {
+                self.store.finish(Finish {
+                    mark: mark.as_bytes(),
+                    history_from: 0,
+                });
+                self.stage = Stage::Finishing;
+                return Ok(());
+            }
+        }
+        self.stage = Stage::Taking;
+        Ok(())
+    }
+
+    /// Goes on as far as possible without the disk, for a bounded time; says what the core is to be told.
+    /// Call it again at once if `None` comes and [`Self::is_busy`] holds.
+    pub fn step(&mut self) -> Option<Input> {
+        match self.stage {
+            Stage::Idle => None,
+            Stage::Taking => {
+                if self.store.pending_bytes() > PENDING_BYTES_MAX {
+                    return None;
+                }
+                self.stage = Stage::Taking;
+                Some(Input::CheckpointRoom)
+            }
+            Stage::Finishing => {
+                if self.store.pending_bytes() <= PENDING_BYTES_MAX {
+                    self.store.step(STEP_ROWS);
+                }
+                None
+            }
+            Stage::Adopting { number } => self.adopt(number),
+        }
+    }
+
+    /// Whether a step would do something although no operation has finished.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match self.stage {
+            Stage::Idle => false,
+            Stage::Taking | Stage::Finishing => {
+                self.store.is_running() && self.store.pending_bytes() <= PENDING_BYTES_MAX
+            }
+            Stage::Adopting { .. } => true,
+        }
+    }
+
+    /// The next operation to carry out, if one is due and none is open.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        self.store.next_operation()
+    }
+
+    /// The operation was carried out.
+    pub fn finish_operation(&mut self, operation: Operation) {
+        if let Some(published) = self.store.finish_operation(operation) {
+            assert_eq!(self.stage, Stage::Finishing);
+            self.stage = Stage::Adopting {
+                number: published.number,
+            };
+        }
+    }
+
+    fn account(
+        &mut self,
+        row: &AccountRow,
+        is_stored: bool,
+        disk: &mut impl Read,
+    ) -> Result<(), String> {
+        let fingerprint = row.fingerprint();
+        let mut shared = false;
+        let old = self.place_of(row.account.id, fingerprint, is_stored, &mut shared, disk)?;
+        let new = self.store.account(account_bytes(row), fingerprint, shared, old);
+        self.changes.push(Change {
+            fingerprint,
+            old,
+            new: Some(new),
+        });
+        Ok(())
+    }
+
+    fn gone(&mut self, id: AccountId, disk: &mut impl Read) -> Result<(), String> {
+        let fingerprint = account_fingerprint(id);
+        let mut shared = false;
+        let old = self.place_of(id, fingerprint, true, &mut shared, disk)?;
+        let old = old.ok_or_else(|| format!("account {id} left and has no row"))?;
+        self.store
+            .gone(id.0.to_le_bytes().as_ref().try_into().expect("16 bytes"), fingerprint, shared, old);
+        self.changes.push(Change {
+            fingerprint,
+            old: Some(old),
+            new: None,
+        });
+        Ok(())
+    }
+
+    /// Where the newest row of an account lies. `shared`: another account has its fingerprint.
+    fn place_of(
+        &self,
+        id: AccountId,
+        fingerprint: u64,
+        is_stored: bool,
+        shared: &mut bool,
+        disk: &mut impl Read,
+    ) -> Result<Option<Place>, String> {
+        let candidates: Vec<Place> = self.index.candidates(fingerprint).collect();
+        let others = candidates.len() - usize::from(is_stored && !candidates.is_empty());
+        *shared = others > 0;
+        if !is_stored {
+            return Ok(None);
+        }
+        if let [only] = candidates[..] {
+            return Ok(Some(only));
+        }
+        // Two of 2^64 fingerprints were equal: the ids decide.
+        for place in candidates {
+            if self.id_at(place, disk)? == id {
+                return Ok(Some(place));
+            }
+        }
+        Err(format!("account {id} has no row in the store"))
+    }
+
+    fn id_at(&self, place: Place, disk: &mut impl Read) -> Result<AccountId, String> {
+        let at = self.store.locate_account(place).ok_or("a row without a file")?;
+        let mut block = vec![0; BLOCK_BYTES as usize];
+        let name = at.place.file.file_name();
+        disk.read(&name, at.place.offset(), &mut block)
+            .map_err(|error| format!("{name}: {error}"))?;
+        let row = self.store.row(&at, &block).map_err(|error| format!("{name}: {error}"))?;
+        let id = row.first_chunk().ok_or("a row without an id")?;
+        Ok(AccountId(u128::from_le_bytes(*id)))
+    }
+
+    fn adopt(&mut self, number: u64) -> Option<Input> {
+        let end = self.changes.len().min(self.adopted + STEP_ROWS);
+        for change in &self.changes[self.adopted..end] {
+            match (change.old, change.new) {
+                (Some(old), Some(new)) => self.index.replace(change.fingerprint, old, new),
+                (None, Some(new)) => self.index.insert(change.fingerprint, new),
+                (Some(old), None) => self.index.remove(change.fingerprint, old),
+                (None, None) => {}
+            }
+        }
+        self.adopted = end;
+        if end < self.changes.len() {
+            return None;
+        }
+        self.changes = Vec::new();
+        self.adopted = 0;
+        self.stage = Stage::Idle;
+        Some(Input::CheckpointDurable { number })
+    }
+}
+
+fn account_bytes(row: &AccountRow) -> &[u8; size_of::<AccountRow>()] {
+    zerocopy::transmute_ref!(row)
+}
+
+fn bytes_of(row: &HistoryRow) -> &[u8; size_of::<HistoryRow>()] {
+    zerocopy::transmute_ref!(row)
+}
+
+fn context_bytes(row: &ContextRow) -> &[u8; size_of::<ContextRow>()] {
+    zerocopy::transmute_ref!(row)
+}

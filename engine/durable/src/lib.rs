@@ -1,0 +1,19 @@
+//! Between the core's rows and storage's bytes: what every shell of a replica does alike.
+//!
+//! The core knows rows and slots, storage knows blocks and files, and neither knows the other. A shell
+//! carries bytes between them and a disk. What is left in the middle is the same for all shells, so it is
+//! here, without IO: the runtime and the simulator differ only in how an operation is carried out.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `log` | records and entries as the log's records, and back |
+//! | `keeper` | the parts of a checkpoint into the store |
+//! | `question` | a question about transfer ids through the store's look-ups |
+//! | `restore` | a checkpoint back into a ledger |
+
+#![forbid(unsafe_code)]
+
+pub mod keeper;
+pub mod log;
+pub mod question;
+pub mod restore;

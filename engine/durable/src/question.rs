@@ -1,0 +1,106 @@
+//! A question of the core about transfer ids, as look-ups in the store.
+//!
+//! One after the other; which blocks to read is said, and their bytes are fed. Ids that no file can hold,
+//! by its range of ids, cost no read.
+
+use std::collections::VecDeque;
+
+use quorate_protocol::checkpoint::rows::{ContextRow, HistoryRow};
+use quorate_protocol::input::Input;
+use quorate_protocol::ledger::history::RecordName;
+use quorate_storage::store::{BlockRef, BlockRun, Lookup, LookupStep, RowAt, Store};
+use zerocopy::FromBytes;
+
+/// What is to be read next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// These blocks, given to [`Question::feed`].
+    Blocks(BlockRun),
+    /// Nothing: [`Question::answer`] has it all.
+    Nothing,
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Question {
+    number: u64,
+    names: VecDeque<RecordName>,
+    lookup: Option<Lookup>,
+    /// A row whose context is being read.
+    row: Option<(HistoryRow, RowAt)>,
+    rows: Vec<(HistoryRow, ContextRow)>,
+}
+
+impl Question {
+    /// Begins; reads nothing.
+    #[must_use]
+    pub fn new(number: u64, names: Vec<RecordName>) -> Self {
+        Self {
+            number,
+            names: names.into(),
+            lookup: None,
+            row: None,
+            rows: Vec::new(),
+        }
+    }
+
+    /// What to read next. Asked again without feeding, it says the same.
+    pub fn wanted(&mut self, store: &Store) -> Wanted {
+        loop {
+            if let Some((_, context)) = &self.row {
+                return Wanted::Blocks(BlockRun {
+                    first: context.place,
+                    blocks: 1,
+                });
+            }
+            if let Some(lookup) = &mut self.lookup {
+                match lookup.step(store) {
+                    LookupStep::Read(run) => return Wanted::Blocks(run),
+                    LookupStep::Done => self.lookup = None,
+                }
+            }
+            let Some(name) = self.names.pop_front() else {
+                return Wanted::Nothing;
+            };
+            self.lookup = Some(Lookup::new(name.fingerprint(), name.id.0));
+        }
+    }
+
+    /// Takes the blocks that were wanted.
+    ///
+    /// # Errors
+    /// The block that is not what was written, and why. Fed again with it repaired, it goes on.
+    pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+        if let Some((row, context)) = &self.row {
+            let wrong = |problem: String| (context.place, problem);
+            let found = store.row(context, bytes).map_err(|error| wrong(error.to_string()))?;
+            let found = ContextRow::read_from_bytes(found)
+                .map_err(|_| wrong("not a context".to_owned()))?;
+            self.rows.push((*row, found));
+            self.row = None;
+            return Ok(());
+        }
+        let Some(lookup) = &mut self.lookup else {
+            return Ok(());
+        };
+        let candidate = lookup
+            .feed(store, bytes)
+            .map_err(|(block, error)| (block, error.to_string()))?;
+        if let Some(candidate) = candidate
+            && let Ok(row) = HistoryRow::read_from_bytes(candidate.row)
+            && let Some(context) = store.locate_context(candidate.number, row.context)
+        {
+            self.row = Some((row, context));
+        }
+        Ok(())
+    }
+
+    /// The answer, once nothing is wanted.
+    #[must_use]
+    pub fn answer(self) -> Input {
+        Input::Loaded {
+            question: self.number,
+            rows: self.rows,
+        }
+    }
+}
