@@ -200,8 +200,6 @@ impl Recovery {
         for damage in &self.damage {
             match damage.harm() {
                 Harm::Nothing => {}
-                // A slot that is not believed names nothing.
-                Harm::Slot { .. } if damage.row == Row::WildSlot => return Losses::Unknown,
                 Harm::Slot { slot, ballot } => {
                     let highest = records.entry(slot).or_insert(ballot);
                     *highest = ballot.max(*highest);
@@ -228,6 +226,8 @@ impl Damage {
     pub fn harm(&self) -> Harm {
         match self.lost {
             Lost::Nothing | Lost::Superseded(_) => Harm::Nothing,
+            // A slot that is not believed names nothing.
+            Lost::Record(_) if self.row == Row::WildSlot => Harm::Replica,
             Lost::Record(name) => match name.kind {
                 Kind::Accepted => Harm::Slot {
                     slot: name.slot,
