@@ -659,10 +659,11 @@ fn files_that_cannot_be_this_log_are_refused() {
         Err(RecoveryError::SegmentBytes { .. })
     ));
     // The first segment is gone and nothing tells where the log stood.
-    assert!(matches!(
+    let segment = SegmentNumber(7);
+    assert_eq!(
         open(&[(7, &blank)]),
-        Err(RecoveryError::Unreadable { .. })
-    ));
+        Err(RecoveryError::Beginning { segment })
+    );
 }
 
 #[test]

@@ -187,6 +187,9 @@ pub enum RecoveryError {
     },
     #[error("{segment} is of log version {found}, which is not supported")]
     Version { segment: SegmentNumber, found: u8 },
+    /// Segments before the first file may have held records: no header says that they were free.
+    #[error("the first file is {segment}, and no header says that nothing before it is needed")]
+    Beginning { segment: SegmentNumber },
     /// The log does not begin at the beginning, and nothing says where it does.
     #[error("no frame is readable from {segment} on")]
     Unreadable { segment: SegmentNumber },
