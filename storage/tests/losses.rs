@@ -6,7 +6,9 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use quorate_storage::wal::{Losses, LostRecord, Record, Repair, SegmentNumber, Wal, frames};
+use quorate_storage::wal::{
+    Losses, LostRecord, Record, RecoveryError, Repair, SegmentNumber, Wal, frames,
+};
 
 use support::{Disk, IDENTITY, Log, OPTIONS, Sector, accepted, begin, flush, flushed, prepare};
 
@@ -98,6 +100,29 @@ fn a_lost_watermark_is_known_by_its_name() {
     assert_eq!(recovery.damage.len(), 1);
     assert_eq!(recovery.chosen_upto, 1);
     assert_eq!(recovery.losses(), Losses::Records(vec![]));
+}
+
+/// The first file is gone, and the header of the second is rotten. Its frames are whole, so the log
+/// seemed to begin there with nothing lost, and the replica voted as if it had never accepted slot 1.
+#[test]
+fn a_log_without_its_first_segment_does_not_begin_at_the_second_unless_a_header_says_so() {
+    let (mut disk, ..) = log_of(vec![
+        vec![accepted(9, 1, 60_000)],
+        vec![accepted(9, 2, 20_000)],
+        vec![accepted(9, 3, 100)],
+    ]);
+    let whole = disk.clone();
+    disk.segments.remove(&SegmentNumber::FIRST);
+    let expected = Losses::Records(vec![lost(1, 9)]);
+    assert_eq!(disk.recover().unwrap().losses(), expected);
+    disk.flip(2, 0);
+    let segment = SegmentNumber(2);
+    let refused = disk.recover().map(|recovery| recovery.losses());
+    assert_eq!(refused, Err(RecoveryError::Beginning { segment }));
+    // With the first file there, a header is only a copy.
+    let mut rotten = whole;
+    rotten.flip(2, 0);
+    assert_eq!(rotten.recover().unwrap().losses(), Losses::Records(vec![]));
 }
 
 /// A process renames a new segment to its name and dies before it syncs the directory. The next one

@@ -6,7 +6,7 @@ mod support;
 
 use quorate_storage::superblock::{Identity, IdentityError};
 use quorate_storage::wal::{
-    Damage, Frame, Harm, Kind, Lost, Name, Operation, Record, Recovery, RecoveryError, Row,
+    Damage, Frame, Harm, Kind, Losses, Lost, Name, Operation, Record, Recovery, RecoveryError, Row,
     SegmentNumber, Wal, frames, recover,
 };
 
@@ -539,6 +539,9 @@ fn wild_slot() {
         rows(&recovery),
         [(Row::WildSlot, Lost::Record(accepted_name(5, wild)))]
     );
+    // A slot that is not believed names nothing, and that is what is told.
+    assert_eq!(recovery.damage[0].harm(), Harm::Replica);
+    assert_eq!(recovery.losses(), Losses::Unknown);
     assert_eq!(slots(&recovery), [1]);
 }
 
@@ -656,10 +659,11 @@ fn files_that_cannot_be_this_log_are_refused() {
         Err(RecoveryError::SegmentBytes { .. })
     ));
     // The first segment is gone and nothing tells where the log stood.
-    assert!(matches!(
+    let segment = SegmentNumber(7);
+    assert_eq!(
         open(&[(7, &blank)]),
-        Err(RecoveryError::Unreadable { .. })
-    ));
+        Err(RecoveryError::Beginning { segment })
+    );
 }
 
 #[test]

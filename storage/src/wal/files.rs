@@ -36,12 +36,17 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// The oldest segment needed: the newest header knows, without any it is the first file. A header
-    /// that landed with a torn flush counts: it is kept, and synced before anything is recycled.
-    pub(super) fn oldest(&self) -> Option<SegmentNumber> {
-        let (first, _) = self.segments.first_key_value()?;
-        let newest = self.headers.values().next_back();
-        Some(newest.map_or(*first, |header| header.oldest))
+    /// The oldest segment needed: the newest header knows. A header that landed with a torn flush
+    /// counts: it is kept, and synced before anything is recycled. Without any header nothing was ever
+    /// recycled, so the log begins at the beginning.
+    pub(super) fn oldest(&self) -> Result<SegmentNumber, RecoveryError> {
+        let first = self.segments.keys().next();
+        let first = *first.ok_or(RecoveryError::NoSegments)?;
+        match self.headers.values().next_back() {
+            Some(newest) => Ok(newest.oldest),
+            None if first == SegmentNumber::FIRST => Ok(first),
+            None => Err(RecoveryError::Beginning { segment: first }),
+        }
     }
 
     /// The last file.

@@ -187,6 +187,9 @@ pub enum RecoveryError {
     },
     #[error("{segment} is of log version {found}, which is not supported")]
     Version { segment: SegmentNumber, found: u8 },
+    /// Segments before the first file may have held records: no header says that they were free.
+    #[error("the first file is {segment}, and no header says that nothing before it is needed")]
+    Beginning { segment: SegmentNumber },
     /// The log does not begin at the beginning, and nothing says where it does.
     #[error("no frame is readable from {segment} on")]
     Unreadable { segment: SegmentNumber },
@@ -200,8 +203,6 @@ impl Recovery {
         for damage in &self.damage {
             match damage.harm() {
                 Harm::Nothing => {}
-                // A slot that is not believed names nothing.
-                Harm::Slot { .. } if damage.row == Row::WildSlot => return Losses::Unknown,
                 Harm::Slot { slot, ballot } => {
                     let highest = records.entry(slot).or_insert(ballot);
                     *highest = ballot.max(*highest);
@@ -228,6 +229,8 @@ impl Damage {
     pub fn harm(&self) -> Harm {
         match self.lost {
             Lost::Nothing | Lost::Superseded(_) => Harm::Nothing,
+            // A slot that is not believed names nothing.
+            Lost::Record(_) if self.row == Row::WildSlot => Harm::Replica,
             Lost::Record(name) => match name.kind {
                 Kind::Accepted => Harm::Slot {
                     slot: name.slot,

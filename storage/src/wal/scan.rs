@@ -90,7 +90,7 @@ impl<'a> Scan<'a> {
         identity: Identity,
     ) -> Result<Self, RecoveryError> {
         let files = Files::new(files, identity)?;
-        let oldest = files.oldest().ok_or(RecoveryError::NoSegments)?;
+        let oldest = files.oldest()?;
         let begins = oldest == SegmentNumber::FIRST;
         let first = files.headers.get(&oldest).filter(|_| !begins);
         Ok(Self {

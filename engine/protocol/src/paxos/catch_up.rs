@@ -22,6 +22,7 @@ use super::choice::Choice;
 use super::consensus::{Consensus, Role};
 use super::journal::Effect;
 use super::message::{LoggedEntry, Message, SlotRecord, SlotReport};
+use super::quorum::ReplicaSet;
 use crate::config::LostRecord;
 use crate::entry::Entry;
 use crate::ids::{ReplicaId, Slot};
@@ -49,6 +50,9 @@ pub(super) struct Fetch {
     /// The slot that the reports are about.
     reported: Slot,
     reports: BTreeMap<ReplicaId, SlotRecord>,
+    /// Who has reported since somebody was last silent, and is not asked just now. A report goes on
+    /// counting beyond that, but who gave it may have got the entry meanwhile.
+    told: ReplicaSet,
     /// Everybody has reported in vain; when to ask again.
     again_at_ns: Option<u64>,
 }
@@ -98,13 +102,14 @@ impl Fetch {
         if self.reported != wanted {
             self.reported = wanted;
             self.reports.clear();
+            self.told = ReplicaSet::default();
             self.again_at_ns = None;
         }
     }
 
     /// Whom to ask for what is wanted, and up to where: the leader if it has it and answers, else the
-    /// peers in turn, but nobody who has reported on it. Who does not claim to have it is asked if it
-    /// is lost somewhere: any copy may be the last.
+    /// peers in turn, but nobody who has just reported on it. Who does not claim to have it is asked if
+    /// it is lost somewhere: any copy may be the last.
     fn source(
         &self,
         wanted: Wanted,
@@ -115,7 +120,7 @@ impl Fetch {
         let somewhere_lost = matches!(wanted, Wanted::Lost(_))
             || (self.reports.values()).any(|record| matches!(record, SlotRecord::Lost { .. }));
         let has = |peer: &ReplicaId| {
-            if self.reports.contains_key(peer) {
+            if self.told.contains(*peer) {
                 return None;
             }
             match (wanted, self.claims.get(peer)) {
@@ -211,6 +216,7 @@ impl Consensus {
         if self.fetch.again_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
             self.fetch.again_at_ns = None;
             self.fetch.reports.clear();
+            self.fetch.told = ReplicaSet::default();
             self.pursue(now_ns);
         }
         if let Some(question) = self.fetch.open
@@ -218,6 +224,8 @@ impl Consensus {
         {
             self.fetch.open = None;
             self.fetch.silent = Some(question.to);
+            // It may never answer again, and those before it may have learnt the entry meanwhile.
+            self.fetch.told = ReplicaSet::default();
             self.pursue(now_ns);
         }
     }
@@ -277,6 +285,7 @@ impl Consensus {
         };
         self.fetch.turn_to(wanted.slot());
         self.fetch.reports.insert(from, report.record);
+        self.fetch.told.insert(from);
         self.settle_reports(now_ns, wanted);
     }
 
@@ -294,7 +303,7 @@ impl Consensus {
                 let entry = entry.clone();
                 self.learn(now_ns, slot, entry);
             }
-            Choice::Open | Choice::Free if self.fetch.reports.len() + 1 < members => {
+            Choice::Open | Choice::Free | Choice::Gone if self.fetch.told.len() + 1 < members => {
                 let leader = self.following.map(|following| following.ballot.replica());
                 let peers = &self.settings.peers;
                 if self.fetch.source(wanted, peers, leader).is_none() {

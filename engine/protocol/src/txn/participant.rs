@@ -154,15 +154,18 @@ impl Replica {
                 ..vote
             });
         }
+        if self.participant.preparing.contains(&txn) {
+            // Its vote comes with its apply. Another one now would be taken back by that.
+            return;
+        }
         if self.is_overloaded() || self.waiting.is_starving(account) {
             return self.vote_contended(row);
         }
         if self.is_blocked(account) || self.has_barrier(account) {
             return self.wait(account, Item::Prepare(*row));
         }
-        if self.participant.preparing.insert(txn) {
-            self.proposals.push_prepare(*row, self.now.mono_ns);
-        }
+        self.participant.preparing.insert(txn);
+        self.proposals.push_prepare(*row, self.now.mono_ns);
     }
 
     fn admit_prepare_move(&mut self, from: ReplicaAddress, words: Words) {
@@ -180,13 +183,15 @@ impl Replica {
                 ..vote
             });
         }
+        if self.participant.preparing.contains(&txn) {
+            return;
+        }
         // Larger than any source sends, it might fit no entry and stay at the head of the queue.
         if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.is_overloaded() {
             return self.send_vote(TxnRow::new(txn, Verdict::Contended));
         }
-        if self.participant.preparing.insert(txn) {
-            self.proposals.push_prepare_move(words);
-        }
+        self.participant.preparing.insert(txn);
+        self.proposals.push_prepare_move(words);
     }
 
     pub(crate) fn vote_contended(&mut self, row: &PrepareRow) {

@@ -346,6 +346,30 @@ fn a_read_waits_for_what_is_open_and_new_prepares_wait_for_the_read() {
     assert_eq!(world.leading(2).ledger().in_doubt().len(), 1);
 }
 
+/// Disks are slow, and a prepare waits behind one that is being written. Its coordinator asks again
+/// after the usual time, which is also when the queue counts as old. The answer was `contended`, and
+/// then the prepare went into the log all the same: the coordinator made another attempt, and the first
+/// held its reservation until it had asked what became of it.
+#[test]
+fn a_prepare_that_waits_for_its_slot_is_not_voted_down_when_asked_again() {
+    let mut world = World::new();
+    world.slow_disks = Some(Vec::new());
+    world.ghost_prepares(2, 1, 11, 10, 1);
+    world.ghost_prepares(2, 2, 11, 10, 2);
+    world.run_for(600 * MS);
+    world.ghost_prepares(2, 2, 11, 10, 2);
+    assert_eq!(world.votes_at_ghost(), []);
+    world.ghost_prepares(2, 3, 11, 10, 3);
+    assert_eq!(
+        world.votes_at_ghost(),
+        [Verdict::Contended],
+        "new work is not taken in"
+    );
+    world.disks_catch_up();
+    world.run_for(50 * MS);
+    assert_eq!(world.votes_at_ghost(), [Verdict::Yes, Verdict::Yes]);
+}
+
 /// Page 3, rule 3: the participant drives. A prepare that arrives after everything is over reserves,
 /// asks, is told and forgets.
 #[test]

@@ -41,6 +41,8 @@ pub struct World {
     /// To which replica of it the last message went.
     pub asked_ghost: ReplicaId,
     pub now_ns: u64,
+    /// Completed writes that are not reported; `None` if disks are quick.
+    pub slow_disks: Option<Vec<(ReplicaAddress, Input)>>,
     /// How far a replica's wall clock is behind.
     pub behind_ns: BTreeMap<ReplicaId, u64>,
     requests: u64,
@@ -57,6 +59,7 @@ impl World {
             to_ghost: VecDeque::new(),
             asked_ghost: GHOST_LEADER.replica,
             now_ns: 0,
+            slow_disks: None,
             behind_ns: BTreeMap::new(),
             requests: 0,
         };
@@ -115,7 +118,11 @@ impl World {
         while let Some(output) = replica.poll_output() {
             match output {
                 Output::Persist { seq, .. } => {
-                    self.inbox.push_back((at, Input::Durable { upto: seq }));
+                    let done = (at, Input::Durable { upto: seq });
+                    match &mut self.slow_disks {
+                        Some(held) => held.push(done),
+                        None => self.inbox.push_back(done),
+                    }
                 }
                 Output::Send { to, message } if to.shard == GHOST => match message.body {
                     PeerBody::Txn(message) => {
@@ -154,6 +161,13 @@ impl World {
             }
             self.settle();
         }
+    }
+
+    /// All that was written meanwhile is done.
+    pub fn disks_catch_up(&mut self) {
+        self.inbox
+            .extend(self.slow_disks.take().unwrap_or_default());
+        self.settle();
     }
 
     /// Delivers everything that is under way, at this instant.

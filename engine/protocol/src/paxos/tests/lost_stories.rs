@@ -465,6 +465,30 @@ fn a_lost_slot_that_nobody_can_have_accepted_stops_the_replica_at_its_start() {
     );
 }
 
+/// B lost the record that we lack and says so; C, who has it, gives it to B and dies for good. B has
+/// to be asked again: nobody else can give it, and without it we apply nothing any more, however well
+/// B leads.
+#[test]
+fn who_reported_is_asked_again_while_another_does_not_answer() {
+    let under = ballot(1, B);
+    let mut hand = Hand::new(3, Recovered::default());
+    assert_eq!(
+        questions(&hand.say(B, heartbeat(under, 1))),
+        [(B, catch_up(1, 1))]
+    );
+    let asked = hand.say(B, reported(report_lost(1, under), 1));
+    assert_eq!(questions(&asked), [(C, catch_up(1, 1))]);
+    let mut turns = Vec::new();
+    while turns.len() < 4 {
+        turns.extend(questions(&hand.time_out()));
+        hand.say(B, heartbeat(under, 1));
+    }
+    assert!(turns.contains(&(B, catch_up(1, 1))), "{turns:?}");
+    let value = entry(under, 1);
+    hand.say(B, entries(vec![logged(1, under, &value)], 1));
+    assert_eq!(hand.applied(), [(Slot(1), value)]);
+}
+
 /// Reports about another slot than the one wanted, and questions whose range is empty, do nothing.
 #[test]
 fn stray_reports_and_questions_are_harmless() {

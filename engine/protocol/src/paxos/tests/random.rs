@@ -73,30 +73,92 @@ fn seeds() -> (u64, u64) {
     )
 }
 
+/// Records rot at several replicas at once, more than can be brought back. Replicas may stop, never
+/// contradict each other or what was acknowledged.
+#[test]
+fn replicas_whose_records_rot_everywhere_stop_rather_than_decide_twice() {
+    let (from, end) = seeds();
+    let mut sights = Sights::default();
+    let (mut stops, mut slots) = (0, 0);
+    for seed in from..end {
+        let result = catch_unwind(AssertUnwindSafe(|| rot_everywhere(seed, &mut sights)));
+        match result {
+            Ok(world) => {
+                stops += world.stops;
+                slots += world.chosen.len();
+            }
+            Err(panic) => {
+                std::eprintln!("failed with PAXOS_SEEDS={seed}..{}", seed + 1);
+                resume_unwind(panic);
+            }
+        }
+    }
+    std::println!(
+        "{} seeds: {stops} stops, {slots} slots, {sights:?}",
+        end - from
+    );
+    if end - from >= 100 {
+        assert!(stops > (end - from) / 20);
+        assert!(sights.rot > end - from);
+    }
+}
+
+fn rot_everywhere(seed: u64, sights: &mut Sights) -> World {
+    let mut chance = Prng::new(seed ^ 0xdead_5eed);
+    let (mut world, period_ns) = drawn_world(seed, &mut chance);
+    world.rots_anywhere = true;
+    while world.now_ns < 8 * SECOND {
+        world.run(chance.range(1, period_ns));
+        match chance.range(0, 3) {
+            0 => trouble(&mut world, &mut chance, sights),
+            1 => {
+                let id = any(&world, &mut chance);
+                rot(&mut world, id, &mut chance, sights);
+            }
+            _ => {
+                for id in
+                    (1..=world.nodes.len()).map(|id| ReplicaId(u8::try_from(id).expect("few")))
+                {
+                    if chance.range(0, 2) == 0 {
+                        rot(&mut world, id, &mut chance, sights);
+                    }
+                }
+            }
+        }
+    }
+    world
+}
+
 fn run(seed: u64, sights: &mut Sights) {
     let mut chance = Prng::new(seed ^ 0x5eed);
-    let pick = |chance: &mut Prng, choices: &[u64]| {
-        let drawn = chance.range(0, choices.len() as u64);
-        choices[usize::try_from(drawn).expect("few")]
-    };
-    let faults = Faults {
-        loss: pick(&mut chance, &[0, 10, 100, 300]),
-        duplicate: pick(&mut chance, &[0, 50, 300]),
-        delay_ns_max: pick(&mut chance, &[MS, 10 * MS, 100 * MS]),
-        flush_ns_max: pick(&mut chance, &[MS, 5 * MS, 50 * MS]),
-        stall: pick(&mut chance, &[0, 0, 5]),
-        drift_ppm: pick(&mut chance, &[1, DRIFT_PPM]),
-    };
-    let replicas = u8::try_from(pick(&mut chance, &[3, 3, 3, 5, 1])).expect("few");
-    let mut world = World::with_timing(seed, replicas, faults, TIGHT);
-    world.load = pick(&mut chance, &[20, 200, 800]);
-    let period_ns = pick(&mut chance, &[300 * MS, SECOND, 3 * SECOND]);
+    let (mut world, period_ns) = drawn_world(seed, &mut chance);
     let until_ns = 8 * SECOND;
     while world.now_ns < until_ns {
         world.run(chance.range(1, period_ns));
         trouble(&mut world, &mut chance, sights);
     }
     heal(&mut world, sights);
+}
+
+/// A world with the faults that its seed draws, and how long nothing changes in it at most.
+fn drawn_world(seed: u64, chance: &mut Prng) -> (World, u64) {
+    let pick = |chance: &mut Prng, choices: &[u64]| {
+        let drawn = chance.range(0, choices.len() as u64);
+        choices[usize::try_from(drawn).expect("few")]
+    };
+    let faults = Faults {
+        loss: pick(chance, &[0, 10, 100, 300]),
+        duplicate: pick(chance, &[0, 50, 300]),
+        delay_ns_max: pick(chance, &[MS, 10 * MS, 100 * MS]),
+        flush_ns_max: pick(chance, &[MS, 5 * MS, 50 * MS]),
+        stall: pick(chance, &[0, 0, 5]),
+        drift_ppm: pick(chance, &[1, DRIFT_PPM]),
+    };
+    let replicas = u8::try_from(pick(chance, &[3, 3, 3, 5, 1])).expect("few");
+    let mut world = World::with_timing(seed, replicas, faults, TIGHT);
+    world.load = pick(chance, &[20, 200, 800]);
+    let period_ns = pick(chance, &[300 * MS, SECOND, 3 * SECOND]);
+    (world, period_ns)
 }
 
 fn any(world: &World, chance: &mut Prng) -> ReplicaId {

@@ -9,7 +9,7 @@ use crate::config::{IdRule, LostRecord, Reads, Recovered, ReplicaConfig};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ClusterId, PersistSeq, ReplicaAddress, ReplicaId, ShardId, Slot};
 use crate::limits::{TIMING, Timing};
-use crate::output::Record;
+use crate::output::{Record, StopReason};
 use crate::paxos::message::{LoggedEntry, Message};
 use crate::paxos::{Consensus, Effect};
 use crate::prng::Prng;
@@ -155,14 +155,14 @@ impl Disk {
 
     /// Makes the newest record of some slot unreadable, if it is not of the newest flush. False if
     /// the record drawn is not such a one.
-    fn rot(&mut self, random: &mut Prng) -> bool {
+    fn rot(&mut self, random: &mut Prng, youngest: usize) -> bool {
         if self.flush_began == 0 {
             return false;
         }
         // Young records are the interesting ones.
         let oldest = match random.range(0, 3) {
             0 => 0,
-            _ => self.flush_began.saturating_sub(30),
+            _ => self.flush_began.saturating_sub(youngest),
         };
         let drawn = random.range(oldest as u64, self.flush_began as u64);
         let drawn = usize::try_from(drawn).expect("few");
@@ -238,6 +238,11 @@ pub struct World {
     pub preferred: ReplicaId,
     /// Per 1,000 chances, how often a leader proposes.
     pub load: u64,
+    /// Records may rot at several replicas at once; then replicas may stop over slots whose copies are
+    /// lost, and only contradictions count.
+    pub rots_anywhere: bool,
+    /// Replicas that stopped over lost copies.
+    pub stops: u64,
     pub chosen: BTreeMap<Slot, Entry>,
     /// The highest slot that a serving leader applied, that is, acknowledged.
     pub acknowledged: Slot,
@@ -277,6 +282,8 @@ impl World {
             timing,
             preferred: ReplicaId(1),
             load: 0,
+            rots_anywhere: false,
+            stops: 0,
             chosen: BTreeMap::new(),
             acknowledged: Slot::ZERO,
             leaders: BTreeMap::new(),
@@ -366,14 +373,17 @@ impl World {
         disk.flush = None;
     }
 
-    /// Lets a durable record of a replica rot, unless another replica's log is harmed already.
+    /// Lets a durable record of a replica rot; unless anything may, only if no other replica's log is
+    /// harmed already.
     pub fn rot(&mut self, id: ReplicaId) -> bool {
-        let others_whole = self
-            .nodes
-            .iter()
-            .all(|node| node.id == id || !node.disk.is_harmed());
+        let others_whole = self.rots_anywhere
+            || self
+                .nodes
+                .iter()
+                .all(|node| node.id == id || !node.disk.is_harmed());
         let node = &mut self.nodes[usize::from(id.0) - 1];
-        others_whole && node.disk.rot(&mut self.random)
+        let youngest = if self.rots_anywhere { 8 } else { 30 };
+        others_whole && node.disk.rot(&mut self.random, youngest)
     }
 
     /// Whether a record has rotted, healed since or not.
@@ -596,6 +606,9 @@ impl World {
             Effect::ReleaseLog { .. } | Effect::WantSnapshot { .. } => {
                 panic!("{id}: there are no checkpoints")
             }
+            Effect::Stop {
+                reason: StopReason::CopiesLost { .. },
+            } if self.rots_anywhere => self.stops += 1,
             Effect::Stop { reason } => panic!("{id} stopped: {reason:?}"),
         }
         self.begin_flush(id);
