@@ -110,6 +110,8 @@ pub struct WorkloadSettings {
     pub wander_ppm: u32,
     /// Reused ids that are taken from the latest transfers.
     pub reuse_late_ppm: u32,
+    /// Transfers that were answered that nothing was done, and whose client leaves it at that.
+    pub give_up_ppm: u32,
 }
 
 /// Everything that a seed draws before its run starts.

@@ -187,6 +187,7 @@ fn draw_workload(
         admitted_bytes_max: stream.pick(&[PROPOSAL_BYTES_MAX, PROPOSAL_BYTES_MAX, 4 << 10]),
         wander_ppm: stream.pick(&[0, 300_000]),
         reuse_late_ppm: stream.pick(&[0, 700_000]),
+        give_up_ppm: stream.pick(&[0, 300_000]),
     }
 }
 

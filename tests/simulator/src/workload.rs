@@ -134,6 +134,7 @@ impl Workload {
                     started_ns: None,
                     answer: None,
                     abandoned: false,
+                    denied: false,
                 });
                 Want::Transfer(number)
             })
