@@ -143,6 +143,11 @@ impl Client {
         self.seen
     }
 
+    /// It has heard from somebody who leads a shard.
+    pub fn hear_of_leader(&mut self, leader: ReplicaAddress) {
+        self.leaders.insert(leader.shard, leader.replica);
+    }
+
     /// Takes a job.
     pub fn submit(&mut self, job: Job) {
         self.waiting.push(job);
