@@ -35,6 +35,9 @@ struct Sights {
     restarts_within_lease: u64,
     rot: u64,
     rot_healed: u64,
+    checkpoints: u64,
+    installs: u64,
+    fallbacks: u64,
 }
 
 #[test]
@@ -61,6 +64,9 @@ fn random_worlds_agree_stay_durable_keep_leases_exclusive_and_recover() {
         assert!(sights.restarts_within_lease > seeds / 4);
         assert!(sights.rot > seeds / 2);
         assert!(sights.rot_healed > seeds / 8);
+        assert!(sights.checkpoints > 10 * seeds);
+        assert!(sights.installs > seeds / 20);
+        assert!(sights.fallbacks > seeds / 10);
     }
 }
 
@@ -153,6 +159,7 @@ fn drawn_world(seed: u64, chance: &mut Prng) -> (World, u64) {
         flush_ns_max: pick(chance, &[MS, 5 * MS, 50 * MS]),
         stall: pick(chance, &[0, 0, 5]),
         drift_ppm: pick(chance, &[1, DRIFT_PPM]),
+        checkpoint: pick(chance, &[0, 2, 30, 200]),
     };
     let replicas = u8::try_from(pick(chance, &[3, 3, 3, 5, 1])).expect("few");
     let mut world = World::with_timing(seed, replicas, faults, TIGHT);
@@ -271,6 +278,7 @@ fn heal(world: &mut World, sights: &mut Sights) {
     world.cut.clear();
     world.faults = Faults {
         drift_ppm: world.faults.drift_ppm,
+        checkpoint: world.faults.checkpoint,
         ..Faults::none()
     };
     for id in (1..=world.nodes.len()).map(|id| ReplicaId(u8::try_from(id).expect("few"))) {
@@ -318,6 +326,9 @@ fn heal(world: &mut World, sights: &mut Sights) {
         })
     });
     sights.slots += slot.0;
+    sights.checkpoints += world.checkpoints;
+    sights.installs += world.installs;
+    sights.fallbacks += world.fallbacks;
     sights.rot_healed += u64::from(world.has_rotted() && !world.is_harmed());
     sights.leaders += world.leaders.len();
     sights.reads += world

@@ -28,6 +28,8 @@ pub struct Faults {
     pub stall: u64,
     /// Clocks run fast or slow by up to this many parts per million.
     pub drift_ppm: u64,
+    /// Of 1,000 entries applied: a checkpoint behind it.
+    pub checkpoint: u64,
 }
 
 impl Faults {
@@ -39,6 +41,7 @@ impl Faults {
             flush_ns_max: MS / 2,
             stall: 0,
             drift_ppm: 0,
+            checkpoint: 0,
         }
     }
 }
@@ -57,13 +60,19 @@ pub struct Disk {
     rotten: BTreeSet<usize>,
     /// Where the newest flush began.
     flush_began: usize,
+    /// Slots of the newest checkpoint and of the one before.
+    checkpoint: Slot,
+    checkpoint_before: Slot,
+    /// Records of slots below are recycled.
+    released: Slot,
 }
 
 /// The newest record of a slot: the ballot, and the entry unless the record is rotten.
 type Newest = BTreeMap<Slot, (Ballot, Option<Entry>)>;
 
 impl Disk {
-    fn recover(&self) -> Recovered {
+    /// From the newest checkpoint, or from the one before if that is damaged.
+    fn recover(&self, falls_back: bool) -> Recovered {
         let mut recovered = Recovered::default();
         let mut newest = Newest::new();
         for (at, record) in self.records.iter().enumerate() {
@@ -83,16 +92,29 @@ impl Disk {
                     assert!(*ballot >= recovered.promised, "accepted below a promise");
                     recovered.promised = *ballot;
                     let entry = (!self.rotten.contains(&at)).then(|| entry.clone());
-                    newest.insert(*slot, (*ballot, entry));
+                    if *slot >= self.released {
+                        newest.insert(*slot, (*ballot, entry));
+                    }
                 }
                 Record::Chosen { upto } => {
                     assert!(*upto > recovered.chosen_upto);
-                    for slot in recovered.chosen_upto.0 + 1..=upto.0 {
+                    let known = recovered.chosen_upto.next().max(self.released);
+                    for slot in known.0..=upto.0 {
                         assert!(newest.contains_key(&Slot(slot)), "watermark before entry");
                     }
                     recovered.chosen_upto = *upto;
                 }
             }
+        }
+        recovered.checkpoint = match falls_back {
+            true => self.checkpoint_before,
+            false => self.checkpoint,
+        };
+        recovered.chosen_upto = recovered.chosen_upto.max(recovered.checkpoint);
+        if newest.contains_key(&recovered.checkpoint) {
+            let held = (1..=recovered.checkpoint.0).rev();
+            let held = held.take_while(|slot| newest.contains_key(&Slot(*slot)));
+            recovered.log_start = Slot(held.last().unwrap_or(0));
         }
         for (slot, (accepted, entry)) in newest {
             match entry {
@@ -115,6 +137,11 @@ impl Disk {
         upto: Slot,
         bytes_max: usize,
     ) -> (Vec<LoggedEntry>, Option<LostRecord>) {
+        if from < self.released {
+            // Recycled while the read was on its way: whatever is there now is not the record.
+            let accepted = Ballot::new(1, ReplicaId(1));
+            return (Vec::new(), Some(LostRecord { slot: from, accepted }));
+        }
         let mut newest = BTreeMap::new();
         for (at, record) in self.records.iter().enumerate() {
             if let Record::Accepted {
@@ -183,6 +210,9 @@ impl Disk {
         };
         self.rotten.iter().any(|&at| {
             let own = slot_of(&self.records[at]);
+            if own <= Some(self.checkpoint_before) {
+                return false;
+            }
             let mut later = self.records[at + 1..self.synced].iter();
             !later.any(|record| slot_of(record) == own)
         })
@@ -200,6 +230,8 @@ pub struct Node {
     offset_ns: u64,
     rate_ppm: u64,
     log_read: Option<(u64, Slot, Slot, usize)>,
+    /// A checkpoint of another replica is on its way: when it is there.
+    install: Option<(u64, ReplicaId)>,
     /// Open read: round, ballot, and what was acknowledged when it arrived.
     read: Option<(u64, Ballot, Slot)>,
     pub reads_served: u64,
@@ -247,6 +279,9 @@ pub struct World {
     /// The highest slot that a serving leader applied, that is, acknowledged.
     pub acknowledged: Slot,
     pub leaders: BTreeMap<Ballot, ReplicaId>,
+    pub checkpoints: u64,
+    pub installs: u64,
+    pub fallbacks: u64,
     sent: u64,
     proposals: u64,
 }
@@ -268,6 +303,7 @@ impl World {
                 offset_ns: random.range(0, 1_000_000 * MS),
                 rate_ppm: 1_000_000 - faults.drift_ppm + random.range(0, 2 * faults.drift_ppm + 1),
                 log_read: None,
+                install: None,
                 read: None,
                 reads_served: 0,
             })
@@ -287,6 +323,9 @@ impl World {
             chosen: BTreeMap::new(),
             acknowledged: Slot::ZERO,
             leaders: BTreeMap::new(),
+            checkpoints: 0,
+            installs: 0,
+            fallbacks: 0,
             sent: 0,
             proposals: 0,
         };
@@ -349,11 +388,21 @@ impl World {
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
+        // Only a checkpoint that the log goes on from can be fallen back to.
+        let disk = &self.node(id).disk;
+        let can_fall_back = disk.released <= disk.checkpoint_before.next();
+        let falls_back = disk.checkpoint > Slot::ZERO
+            && can_fall_back
+            && self.random.range(0, 5) == 0;
+        self.fallbacks += u64::from(falls_back);
         let node = self.node(id);
         assert!(node.core.is_none());
         node.restart_at_ns = u64::MAX;
+        if falls_back {
+            node.disk.checkpoint = node.disk.checkpoint_before;
+        }
         node.disk.before = node.disk.records.len();
-        node.core = Some(Consensus::new(&config, node.disk.recover(), now));
+        node.core = Some(Consensus::new(&config, node.disk.recover(falls_back), now));
         self.drain(id);
     }
 
@@ -362,6 +411,7 @@ impl World {
         let node = self.node(id);
         node.core = None;
         node.log_read = None;
+        node.install = None;
         node.read = None;
         node.paused_until_ns = 0;
         let disk = &mut node.disk;
@@ -480,7 +530,9 @@ impl World {
                 .map_or(u64::MAX, |core| node.true_ns(core.deadline_ns()));
             let flush_ns = node.disk.flush.map_or(u64::MAX, |(at_ns, _)| at_ns);
             let read_ns = node.log_read.map_or(u64::MAX, |(at_ns, ..)| at_ns);
+            let install_ns = node.install.map_or(u64::MAX, |(at_ns, _)| at_ns);
             deadline_ns
+                .min(install_ns)
                 .min(flush_ns)
                 .min(read_ns)
                 .max(node.paused_until_ns)
@@ -527,6 +579,11 @@ impl World {
                     .expect("runs")
                     .on_log_read(now, from, entries, lost);
                 self.drain(id);
+            }
+            if let Some((at_ns, from)) = self.node(id).install
+                && at_ns <= now_ns
+            {
+                self.install(id, from);
             }
             let node = self.node(id);
             let deadline_ns = node.core.as_ref().expect("runs").deadline_ns();
@@ -603,8 +660,15 @@ impl World {
                 assert_eq!(self.leaders.get(&ballot), Some(&id));
                 self.node(id).read = None;
             }
-            Effect::ReleaseLog { .. } | Effect::WantSnapshot { .. } => {
-                panic!("{id}: there are no checkpoints")
+            Effect::ReleaseLog { below } => {
+                let disk = &mut self.node(id).disk;
+                assert!(below <= disk.checkpoint_before.next());
+                disk.released = disk.released.max(below);
+            }
+            Effect::WantSnapshot { from } => {
+                let at_ns = now_ns + self.random.range(1, 50 * MS);
+                let node = self.node(id);
+                node.install = node.install.or(Some((at_ns, from)));
             }
             Effect::Stop {
                 reason: StopReason::CopiesLost { .. },
@@ -651,10 +715,37 @@ impl World {
             if self.core(id).serving().is_some() {
                 self.acknowledged = self.acknowledged.max(slot);
             }
+            if self.random.range(0, 1000) < self.faults.checkpoint {
+                self.checkpoints += 1;
+                let disk = &mut self.node(id).disk;
+                disk.checkpoint_before = disk.checkpoint;
+                disk.checkpoint = slot;
+                self.core(id).on_checkpoint(slot);
+            }
         }
         // Flushes that were answered before apply leave the queue of the next round of effects.
         self.begin_flush(id);
         applied
+    }
+
+    /// The checkpoint of another replica has arrived, if that has one that helps: start from it.
+    fn install(&mut self, id: ReplicaId, from: ReplicaId) {
+        let checkpoint = self.node(from).disk.checkpoint;
+        let node = self.node(id);
+        node.install = None;
+        if checkpoint <= node.core.as_ref().expect("runs").applied_upto() {
+            return;
+        }
+        self.installs += 1;
+        let node = self.node(id);
+        let disk = &mut node.disk;
+        (disk.checkpoint, disk.checkpoint_before) = (checkpoint, checkpoint);
+        disk.released = checkpoint.next();
+        // In order: everything is flushed first.
+        disk.flush_began = disk.synced;
+        disk.synced = disk.records.len();
+        self.crash(id, 0);
+        self.start(id);
     }
 
     /// Keeps one quorum read going at each leader, and checks that it is fresh.
