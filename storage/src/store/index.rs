@@ -52,8 +52,18 @@ impl AccountIndex {
     /// An index without entries. Takes some 256 KiB.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_room_for(0)
+    }
+
+    /// An index without entries whose parts begin at the sizes that they would grow to with so many: for
+    /// filling it at once.
+    #[must_use]
+    pub fn with_room_for(entries: usize) -> Self {
         let part = |index: usize| Part {
-            slots_first: u32_of(SLOTS_FIRST + index % (SLOTS_FIRST / 2)),
+            slots_first: {
+                let first = u32_of(SLOTS_FIRST + index % (SLOTS_FIRST / 2));
+                slots_for(first, entries / PARTS)
+            },
             entries: 0,
             fingerprints: Vec::new(),
             places: Vec::new(),
@@ -225,6 +235,15 @@ fn next(slot: usize, slots: usize) -> usize {
     if slot + 1 == slots { 0 } else { slot + 1 }
 }
 
+/// What a part of this first size has grown to with so many entries.
+fn slots_for(slots_first: u32, entries: usize) -> u32 {
+    let mut slots = slots_first;
+    while entries as u64 * 100 > u64::from(slots) * LOAD_PERCENT_MAX {
+        slots += slots / 2;
+    }
+    slots
+}
+
 fn u32_of(slots: usize) -> u32 {
     u32::try_from(slots).expect("a part's first size")
 }
@@ -312,15 +331,6 @@ mod tests {
         (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
 
-    /// What a part of this first size takes up with so many entries.
-    fn slots(slots_first: u32, entries: usize) -> usize {
-        let mut slots = slots_first as usize;
-        while entries as u64 * 100 > slots as u64 * LOAD_PERCENT_MAX {
-            slots += slots / 2;
-        }
-        slots
-    }
-
     /// Counted, not measured: what the slots take up, by the same steps as a part grows in; at a million
     /// entries by the index itself, too.
     #[test]
@@ -331,7 +341,9 @@ mod tests {
             .map(|part| part.slots_first)
             .collect();
         let bytes = |entries: usize| {
-            let slots = firsts.iter().map(|first| slots(*first, entries / PARTS));
+            let slots = firsts
+                .iter()
+                .map(|first| slots_for(*first, entries / PARTS) as usize);
             slots.sum::<usize>() * 12
         };
         let mut entries = 1_000_000;
@@ -348,6 +360,11 @@ mod tests {
         }
         let each = index.bytes() as f64 / 1e6;
         assert!((14.0..20.0).contains(&each), "{each} bytes an entry");
+        let mut sized = AccountIndex::with_room_for(1_000_000);
+        for entry in 0..1_000_000_u32 {
+            sized.insert(hash(u64::from(entry)), Place(entry));
+        }
+        assert!(sized.bytes() < 20_000_000);
         assert_eq!(index.candidates(hash(77)).next(), Some(Place(77)));
     }
 
