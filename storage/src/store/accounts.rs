@@ -23,10 +23,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::block::{BlockError, BlockRef, ENTRY_BYTES, ID_BYTES, Section};
 use super::checkpoint::{ENTRY_GONE, ENTRY_SHARED};
+use super::damage::Damage;
 use super::footer::{ROWS_MAX, RowAt};
 use super::index::AccountIndex;
 use super::name::{FileId, FileKind};
-use super::open::{Damage, Read, Unreadable};
+use super::open::{Read, Unreadable};
 use super::places::Place;
 use super::state::Store;
 use crate::BLOCK_BYTES;
