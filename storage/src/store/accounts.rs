@@ -23,10 +23,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::block::{BlockError, BlockRef, ENTRY_BYTES, ID_BYTES, Section};
 use super::checkpoint::{ENTRY_GONE, ENTRY_SHARED};
+use super::damage::Damage;
 use super::footer::{ROWS_MAX, RowAt};
 use super::index::AccountIndex;
 use super::name::{FileId, FileKind};
-use super::open::{Damage, Read, Unreadable};
+use super::open::{Read, Unreadable};
 use super::places::Place;
 use super::state::Store;
 use crate::BLOCK_BYTES;
@@ -90,9 +91,10 @@ impl IndexLoad {
     /// Begins. The store must not publish a checkpoint until the loading has finished.
     #[must_use]
     pub fn new(store: &Store) -> Self {
+        let live = store.account_files().map(|file| file.live).sum::<u64>();
         Self {
             blocks: Sections::new(store, Section::AccountIndex),
-            index: AccountIndex::new(),
+            index: AccountIndex::with_room_for(usize::try_from(live).expect("below 2^32")),
             dead: DeadRows::default(),
             live: store.account_files().map(|file| (file.number, 0)).collect(),
             shared: BTreeMap::new(),
@@ -278,36 +280,51 @@ impl Entries<'_> {
                 });
             }
         }
+        let first = self.store.places.place(block.number, 0);
+        let before = self.index.len() as u64;
+        let mut removed = 0;
         for at in entries() {
-            self.say(block.number, u64_at(rows, at), u32_at(rows, at + 8));
+            let (fingerprint, code) = (u64_at(rows, at), u32_at(rows, at + 8));
+            removed += self.forget(block.number, fingerprint, code);
+            if code & ENTRY_GONE == 0 {
+                let first = first.expect("a file with rows has places");
+                let row = code & !ENTRY_SHARED;
+                self.index.insert(fingerprint, Place(first.0 + row));
+            }
         }
+        let added = self.index.len() as u64 + removed - before;
+        let live = self.live_of(block.number);
+        *live = live.wrapping_add(added);
         Ok(())
     }
 
-    fn say(&mut self, number: u64, fingerprint: u64, code: u32) {
-        let row = code & !(ENTRY_GONE | ENTRY_SHARED);
-        if code & ENTRY_SHARED == 0 {
-            loop {
-                let old = self.index.candidates(fingerprint).next();
-                let Some(old) = old else { break };
-                self.index.remove(fingerprint, old);
-                self.dead.insert(old);
-                let (number, _) = self.store.places.locate(old).expect("was taken");
-                *self.live.get_mut(&number).expect("a file of the store") -= 1;
-            }
-            self.shared.remove(&fingerprint);
-        } else {
+    /// What an entry does to older ones of its fingerprint; how many of them it removes.
+    fn forget(&mut self, number: u64, fingerprint: u64, code: u32) -> u64 {
+        if code & ENTRY_SHARED != 0 {
             let gone = self.shared.entry(fingerprint).or_default();
             if code & ENTRY_GONE != 0 {
-                gone.push((number, row));
+                gone.push((number, code & !(ENTRY_GONE | ENTRY_SHARED)));
             }
+            return 0;
         }
-        if code & ENTRY_GONE == 0 {
-            let place = self.store.places.place(number, row);
-            let place = place.expect("entries are checked before they are taken");
-            self.index.insert(fingerprint, place);
-            *self.live.get_mut(&number).expect("a file of the store") += 1;
+        self.shared.remove(&fingerprint);
+        let mut removed = 0;
+        loop {
+            let old = self.index.candidates(fingerprint).next();
+            let Some(old) = old else { return removed };
+            self.index.remove(fingerprint, old);
+            self.dead.insert(old);
+            let (number, _) = self.store.places.locate(old).expect("was taken");
+            // Of this very block, if an entry should have said that it is shared: then a row is taken away
+            // before it is counted. What comes out is checked at the end.
+            let live = self.live_of(number);
+            *live = live.wrapping_sub(1);
+            removed += 1;
         }
+    }
+
+    fn live_of(&mut self, number: u64) -> &mut u64 {
+        self.live.get_mut(&number).expect("a file of the store")
     }
 }
 

@@ -368,3 +368,93 @@ fn u128_at(bytes: &[u8], at: usize) -> u128 {
 }
 
 const _: () = assert!(BLOCK_BYTES as usize > PAYLOAD_AT + FIXED_BYTES + 8 * SECTION_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BINDING: Binding = Binding {
+        cluster: 7,
+        shard: 2,
+    };
+
+    fn footer() -> Footer {
+        let extent = |section, first, blocks, rows| SectionExtent {
+            section,
+            first,
+            blocks,
+            rows,
+        };
+        Footer {
+            file: FileId {
+                kind: FileKind::History,
+                number: 3,
+            },
+            sections: vec![
+                extent(Section::HistoryRows, 0, 8, 300),
+                extent(Section::Contexts, 8, 0, 0),
+                extent(Section::Buckets, 8, 1, 300),
+                extent(Section::Offsets, 9, 1, 3),
+            ],
+            blocks: 11,
+            content: 77,
+            base: 500,
+            key_min: 1 << 90,
+            key_max: u128::MAX,
+        }
+    }
+
+    fn encoded() -> Vec<u8> {
+        let mut out = vec![0; BLOCK_BYTES as usize];
+        footer().encode(&mut out, &BINDING);
+        out
+    }
+
+    #[test]
+    fn decodes_what_it_encodes() {
+        let footer = footer();
+        let decoded = Footer::decode(&encoded(), &BINDING, footer.file, footer.blocks);
+        assert_eq!(decoded, Ok(footer.clone()));
+        assert_eq!(
+            footer
+                .decode_block(10, &encoded(), &BINDING)
+                .unwrap()
+                .section,
+            Section::Footer
+        );
+        let decoded = Footer::decode(&encoded(), &BINDING, footer.file, 12);
+        assert!(matches!(
+            decoded,
+            Err(FooterError::Block(BlockError::Index { .. }))
+        ));
+    }
+
+    /// Any byte of the table changed under a good checksum: refused, or still a table whose rows lie in the file.
+    #[test]
+    fn what_no_writer_writes_is_refused_although_its_checksum_holds() {
+        let footer = footer();
+        let place = footer.place(10);
+        let mut accepted = 0;
+        for at in 0..footer.encoded_bytes() {
+            for change in [1, 2, 0x80, 0xFF] {
+                let mut bytes = encoded();
+                bytes[PAYLOAD_AT + at] ^= change;
+                let used = footer.encoded_bytes();
+                block::seal(&mut bytes, BINDING.crc(), place, Section::Footer, used);
+                let decoded = Footer::decode(&bytes, &BINDING, footer.file, footer.blocks);
+                let Ok(decoded) = decoded else { continue };
+                accepted += 1;
+                assert_eq!(decoded.blocks, footer.blocks);
+                for section in Section::ALL {
+                    if let Some(last) = decoded.rows(section).checked_sub(1) {
+                        let at = decoded.locate(section, last).unwrap();
+                        assert!(at.place.block < footer.blocks - 1);
+                    }
+                }
+            }
+        }
+        // Content, base and keys may be anything; the table may not.
+        let free = 8 + 8 + 16 + 16;
+        assert!(accepted <= 4 * free + 4, "{accepted} accepted");
+    }
+}

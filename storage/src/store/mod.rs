@@ -39,6 +39,7 @@ mod block;
 mod buckets;
 mod checkpoint;
 mod chunks;
+mod damage;
 mod footer;
 mod history;
 mod index;
@@ -48,6 +49,7 @@ mod name;
 mod open;
 mod operation;
 mod places;
+mod rows;
 mod state;
 mod table;
 mod writer;
@@ -58,6 +60,7 @@ pub use block::{
     ID_BYTES, PAYLOAD_AT, PAYLOAD_BYTES, Section, decode as decode_block,
 };
 pub use buckets::HISTORY_ROWS_MAX;
+pub use damage::{DAMAGE_LISTED_MAX, Damage, OpenError};
 pub use footer::{Footer, FooterError, RowAt, SectionExtent};
 pub use index::AccountIndex;
 pub use lookup::{BlockRun, Candidate, LOOKUP_BLOCKS_MAX, Lookup, LookupStep};
@@ -65,9 +68,10 @@ pub use manifest::{
     FILES_MAX, Listed, MANIFEST_BYTES_MAX, MARK_BYTES_MAX, Manifest, ManifestError,
 };
 pub use name::{Binding, FileId, FileKind, Generation};
-pub use open::{DAMAGE_LISTED_MAX, Damage, OpenError, Opened, Read, Unreadable, open};
+pub use open::{Opened, Read, Unreadable, open};
 pub use operation::Operation;
 pub use places::Place;
-pub use state::{AccountFile, Counters, Finish, Published, Store};
+pub use rows::AccountFile;
+pub use state::{Counters, Finish, Published, Store};
 pub use table::OpenRow;
 pub use writer::EXTENT_BYTES;

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use thiserror::Error;
 
 use super::block::{BlockError, BlockRef, Section};
+use super::damage::{DAMAGE_LISTED_MAX, Damage, OpenError};
 use super::footer::{Footer, FooterError};
 use super::history::{HistoryFile, HistoryFiles};
 use super::manifest::{Listed, Manifest, ManifestError, length_valid};
@@ -32,8 +33,6 @@ use super::state::{Counters, Older, Store};
 use super::table::{Here, Observation, OpenRow, Refusal, classify};
 use crate::BLOCK_BYTES;
 
-/// Damages that are listed; what is beyond is found when it is read.
-pub const DAMAGE_LISTED_MAX: usize = 1024;
 const BLOCK: usize = BLOCK_BYTES as usize;
 
 /// Bytes of the directory's files, from wherever the shell has them: a map, a direct read, memory.
@@ -50,50 +49,6 @@ pub trait Read {
 #[error("unreadable")]
 pub struct Unreadable;
 
-/// What is not as it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Damage {
-    #[error("{generation}: {error}")]
-    Manifest {
-        generation: Generation,
-        error: ManifestError,
-    },
-    /// It belongs under the other name.
-    #[error("{generation} holds checkpoint {number}")]
-    Parity { generation: Generation, number: u64 },
-    #[error("{file} is missing")]
-    Missing { file: FileId },
-    #[error("{file} has {found} bytes, must have {expected}")]
-    Length {
-        file: FileId,
-        found: u64,
-        expected: u64,
-    },
-    #[error("{file}: {error}")]
-    Footer { file: FileId, error: FooterError },
-    #[error("{file} has content {found:016x}, must have {expected:016x}")]
-    Content {
-        file: FileId,
-        found: u64,
-        expected: u64,
-    },
-    /// Its rows do not go on where the file's before end.
-    #[error("{file} begins at position {found}, must at {expected}")]
-    Base {
-        file: FileId,
-        found: u64,
-        expected: u64,
-    },
-    #[error("{file} has {found} live rows, {expected} by the manifest")]
-    Live {
-        file: FileId,
-        found: u64,
-        expected: u64,
-    },
-    #[error("{} block {}: {error}", place.file, place.block)]
-    Block { place: BlockRef, error: BlockError },
-}
-
 /// A store that was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -106,26 +61,6 @@ pub struct Opened {
     /// To be carried out, in order, before anything in here is acted upon. They are not given back to
     /// the store.
     pub repairs: Vec<Operation>,
-}
-
-/// Why a store is not opened. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OpenError {
-    #[error("{generation}: {error}")]
-    Foreign {
-        generation: Generation,
-        error: ManifestError,
-    },
-    #[error("{generation}: {error}")]
-    Version {
-        generation: Generation,
-        error: ManifestError,
-    },
-    /// A second checkpoint is begun only after a manifest is durable.
-    #[error("no manifest, but {file} exists")]
-    ManifestsMissing { file: FileId },
-    #[error("no complete checkpoint: {}", first(.damage))]
-    Unusable { damage: Vec<Damage> },
 }
 
 /// A manifest as found.
@@ -506,12 +441,4 @@ impl<'a, R: Read> Directory<'a, R> {
 fn read_block(disk: &mut impl Read, place: BlockRef, out: &mut [u8]) -> Result<(), BlockError> {
     let read = disk.read(&place.file.file_name(), place.offset(), out);
     read.map_err(|Unreadable| BlockError::Unreadable)
-}
-
-fn first(damage: &[Damage]) -> String {
-    let more = damage.len().saturating_sub(1);
-    match damage.first() {
-        Some(damage) => format!("{damage} (and {more} more)"),
-        None => String::new(),
-    }
 }

@@ -1,12 +1,11 @@
-//! The store itself: what is published, what is being written, and where every row lies.
+//! The store itself: what is published and what is being written. What can be read of it is in
+//! [`super::rows`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::block::{
-    ACCOUNT_ROW_BYTES, BlockError, BlockRef, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section,
-};
+use super::block::{ACCOUNT_ROW_BYTES, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section};
 use super::checkpoint::{Begin, Checkpoint};
-use super::footer::{Footer, RowAt};
+use super::footer::Footer;
 use super::history::{HistoryFile, HistoryFiles};
 use super::manifest::{FILES_MAX, Listed, MARK_BYTES_MAX, Manifest};
 use super::name::{Binding, FileId, FileKind, Generation, NUMBER_MAX};
@@ -45,15 +44,6 @@ pub struct Finish<'a> {
     /// History rows below this position are not needed any more; files that hold nothing else are
     /// dropped. 0 keeps all. The same on every replica.
     pub history_from: u64,
-}
-
-/// What lies in one accounts file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountFile {
-    pub number: u64,
-    pub rows: u64,
-    /// Rows that are the newest of their account.
-    pub live: u64,
 }
 
 /// The manifest beside the one in use.
@@ -273,115 +263,6 @@ impl Store {
         }
         self.running_mut().finish_operation(operation);
         None
-    }
-
-    /// Where an account row of a published checkpoint lies. `None` if it was not published yet, or its file
-    /// was dropped.
-    #[must_use]
-    pub fn locate_account(&self, place: Place) -> Option<RowAt> {
-        let (number, row) = self.places.locate(place)?;
-        let kind = FileKind::Accounts;
-        let footer = self.footers.get(&FileId { kind, number })?;
-        footer.locate(Section::AccountRows, u64::from(row))
-    }
-
-    /// Where the history row of this position lies. `None` if it was not published yet, or was dropped.
-    #[must_use]
-    pub fn locate_history(&self, position: u64) -> Option<RowAt> {
-        let (file, row) = self.history.locate(position)?;
-        file.footer.locate(Section::HistoryRows, row)
-    }
-
-    /// Where a context of a history file lies.
-    #[must_use]
-    pub fn locate_context(&self, number: u64, row: u32) -> Option<RowAt> {
-        let file = self.history.file(number)?;
-        file.footer.locate(Section::Contexts, u64::from(row))
-    }
-
-    /// Positions of the published history rows that are kept: the first, and the end (exclusive).
-    #[must_use]
-    pub fn history_positions(&self) -> (u64, u64) {
-        let end = self.current.history_next;
-        (self.history.first().unwrap_or(end), end)
-    }
-
-    /// The row, in the bytes of its block.
-    ///
-    /// # Errors
-    /// Why the bytes are not that block.
-    pub fn row<'a>(&self, at: &RowAt, bytes: &'a [u8]) -> Result<&'a [u8], BlockError> {
-        let rows = self.block(at.place, bytes)?;
-        let end = at.at + at.section.row_bytes();
-        rows.get(at.at..end).ok_or(BlockError::Absent)
-    }
-
-    /// All rows of a block of a published file.
-    ///
-    /// # Errors
-    /// Why the bytes are not that block.
-    pub fn block<'a>(&self, place: BlockRef, bytes: &'a [u8]) -> Result<&'a [u8], BlockError> {
-        let footer = self.footers.get(&place.file).ok_or(BlockError::Absent)?;
-        let block = footer.decode_block(place.block, bytes, &self.binding)?;
-        Ok(block.rows)
-    }
-
-    /// Whether bytes are what was written there: for the scrubber, and for what a peer sends as a repair.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn check_block(
-        &self,
-        kind: FileKind,
-        number: u64,
-        block: u32,
-        bytes: &[u8],
-    ) -> Result<(), BlockError> {
-        let file = FileId { kind, number };
-        self.block(BlockRef { file, block }, bytes)?;
-        Ok(())
-    }
-
-    /// A block was damaged when the store was opened, and is whole again on disk: what is kept of it in
-    /// memory is taken from it. Without this a look-up that needs it reads it every time.
-    ///
-    /// # Errors
-    /// Why the bytes are not that block.
-    pub fn adopt_repaired(&mut self, place: BlockRef, bytes: &[u8]) -> Result<(), BlockError> {
-        let rows = self.block(place, bytes)?;
-        if place.file.kind == FileKind::History
-            && let Some(file) = self.history.file_mut(place.file.number)
-            && file.offset_blocks().contains(&place.block)
-        {
-            file.adopt(place.block, rows)?;
-        }
-        Ok(())
-    }
-
-    /// The blocks of the side tables, in order; each holds the next bytes ([`Store::block`]).
-    pub fn side_blocks(&self) -> impl Iterator<Item = BlockRef> {
-        let listed = self.current.files_of(FileKind::Side).next_back();
-        let footer = listed.and_then(|listed| self.footers.get(&listed.file));
-        footer.into_iter().flat_map(|footer| {
-            let extent = footer.section(Section::Side);
-            (0..extent.blocks).map(|block| footer.place(block))
-        })
-    }
-
-    /// The published files with their numbers of blocks, for the scrubber.
-    pub fn files(&self) -> impl Iterator<Item = (FileId, u32)> {
-        let files = self.current.files.iter();
-        files.map(|listed| (listed.file, listed.blocks))
-    }
-
-    /// How much of each accounts file is alive, ascending by number.
-    pub fn account_files(&self) -> impl Iterator<Item = AccountFile> {
-        let files = self.current.files_of(FileKind::Accounts);
-        files.map(|listed| AccountFile {
-            number: listed.file.number,
-            rows: self.footers[&listed.file].rows(Section::AccountRows),
-            live: listed.live,
-        })
     }
 
     fn running_mut(&mut self) -> &mut Checkpoint {
