@@ -263,6 +263,7 @@ impl ClusterConfig {
             timing: self.timing,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
+            checkpoint_weight: None,
             seed,
         }
     }

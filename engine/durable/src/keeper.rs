@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A part is followed by `CheckpointRoom` once little enough waits to be written, so what is in memory is
-//! bounded. Where an account's newest row lies is told to the index only when its checkpoint is durable.
+//! bounded. The index knows an account's newest row as soon as that is taken, before it can be read.
 
 use quorate_protocol::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, account_fingerprint};
 use quorate_protocol::ids::AccountId;
@@ -23,24 +23,20 @@ const PENDING_BYTES_MAX: usize = 512 << 10;
 /// Rows of index work in one step: some 100 us.
 const STEP_ROWS: usize = 8192;
 
-/// Where an account's newest row goes when the checkpoint is durable.
-#[derive(Clone, Copy, Debug)]
-struct Change {
-    fingerprint: u64,
-    old: Option<Place>,
-    new: Option<Place>,
-}
-
 /// What the core is to be told next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
-    /// A part was taken, and there may be room for another.
+    /// A part was taken; the core is told once there is room for another.
     Taking,
+    /// The core knows that there is room.
+    Waiting,
     /// All parts are taken; what is left is done by steps and operations.
     Finishing,
-    /// It is published: the index follows, then the core is told.
-    Adopting { number: u64 },
+    /// It is published, and the core does not know it yet.
+    Published {
+        number: u64,
+    },
 }
 
 /// The store, and where the accounts' rows lie.
@@ -48,8 +44,6 @@ enum Stage {
 pub struct Keeper {
     store: Store,
     index: AccountIndex,
-    changes: Vec<Change>,
-    adopted: usize,
     stage: Stage,
 }
 
@@ -60,8 +54,6 @@ impl Keeper {
         Self {
             store,
             index,
-            changes: Vec::new(),
-            adopted: 0,
             stage: Stage::Idle,
         }
     }
@@ -127,12 +119,12 @@ impl Keeper {
     /// Call it again at once if `None` comes and [`Self::is_busy`] holds.
     pub fn step(&mut self) -> Option<Input> {
         match self.stage {
-            Stage::Idle => None,
+            Stage::Idle | Stage::Waiting => None,
             Stage::Taking => {
                 if self.store.pending_bytes() > PENDING_BYTES_MAX {
                     return None;
                 }
-                self.stage = Stage::Taking;
+                self.stage = Stage::Waiting;
                 Some(Input::CheckpointRoom)
             }
             Stage::Finishing => {
@@ -141,7 +133,10 @@ impl Keeper {
                 }
                 None
             }
-            Stage::Adopting { number } => self.adopt(number),
+            Stage::Published { number } => {
+                self.stage = Stage::Idle;
+                Some(Input::CheckpointDurable { number })
+            }
         }
     }
 
@@ -149,11 +144,11 @@ impl Keeper {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self.stage {
-            Stage::Idle => false,
+            Stage::Idle | Stage::Waiting => false,
             Stage::Taking | Stage::Finishing => {
                 self.store.is_running() && self.store.pending_bytes() <= PENDING_BYTES_MAX
             }
-            Stage::Adopting { .. } => true,
+            Stage::Published { .. } => true,
         }
     }
 
@@ -166,7 +161,7 @@ impl Keeper {
     pub fn finish_operation(&mut self, operation: Operation) {
         if let Some(published) = self.store.finish_operation(operation) {
             assert_eq!(self.stage, Stage::Finishing);
-            self.stage = Stage::Adopting {
+            self.stage = Stage::Published {
                 number: published.number,
             };
         }
@@ -181,12 +176,13 @@ impl Keeper {
         let fingerprint = row.fingerprint();
         let mut shared = false;
         let old = self.place_of(row.account.id, fingerprint, is_stored, &mut shared, disk)?;
-        let new = self.store.account(account_bytes(row), fingerprint, shared, old);
-        self.changes.push(Change {
-            fingerprint,
-            old,
-            new: Some(new),
-        });
+        let new = self
+            .store
+            .account(account_bytes(row), fingerprint, shared, old);
+        match old {
+            Some(old) => self.index.replace(fingerprint, old, new),
+            None => self.index.insert(fingerprint, new),
+        }
         Ok(())
     }
 
@@ -196,12 +192,8 @@ impl Keeper {
         let old = self.place_of(id, fingerprint, true, &mut shared, disk)?;
         let old = old.ok_or_else(|| format!("account {id} left and has no row"))?;
         self.store
-            .gone(id.0.to_le_bytes().as_ref().try_into().expect("16 bytes"), fingerprint, shared, old);
-        self.changes.push(Change {
-            fingerprint,
-            old: Some(old),
-            new: None,
-        });
+            .gone(&id.0.to_le_bytes(), fingerprint, shared, old);
+        self.index.remove(fingerprint, old);
         Ok(())
     }
 
@@ -233,34 +225,20 @@ impl Keeper {
     }
 
     fn id_at(&self, place: Place, disk: &mut impl Read) -> Result<AccountId, String> {
-        let at = self.store.locate_account(place).ok_or("a row without a file")?;
+        let at = self
+            .store
+            .locate_account(place)
+            .ok_or("a row without a file")?;
         let mut block = vec![0; BLOCK_BYTES as usize];
         let name = at.place.file.file_name();
         disk.read(&name, at.place.offset(), &mut block)
             .map_err(|error| format!("{name}: {error}"))?;
-        let row = self.store.row(&at, &block).map_err(|error| format!("{name}: {error}"))?;
+        let row = self
+            .store
+            .row(&at, &block)
+            .map_err(|error| format!("{name}: {error}"))?;
         let id = row.first_chunk().ok_or("a row without an id")?;
         Ok(AccountId(u128::from_le_bytes(*id)))
-    }
-
-    fn adopt(&mut self, number: u64) -> Option<Input> {
-        let end = self.changes.len().min(self.adopted + STEP_ROWS);
-        for change in &self.changes[self.adopted..end] {
-            match (change.old, change.new) {
-                (Some(old), Some(new)) => self.index.replace(change.fingerprint, old, new),
-                (None, Some(new)) => self.index.insert(change.fingerprint, new),
-                (Some(old), None) => self.index.remove(change.fingerprint, old),
-                (None, None) => {}
-            }
-        }
-        self.adopted = end;
-        if end < self.changes.len() {
-            return None;
-        }
-        self.changes = Vec::new();
-        self.adopted = 0;
-        self.stage = Stage::Idle;
-        Some(Input::CheckpointDurable { number })
     }
 }
 

@@ -73,7 +73,9 @@ impl Question {
     pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
         if let Some((row, context)) = &self.row {
             let wrong = |problem: String| (context.place, problem);
-            let found = store.row(context, bytes).map_err(|error| wrong(error.to_string()))?;
+            let found = store
+                .row(context, bytes)
+                .map_err(|error| wrong(error.to_string()))?;
             let found = ContextRow::read_from_bytes(found)
                 .map_err(|_| wrong("not a context".to_owned()))?;
             self.rows.push((*row, found));

@@ -93,7 +93,9 @@ fn side(store: &Store, disk: &mut impl Read) -> Result<Vec<u8>, LoadError> {
         };
         disk.read(&file, place.offset(), &mut bytes)
             .map_err(|error| wrong(error.to_string()))?;
-        let rows = store.block(place, &bytes).map_err(|error| wrong(error.to_string()))?;
+        let rows = store
+            .block(place, &bytes)
+            .map_err(|error| wrong(error.to_string()))?;
         side.extend_from_slice(rows);
     }
     Ok(side)

@@ -27,8 +27,9 @@ pub struct ReplicaConfig {
     /// segment of the log.
     pub entry_bytes_max: usize,
     pub admission: Admission,
-    /// What the entries between two checkpoints weigh; the same on every replica of the cluster.
-    pub checkpoint_weight: u64,
+    /// What the entries between two checkpoints weigh, the same on every replica of the cluster. `None`:
+    /// the shell has no store, and there are none.
+    pub checkpoint_weight: Option<u64>,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }

@@ -80,7 +80,7 @@ impl World {
             timing: TIMING,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
-            checkpoint_weight: u64::MAX,
+            checkpoint_weight: None,
             seed: 7,
         }
     }

@@ -276,6 +276,11 @@ impl Shell {
                         log.read(from, upto, bytes_max);
                     }
                 }
+                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
+                    unreachable!("the configuration asks for no checkpoints")
+                }
+                // Whoever says that its log has begun to be released is mistaken.
+                Output::FetchSnapshot { .. } => {}
                 Output::Stop { reason } => {
                     let reason = stop_reason(&reason);
                     let address = self.connections.address;

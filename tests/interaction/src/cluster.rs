@@ -368,6 +368,12 @@ impl Cluster {
                     self.events.push(Event::ReadBack { at, from, upto });
                     reads.push((from, self.node(at).disk.read(from, upto)));
                 }
+                Output::Checkpoint(_)
+                | Output::ReleaseLog { .. }
+                | Output::Load { .. }
+                | Output::FetchSnapshot { .. } => {
+                    panic!("there are no checkpoints")
+                }
                 Output::Stop { reason } => self.events.push(Event::Stopped { at, reason }),
             }
         }
@@ -432,6 +438,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
+        checkpoint_weight: None,
         seed: 1,
     }
 }

@@ -73,12 +73,12 @@ pub fn transfer(cluster: &Cluster, id: TransferId) -> Vec<String> {
     let mut lines = Vec::new();
     for (shard, replica) in foremost(cluster) {
         let history = replica.ledger().history();
-        if let Some(record) = history.debit(id) {
+        if let Some(record) = history.debit(id).loaded() {
             let (slot, result) = (record.slot, record.result.name());
             lines.push(format!("t{id} decided at s{shard} slot {slot}: {result}"));
         }
         for coordinator in (1..=cluster.shape().shards).map(ShardId) {
-            if let Some(record) = history.credit(coordinator, id) {
+            if let Some(record) = history.credit(coordinator, id).loaded() {
                 let slot = record.slot;
                 lines.push(format!(
                     "t{id} of s{coordinator} posted at s{shard} slot {slot}"

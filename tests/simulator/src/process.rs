@@ -554,6 +554,12 @@ impl Running {
                     let answer = self.read_log(disk, from, upto, bytes_max);
                     effects.push(Effect::ReadStarted { answer });
                 }
+                Output::Checkpoint(_)
+                | Output::ReleaseLog { .. }
+                | Output::Load { .. }
+                | Output::FetchSnapshot { .. } => {
+                    panic!("there are no checkpoints")
+                }
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }
         }

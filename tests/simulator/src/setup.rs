@@ -47,6 +47,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                     requests_max: parameters.workload.admitted_requests_max,
                     proposal_bytes_max: parameters.workload.admitted_bytes_max,
                 },
+                checkpoint_weight: None,
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

@@ -17,13 +17,29 @@ use crate::table::hash64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestoreError {
     /// The bytes of the side tables end, or go on, where they should not.
-    Side { what: &'static str },
-    SideVersion { found: u32, supported: u32 },
+    Side {
+        what: &'static str,
+    },
+    SideVersion {
+        found: u32,
+        supported: u32,
+    },
     /// A transaction in doubt names an account that is not there, or reserves more than fits.
-    Reservation { account: AccountId },
-    Slot { tables: Slot, mark: Slot },
-    Accounts { loaded: u64, written: u64 },
-    Digest { loaded: u128, written: u128 },
+    Reservation {
+        account: AccountId,
+    },
+    Slot {
+        tables: Slot,
+        mark: Slot,
+    },
+    Accounts {
+        loaded: u64,
+        written: u64,
+    },
+    Digest {
+        loaded: u128,
+        written: u128,
+    },
 }
 
 impl fmt::Display for RestoreError {

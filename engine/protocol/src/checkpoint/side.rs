@@ -61,8 +61,7 @@ impl Decoder<'_> {
         &mut self,
         what: &'static str,
     ) -> Result<T, RestoreError> {
-        let (value, rest) =
-            T::read_from_prefix(self.0).map_err(|_| RestoreError::Side { what })?;
+        let (value, rest) = T::read_from_prefix(self.0).map_err(|_| RestoreError::Side { what })?;
         self.0 = rest;
         Ok(value)
     }

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 
 use zerocopy::IntoBytes;
 
-use crate::config::{IdRule, ReplicaConfig};
 use crate::checkpoint::image::Image;
+use crate::config::{IdRule, ReplicaConfig};
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
 use crate::ledger::cut::Cuts;
 use crate::ledger::dirty::Dirty;

@@ -50,7 +50,7 @@ impl World {
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
-            checkpoint_weight: u64::MAX,
+            checkpoint_weight: None,
             seed: 1,
         }
     }

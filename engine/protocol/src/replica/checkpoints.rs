@@ -34,7 +34,8 @@ impl Replica {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        self.ledger.weight() >= self.config.checkpoint_weight
+        let weight = self.config.checkpoint_weight;
+        weight.is_some_and(|weight| self.ledger.weight() >= weight)
     }
 
     /// There is room for the next part.
@@ -53,11 +54,7 @@ impl Replica {
 
     /// The store holds checkpoint `number` for good.
     pub(super) fn on_checkpoint_durable(&mut self, number: u64) {
-        assert_eq!(
-            number,
-            self.ledger.checkpoint(),
-            "the checkpoint under way"
-        );
+        assert_eq!(number, self.ledger.checkpoint(), "the checkpoint under way");
         let slot = self.ledger.end_checkpoint();
         self.consensus.on_checkpoint(slot);
     }

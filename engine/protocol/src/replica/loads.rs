@@ -204,9 +204,7 @@ impl Ledger {
 
     /// Drops the names of which memory knows enough.
     pub(crate) fn retain_missing(&self, names: &mut Vec<RecordName>) {
-        names.retain(|name| {
-            self.history().known(name.coordinator, name.id) == Known::NotLoaded
-        });
+        names.retain(|name| self.history().known(name.coordinator, name.id) == Known::NotLoaded);
     }
 
     /// Takes the store's answer: the rows that have one of the names, and that the others have none.

@@ -129,12 +129,7 @@ impl Replica {
         Self::with_ledger(config, recovered, checkpoint.0, now)
     }
 
-    fn with_ledger(
-        config: ReplicaConfig,
-        recovered: Recovered,
-        ledger: Ledger,
-        now: Now,
-    ) -> Self {
+    fn with_ledger(config: ReplicaConfig, recovered: Recovered, ledger: Ledger, now: Now) -> Self {
         let mut clock = HybridClock::default();
         for logged in &recovered.tail {
             clock.observe(logged.entry.timestamp());

@@ -212,8 +212,7 @@ impl Ledger {
         // for nothing, but it must not stop this shard.
         let posted = self.history.credit(txn.coordinator, transfer.id);
         if let Some(commit_ts) = commit.filter(|_| posted.loaded().is_none()) {
-            let record =
-                Record::credited(&transfer, at, txn.coordinator, txn.attempt, commit_ts);
+            let record = Record::credited(&transfer, at, txn.coordinator, txn.attempt, commit_ts);
             let arrival = planted(Bug::CutByArrival);
             let counted = if arrival { at.timestamp } else { commit_ts };
             self.post_credit(place, &transfer, counted, record);

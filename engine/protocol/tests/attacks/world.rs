@@ -355,7 +355,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
-        checkpoint_weight: u64::MAX,
+        checkpoint_weight: None,
         seed: 7,
     }
 }

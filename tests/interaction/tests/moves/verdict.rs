@@ -166,7 +166,10 @@ fn check_record(
 ) {
     let shards = || (1..=scenario.shape.shards).map(ShardId);
     let decided: Vec<ResultCode> = shards()
-        .filter_map(|shard| leading(timed, shard).ledger().history().debit(transfer.id))
+        .filter_map(|shard| {
+            let history = leading(timed, shard).ledger().history();
+            history.debit(transfer.id).loaded()
+        })
         .map(|record| record.result)
         .collect();
     let [code] = decided[..] else {
@@ -185,7 +188,7 @@ fn check_record(
         .flat_map(|at| shards().map(move |by| (at, by)))
         .filter(|&(at, by)| {
             let history = leading(timed, at).ledger().history();
-            history.credit(by, transfer.id).is_some()
+            history.credit(by, transfer.id).loaded().is_some()
         })
         .count();
     assert!(

@@ -136,7 +136,12 @@ impl Drill {
         fill(&mut builder);
         let entry = builder.finish(self.world.origin, Timestamp(self.world.clock), 0);
         self.entries.push(entry.clone());
-        feed(&mut self.world.ledger, &self.store, &entry, &mut self.world.applied);
+        feed(
+            &mut self.world.ledger,
+            &self.store,
+            &entry,
+            &mut self.world.applied,
+        );
     }
 
     /// Mostly new ids, sometimes one that may be used, in memory or in the store.
@@ -175,7 +180,10 @@ impl Drill {
                 self.apply(|entry| entry.cut_pass(at));
             }
             _ if debit != credit && debit != 9 => {
-                let rows = [transfer(id.0, debit, credit, amount), transfer(id.0 + 7_000, 9, debit, 20)];
+                let rows = [
+                    transfer(id.0, debit, credit, amount),
+                    transfer(id.0 + 7_000, 9, debit, 20),
+                ];
                 self.apply(|entry| entry.transfers(&rows));
             }
             _ => self.apply(|_| {}),
@@ -195,7 +203,8 @@ impl Drill {
 
     fn resolve(&mut self) {
         if let Some(txn) = self.open.pop() {
-            let verdict = [Verdict::Commit, Verdict::Abort][usize::from(self.random.range(0, 4) == 0)];
+            let verdict =
+                [Verdict::Commit, Verdict::Abort][usize::from(self.random.range(0, 4) == 0)];
             let row = TxnRow {
                 timestamp: Timestamp(self.world.clock - 5),
                 ..TxnRow::new(txn, verdict)
@@ -343,7 +352,10 @@ fn check_restored(drill: &Drill, slot: Slot) -> usize {
     assert_eq!(ledger.digest(), live.digest());
     assert_eq!(ledger.accounts(), live.accounts());
     for id in (1..=10).map(AccountId) {
-        let states = [&ledger, live].map(|l| l.account(id).map(|o| (o.account, o.version, o.last, o.open)));
+        let states = [&ledger, live].map(|l| {
+            l.account(id)
+                .map(|o| (o.account, o.version, o.last, o.open))
+        });
         assert_eq!(states[0], states[1]);
     }
     asked
@@ -365,7 +377,11 @@ fn the_chain_of_an_account_s_rows_adds_up_to_its_balances() {
             drill.world.ledger.end_checkpoint();
             let rows: Vec<_> = drill.store.rows().collect();
             let ledger = &drill.world.ledger;
-            for owned in ledger.records.iter().filter(|o| o.account.ownership_epoch == 0) {
+            for owned in ledger
+                .records
+                .iter()
+                .filter(|o| o.account.ownership_epoch == 0)
+            {
                 let id = owned.account.id;
                 let (mut debits, mut credits, mut at) = (0, 0, owned.last);
                 while at != HistoryPosition::NONE {
@@ -418,7 +434,12 @@ fn a_checkpoint_that_is_not_whole_is_refused() {
             last: 0,
         });
     }));
-    assert!(refused(&|store| store.mark.as_mut().expect("whole").slot.0 += 1));
+    assert!(refused(&|store| store
+        .mark
+        .as_mut()
+        .expect("whole")
+        .slot
+        .0 += 1));
     for at in 0..drill.store.side.len() {
         assert!(refused(&|store| store.side[at] ^= 0x40), "byte {at}");
         assert!(refused(&|store| store.side.truncate(at)), "cut at {at}");

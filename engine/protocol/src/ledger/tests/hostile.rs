@@ -176,7 +176,14 @@ fn a_participant_s_refusal_must_name_a_refusal() {
         let outcome = world.apply(|entry| entry.commit(&[row])).commits[0].2;
         assert_eq!(outcome, CommitOutcome::Fenced);
     }
-    assert!(world.ledger.history().debit(TransferId(1)).loaded().is_none());
+    assert!(
+        world
+            .ledger
+            .history()
+            .debit(TransferId(1))
+            .loaded()
+            .is_none()
+    );
 }
 
 /// Two attempts of one transfer in doubt, both told "committed": the second must post nothing.

@@ -113,7 +113,7 @@ impl Hand {
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
-            checkpoint_weight: u64::MAX,
+            checkpoint_weight: None,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

@@ -140,7 +140,13 @@ impl Disk {
         if from < self.released {
             // Recycled while the read was on its way: whatever is there now is not the record.
             let accepted = Ballot::new(1, ReplicaId(1));
-            return (Vec::new(), Some(LostRecord { slot: from, accepted }));
+            return (
+                Vec::new(),
+                Some(LostRecord {
+                    slot: from,
+                    accepted,
+                }),
+            );
         }
         let mut newest = BTreeMap::new();
         for (at, record) in self.records.iter().enumerate() {
@@ -384,16 +390,15 @@ impl World {
             timing: self.timing,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
-            checkpoint_weight: u64::MAX,
+            checkpoint_weight: None,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
         // Only a checkpoint that the log goes on from can be fallen back to.
         let disk = &self.node(id).disk;
         let can_fall_back = disk.released <= disk.checkpoint_before.next();
-        let falls_back = disk.checkpoint > Slot::ZERO
-            && can_fall_back
-            && self.random.range(0, 5) == 0;
+        let falls_back =
+            disk.checkpoint > Slot::ZERO && can_fall_back && self.random.range(0, 5) == 0;
         self.fallbacks += u64::from(falls_back);
         let node = self.node(id);
         assert!(node.core.is_none());
