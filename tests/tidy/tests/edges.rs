@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorate-wire", &["protocol"]),
     ("quorate-config", &["protocol"]),
     ("quorate-planner", &["protocol"]),
+    ("quorate-durable", &["protocol", "storage"]),
     ("quorate-client", &["protocol", "wire", "config"]),
     (
         "quorate-runtime",

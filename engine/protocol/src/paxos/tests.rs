@@ -3,6 +3,7 @@
 mod acceptor_stories;
 mod candidate_stories;
 mod catch_up_stories;
+mod disk;
 mod group_stories;
 mod hand;
 mod leader_stories;

@@ -137,7 +137,10 @@ impl World {
                 }
                 Output::Reply { reply, .. } => self.replies.push(reply),
                 Output::ReadLog { .. } => panic!("nothing to read back"),
-                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
+                Output::Checkpoint(_)
+                | Output::ReleaseLog { .. }
+                | Output::Load { .. }
+                | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }
                 Output::Stop { reason } => panic!("{at} stopped: {reason:?}"),

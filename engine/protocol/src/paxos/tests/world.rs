@@ -5,12 +5,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::config::{IdRule, LostRecord, Reads, Recovered, ReplicaConfig};
+use super::disk::Disk;
+use crate::config::{IdRule, Reads, ReplicaConfig};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ClusterId, PersistSeq, ReplicaAddress, ReplicaId, ShardId, Slot};
 use crate::limits::{TIMING, Timing};
-use crate::output::{Record, StopReason};
-use crate::paxos::message::{LoggedEntry, Message};
+use crate::output::StopReason;
+use crate::paxos::message::Message;
 use crate::paxos::{Consensus, Effect};
 use crate::prng::Prng;
 use crate::shard::map::Placement;
@@ -43,185 +44,6 @@ impl Faults {
             drift_ppm: 0,
             checkpoint: 0,
         }
-    }
-}
-
-/// A write-ahead log that can forget.
-#[derive(Debug, Default)]
-pub struct Disk {
-    records: Vec<Record>,
-    /// Records on stable storage.
-    synced: usize,
-    /// The flush under way: when it ends, and what it covers.
-    flush: Option<(u64, usize)>,
-    /// Records of earlier runs of the replica.
-    before: usize,
-    /// Synced records before the newest flush that cannot be read any more.
-    rotten: BTreeSet<usize>,
-    /// Where the newest flush began.
-    flush_began: usize,
-    /// Slots of the newest checkpoint and of the one before.
-    checkpoint: Slot,
-    checkpoint_before: Slot,
-    /// Records of slots below are recycled.
-    released: Slot,
-}
-
-/// The newest record of a slot: the ballot, and the entry unless the record is rotten.
-type Newest = BTreeMap<Slot, (Ballot, Option<Entry>)>;
-
-impl Disk {
-    /// From the newest checkpoint, or from the one before if that is damaged.
-    fn recover(&self, falls_back: bool) -> Recovered {
-        let mut recovered = Recovered::default();
-        let mut newest = Newest::new();
-        for (at, record) in self.records.iter().enumerate() {
-            match record {
-                Record::Promise { ballot } => {
-                    assert!(
-                        *ballot > recovered.promised,
-                        "a promise is written once and never falls"
-                    );
-                    recovered.promised = *ballot;
-                }
-                Record::Accepted {
-                    ballot,
-                    slot,
-                    entry,
-                } => {
-                    assert!(*ballot >= recovered.promised, "accepted below a promise");
-                    recovered.promised = *ballot;
-                    let entry = (!self.rotten.contains(&at)).then(|| entry.clone());
-                    if *slot >= self.released {
-                        newest.insert(*slot, (*ballot, entry));
-                    }
-                }
-                Record::Chosen { upto } => {
-                    assert!(*upto > recovered.chosen_upto);
-                    let known = recovered.chosen_upto.next().max(self.released);
-                    for slot in known.0..=upto.0 {
-                        assert!(newest.contains_key(&Slot(slot)), "watermark before entry");
-                    }
-                    recovered.chosen_upto = *upto;
-                }
-            }
-        }
-        recovered.checkpoint = match falls_back {
-            true => self.checkpoint_before,
-            false => self.checkpoint,
-        };
-        recovered.chosen_upto = recovered.chosen_upto.max(recovered.checkpoint);
-        if newest.contains_key(&recovered.checkpoint) {
-            let held = (1..=recovered.checkpoint.0).rev();
-            let held = held.take_while(|slot| newest.contains_key(&Slot(*slot)));
-            recovered.log_start = Slot(held.last().unwrap_or(0));
-        }
-        for (slot, (accepted, entry)) in newest {
-            match entry {
-                Some(entry) if slot > recovered.chosen_upto => recovered.tail.push(LoggedEntry {
-                    slot,
-                    accepted,
-                    entry,
-                }),
-                Some(_) => {}
-                None => recovered.lost.push(LostRecord { slot, accepted }),
-            }
-        }
-        assert!(recovered.tail.len() <= 64, "the window bounds the tail");
-        recovered
-    }
-
-    fn read(
-        &self,
-        from: Slot,
-        upto: Slot,
-        bytes_max: usize,
-    ) -> (Vec<LoggedEntry>, Option<LostRecord>) {
-        if from < self.released {
-            // Recycled while the read was on its way: whatever is there now is not the record.
-            let accepted = Ballot::new(1, ReplicaId(1));
-            return (
-                Vec::new(),
-                Some(LostRecord {
-                    slot: from,
-                    accepted,
-                }),
-            );
-        }
-        let mut newest = BTreeMap::new();
-        for (at, record) in self.records.iter().enumerate() {
-            if let Record::Accepted {
-                ballot,
-                slot,
-                entry,
-            } = record
-                && *slot <= upto.min(Slot(from.0 + 200))
-                && *slot >= from
-            {
-                newest.insert(
-                    *slot,
-                    (*ballot, (!self.rotten.contains(&at)).then_some(entry)),
-                );
-            }
-        }
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for slot in (from.0..=upto.0).map(Slot) {
-            let Some((accepted, entry)) = newest.get(&slot).copied() else {
-                break;
-            };
-            let Some(entry) = entry else {
-                return (entries, Some(LostRecord { slot, accepted }));
-            };
-            bytes += if entries.is_empty() { 0 } else { entry.bytes() };
-            if bytes > bytes_max {
-                break;
-            }
-            entries.push(LoggedEntry {
-                slot,
-                accepted,
-                entry: entry.clone(),
-            });
-        }
-        (entries, None)
-    }
-
-    /// Makes the newest record of some slot unreadable, if it is not of the newest flush. False if
-    /// the record drawn is not such a one.
-    fn rot(&mut self, random: &mut Prng, youngest: usize) -> bool {
-        if self.flush_began == 0 {
-            return false;
-        }
-        // Young records are the interesting ones.
-        let oldest = match random.range(0, 3) {
-            0 => 0,
-            _ => self.flush_began.saturating_sub(youngest),
-        };
-        let drawn = random.range(oldest as u64, self.flush_began as u64);
-        let drawn = usize::try_from(drawn).expect("few");
-        let Record::Accepted { slot: own, .. } = self.records[drawn] else {
-            return false;
-        };
-        let is_newest = self.records[drawn + 1..self.synced]
-            .iter()
-            .all(|record| !matches!(record, Record::Accepted { slot, .. } if *slot == own));
-        is_newest && self.rotten.insert(drawn)
-    }
-
-    /// Whether the newest durable record of some slot is rotten.
-    fn is_harmed(&self) -> bool {
-        let slot_of = |record: &Record| match record {
-            Record::Accepted { slot, .. } => Some(*slot),
-            Record::Promise { .. } | Record::Chosen { .. } => None,
-        };
-        self.rotten.iter().any(|&at| {
-            let own = slot_of(&self.records[at]);
-            if own <= Some(self.checkpoint_before) {
-                return false;
-            }
-            let mut later = self.records[at + 1..self.synced].iter();
-            !later.any(|record| slot_of(record) == own)
-        })
     }
 }
 
