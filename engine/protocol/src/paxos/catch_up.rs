@@ -43,6 +43,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 64;
 /// What peers are known to have, and the open question to one of them.
 #[derive(Debug, Default)]
 pub(super) struct Fetch {
+    /// A checkpoint of some peer covers all slots up to here.
+    covered_upto: Slot,
     claims: BTreeMap<ReplicaId, Slot>,
     open: Option<Question>,
     /// Who did not answer last.
@@ -179,7 +181,11 @@ impl Consensus {
     /// The chosen slot to fetch next, if one is known to be missing and there is room for it.
     fn wanted(&self) -> Option<Wanted> {
         let chosen_upto = self.log.chosen_upto();
-        if let Some((slot, _)) = self.lost.within(..=chosen_upto).next() {
+        // What a checkpoint of another replica covers is in no log any more, and who has applied it does
+        // not need it: a start that does takes that checkpoint.
+        let needless_upto = self.fetch.covered_upto.min(self.log.applied_upto());
+        let mut lost = self.lost.within(..=chosen_upto);
+        if let Some((slot, _)) = lost.find(|(slot, _)| *slot > needless_upto) {
             return Some(Wanted::Lost(slot));
         }
         let next = chosen_upto.next();
@@ -269,13 +275,19 @@ impl Consensus {
         self.lead_if_elected(now_ns);
     }
 
-    /// A peer's log starts at `log_start`: if that is above what is wanted, only a checkpoint helps.
-    pub(super) fn want_snapshot(&mut self, from: ReplicaId, log_start: Slot) {
-        if let Some(Wanted::Next(slot)) = self.wanted()
-            && log_start > slot
-        {
+    /// A peer's log starts at `log_start`, since a checkpoint covers what is below: if that is above what
+    /// is wanted, only that checkpoint helps. The question stays open until its time is up: nobody is
+    /// asked again before.
+    pub(super) fn want_snapshot(&mut self, from: ReplicaId, log_start: Slot) -> bool {
+        let covered_upto = Slot(log_start.0.saturating_sub(1));
+        self.fetch.covered_upto = self.fetch.covered_upto.max(covered_upto);
+        let helps = self
+            .wanted()
+            .is_some_and(|wanted| wanted.slot() < log_start);
+        if helps {
             self.journal.push(Effect::WantSnapshot { from });
         }
+        helps
     }
 
     /// A peer cannot give the slot as chosen and says what it has instead.

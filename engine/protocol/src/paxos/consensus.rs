@@ -208,10 +208,9 @@ impl Consensus {
                 log_start,
                 report,
             } => {
-                if entries.is_empty() {
-                    self.want_snapshot(from, log_start);
+                if !entries.is_empty() || !self.want_snapshot(from, log_start) {
+                    self.on_entries(now_ns, from, entries, chosen_upto, report);
                 }
-                self.on_entries(now_ns, from, entries, chosen_upto, report);
             }
             Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
         }

@@ -113,6 +113,8 @@ fn rot_everywhere(seed: u64, sights: &mut Sights) -> World {
     let mut chance = Prng::new(seed ^ 0xdead_5eed);
     let (mut world, period_ns) = drawn_world(seed, &mut chance);
     world.rots_anywhere = true;
+    // They would cover what rots.
+    world.faults.checkpoint = 0;
     while world.now_ns < 8 * SECOND {
         world.run(chance.range(1, period_ns));
         match chance.range(0, 3) {
