@@ -25,7 +25,12 @@ use crate::random::Stream;
 const AUDIT_ROWS_MAX: usize = 256;
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 3] = ["client_abandoned", "client_answered_busy", "client_retried"];
+pub const FAULT_NAMES: [&str; 4] = [
+    "client_abandoned",
+    "client_answered_busy",
+    "client_retried",
+    "client_took_no_for_an_answer",
+];
 
 /// What a client wants from the world.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ pub struct ClientSettings {
     pub placement: Placement,
     pub patience_ns: u64,
     pub abandon_ppm: u32,
+    pub give_up_ppm: u32,
     pub wander_ppm: u32,
     pub batch_max: usize,
 }
@@ -137,6 +143,11 @@ impl Client {
         self.seen
     }
 
+    /// It has heard from somebody who leads a shard.
+    pub fn hear_of_leader(&mut self, leader: ReplicaAddress) {
+        self.leaders.insert(leader.shard, leader.replica);
+    }
+
     /// Takes a job.
     pub fn submit(&mut self, job: Job) {
         self.waiting.push(job);
@@ -182,7 +193,7 @@ impl Client {
             let request = self.open.remove(&id).expect("listed above");
             self.try_another(request.target);
             self.close(request.target, request.connection, &mut effects);
-            self.retry_all(request.jobs, now_ns);
+            self.retry_unsure(request.jobs, now_ns);
         }
         self.send_due(now_ns, history, &mut effects);
         effects
@@ -248,7 +259,7 @@ impl Client {
                 }
                 self.retry_all(request.jobs, now_ns);
             }
-            ReplyBody::Unknown => self.retry_all(request.jobs, now_ns),
+            ReplyBody::Unknown => self.retry_unsure(request.jobs, now_ns),
             body @ (ReplyBody::Results(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::Transfers(_)
@@ -285,6 +296,14 @@ impl Client {
         };
         let is_final = code.kind() != CodeKind::Unlogged || code == ResultCode::IdFromTheFuture;
         if !is_final {
+            job.is_unsure |= code == ResultCode::Unknown;
+            if self.takes_no(&job, code) {
+                self.faults.add("client_took_no_for_an_answer");
+                if let Want::Transfer(number) = job.want {
+                    history.transfers[number].denied = true;
+                }
+                return None;
+            }
             if code == ResultCode::Moved {
                 job.shard = row.shard;
                 if let Want::Transfer(number) = job.want {
@@ -308,6 +327,16 @@ impl Client {
                 .push(format!("{job:?} was answered {code:?}")),
         }
         None
+    }
+
+    /// Whether the client leaves it at an answer that nothing was done: only if all answers were such.
+    fn takes_no(&mut self, job: &Job, code: ResultCode) -> bool {
+        let ppm = self.settings.give_up_ppm;
+        ppm > 0
+            && matches!(code, ResultCode::Busy | ResultCode::Contended)
+            && matches!(job.want, Want::Transfer(_))
+            && !job.is_unsure
+            && self.stream.chance(ppm)
     }
 
     fn account(
@@ -526,6 +555,14 @@ impl Client {
         if *leader == target.replica {
             *leader = ReplicaId(target.replica.0 % self.settings.replicas + 1);
         }
+    }
+
+    /// Nobody said what became of these.
+    fn retry_unsure(&mut self, mut jobs: Vec<Job>, now_ns: u64) {
+        for job in &mut jobs {
+            job.is_unsure = true;
+        }
+        self.retry_all(jobs, now_ns);
     }
 
     /// Jobs that failed together are tried again together.

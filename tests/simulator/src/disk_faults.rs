@@ -50,7 +50,9 @@ pub fn strike(world: &mut World, fault: Fault) {
         | Fault::Partition
         | Fault::Pause
         | Fault::ClockJump
-        | Fault::OperatorDeath => unreachable!("{fault:?} is no fault of a disk"),
+        | Fault::OperatorDeath
+        | Fault::Usurper
+        | Fault::Relay => unreachable!("{fault:?} is no fault of a disk"),
     }
     let (now_ns, address) = (world.now_ns(), world.processes[process].address());
     world

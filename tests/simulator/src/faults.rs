@@ -11,9 +11,10 @@ use crate::exit::Exit;
 use crate::network::PARTITIONS;
 use crate::node::{Aim, Fuse};
 use crate::operator;
+use crate::plots;
 use crate::random::Stream;
 use crate::world::{Event, World};
-use quorate_protocol::ids::{ReplicaAddress, ReplicaId};
+use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::Message;
 use quorate_protocol::time::SECOND;
@@ -37,9 +38,11 @@ pub enum Fault {
     Misdirected = 12,
     Stale = 13,
     DiskLost = 14,
+    Usurper = 15,
+    Relay = 16,
 }
 
-const ALL: [Fault; 15] = [
+const ALL: [Fault; 17] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::Blackout,
@@ -55,6 +58,8 @@ const ALL: [Fault; 15] = [
     Fault::Misdirected,
     Fault::Stale,
     Fault::DiskLost,
+    Fault::Usurper,
+    Fault::Relay,
 ];
 
 /// A fault that follows another one closely comes within this time.
@@ -120,6 +125,8 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::Misdirected => intervals.misdirected_ns,
         Fault::Stale => intervals.stale_ns,
         Fault::DiskLost => intervals.disk_lost_ns,
+        Fault::Usurper => intervals.usurper_ns,
+        Fault::Relay => intervals.relay_ns,
     };
     if mean_ns > 0 {
         // Beyond its duration a run only goes on to get its transfers done: ever less is in the way.
@@ -162,6 +169,7 @@ pub fn strike(world: &mut World, fault: Fault) {
         | Fault::Stale
         | Fault::DiskLost => disk_faults::strike(world, fault),
         Fault::OperatorDeath => operator::die(world),
+        Fault::Usurper | Fault::Relay => plots::begin(world, fault),
     }
     plan(world, fault);
 }
@@ -281,6 +289,18 @@ fn crash(world: &mut World, node: usize, fault: Fault) {
     plan_restart(world, node, fault);
 }
 
+/// The processes of a machine die and start again after so long.
+pub(crate) fn restart(world: &mut World, node: usize, down_ns: u64) {
+    if !world.nodes[node].up {
+        return;
+    }
+    world.faults.add("process_killed");
+    world.nodes[node].fuse = None;
+    world.stop(node, false);
+    let at_ns = world.now_ns() + down_ns;
+    world.queue.push(at_ns, Event::Start { node });
+}
+
 /// A process ends by itself: the whole node goes, and is started again.
 pub fn exit(world: &mut World, process: usize, exit: Exit) {
     let node = world.node_of(process);
@@ -351,25 +371,20 @@ pub fn meet_rival(world: &mut World, rival: ReplicaAddress, message: &PeerMessag
         return;
     };
     let ppm = world.parameters.network.rival_ppm;
-    if world.healed || ppm == 0 || !world.fault_stream(Fault::Partition).chance(ppm) {
+    let idle = !world.healed && !plots::is_busy(world);
+    if !idle || ppm == 0 || !world.fault_stream(Fault::Partition).chance(ppm) {
         return;
     }
     let leader = world
         .leader_of(rival.shard)
         .filter(|leader| *leader != rival);
     let Some(leader) = leader else { return };
-    let lonely = world.host_of(leader);
-    for replica in (1..=world.parameters.replicas).map(ReplicaId) {
-        let shard = rival.shard;
-        let member = world.host_of(ReplicaAddress { shard, replica });
-        world.network.cut_off(lonely, member);
-    }
     world.faults.add("leader_cut_from_rival");
-    world.partition_number += 1;
-    let number = world.partition_number;
+    world.unaware.insert(leader.shard, leader);
+    plots::cut_from_group(world, leader);
     let longest_ns = world.parameters.durations.partition_ns.min(SECOND);
-    let at_ns = world.now_ns() + world.fault_stream(Fault::Partition).below(longest_ns);
-    world.queue.push(at_ns, Event::Mend { number });
+    let delay_ns = world.fault_stream(Fault::Partition).below(longest_ns);
+    plots::mend_after(world, delay_ns);
 }
 
 fn pause(world: &mut World) {

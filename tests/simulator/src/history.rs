@@ -33,6 +33,8 @@ pub struct TransferUse {
     pub answer: Option<Answer>,
     /// Its client does not wait for it.
     pub abandoned: bool,
+    /// Every sending was answered that nothing was done, and its client left it at that.
+    pub denied: bool,
 }
 
 /// One linearizable read of an account.

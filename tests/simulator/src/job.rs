@@ -84,6 +84,8 @@ pub struct Job {
     /// Not sent before.
     pub due_ns: u64,
     pub tries: u32,
+    /// It was sent and no answer said that nothing was done: it may have taken effect.
+    pub is_unsure: bool,
 }
 
 impl Job {
@@ -95,6 +97,7 @@ impl Job {
             shard,
             due_ns: 0,
             tries: 0,
+            is_unsure: false,
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod operator;
 pub mod outcome;
 pub mod parameters;
 pub mod phases;
+mod plots;
 pub mod process;
 pub mod queue;
 pub mod random;

@@ -34,6 +34,8 @@ pub struct NetworkSettings {
     pub rival_ppm: u32,
     /// Second copies that come seconds later.
     pub late_copy_ppm: u32,
+    /// Moves of which a copy comes when the accounts have left the target again.
+    pub late_move_ppm: u32,
 }
 
 impl NetworkSettings {
@@ -51,6 +53,7 @@ impl NetworkSettings {
             slow_ns: 0,
             rival_ppm: 0,
             late_copy_ppm: 0,
+            late_move_ppm: 0,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::client::ClientEffect;
 use crate::faults::Fault;
 use crate::history::{CutUse, MoveUse};
 use crate::job::{Job, Want};
+use crate::plots::{astray, late_move};
 use crate::world::{Actor, Event, World};
 
 /// How often the operator looks at its work.
@@ -40,6 +41,8 @@ pub struct MoveTool {
     down_until_ns: u64,
     /// Dies as soon as it has a move under way.
     is_doomed: bool,
+    /// Begins no batch before.
+    waits_until_ns: u64,
 }
 
 impl MoveTool {
@@ -135,6 +138,9 @@ pub fn work_off(world: &mut World) {
             world.tool.open.push(number);
             continue;
         }
+        late_move::release(world, number);
+        astray::on_moved(world, number);
+        let client = &mut world.actors[operator].client;
         // Whoever is not there any more has arrived before, or the plan is out of date.
         if let Some(MoveAnswer::NotOwned { account, .. }) = client.move_answers.remove(&number) {
             let one = &world.history.moves[number];
@@ -148,6 +154,9 @@ pub fn work_off(world: &mut World) {
                 });
             }
         }
+    }
+    if world.now_ns() < world.tool.waits_until_ns {
+        return;
     }
     for source in (1..=world.parameters.shards).map(ShardId) {
         let busy = |number: &usize| world.history.moves[*number].source == source;
@@ -183,13 +192,40 @@ fn begin_plan(world: &mut World) {
     if !world.tool.is_idle() {
         return;
     }
-    let batches_max = world.parameters.workload.plan_batches_max;
-    let batches = world.actors[world.parameters.clients]
-        .stream
-        .between(1, batches_max);
-    let plan: Vec<Batch> = (0..batches).map(|_| draw_batch(world)).collect();
+    let mut plan = way_back(world);
+    if plan.is_empty() {
+        let batches_max = world.parameters.workload.plan_batches_max;
+        let batches = world.actors[world.parameters.clients]
+            .stream
+            .between(1, batches_max);
+        plan = (0..batches).map(|_| draw_batch(world)).collect();
+    }
+    if let Some(delay_ns) = astray::begin(world, plan[0].source, plan[0].accounts[0]) {
+        world.tool.waits_until_ns = world.now_ns() + delay_ns;
+    }
     world.tool.left = plan.iter().cloned().collect();
     world.tool.plan = plan;
+}
+
+/// The last plan backwards, now and then: accounts are where they were before, under later epochs.
+fn way_back(world: &mut World) -> Vec<Batch> {
+    let ppm = world.parameters.workload.move_back_ppm;
+    if ppm == 0 || !world.plot_stream.chance(ppm) {
+        return Vec::new();
+    }
+    let operator = &world.actors[world.parameters.clients].client;
+    let arrived = |batch: &&Batch| {
+        let mut accounts = batch.accounts.iter();
+        accounts.all(|account| operator.location(*account) == batch.target)
+    };
+    let arrived = world.tool.plan.iter().filter(arrived);
+    arrived
+        .map(|batch| Batch {
+            source: batch.target,
+            target: batch.source,
+            accounts: batch.accounts.clone(),
+        })
+        .collect()
 }
 
 fn draw_batch(world: &mut World) -> Batch {

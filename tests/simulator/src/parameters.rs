@@ -35,6 +35,10 @@ pub struct Intervals {
     pub misdirected_ns: u64,
     pub stale_ns: u64,
     pub disk_lost_ns: u64,
+    /// A follower loses its leader and seeks the vote of one that still hears it.
+    pub usurper_ns: u64,
+    /// A leader is cut off from its group, and its successor as soon as it has had something chosen.
+    pub relay_ns: u64,
 }
 
 /// Longest durations of the same.
@@ -110,6 +114,14 @@ pub struct WorkloadSettings {
     pub wander_ppm: u32,
     /// Reused ids that are taken from the latest transfers.
     pub reuse_late_ppm: u32,
+    /// Transfers that were answered that nothing was done, and whose client leaves it at that.
+    pub give_up_ppm: u32,
+    /// Reused ids that are taken from transfers of accounts that have just moved.
+    pub reuse_moved_ppm: u32,
+    /// Plans of the move tool that bring back what the one before has moved.
+    pub move_back_ppm: u32,
+    /// Plans before which a replica of the source is left behind, to be asked about ids afterwards.
+    pub astray_ppm: u32,
 }
 
 /// Everything that a seed draws before its run starts.

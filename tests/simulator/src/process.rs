@@ -33,6 +33,8 @@ use crate::random::Stream;
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
+/// Until a record that is to rot has.
+const ROT_TRIES: usize = 8;
 
 /// What a process wants from the world.
 #[derive(Debug)]
@@ -200,6 +202,34 @@ impl Process {
             self.health.harmed_before(segment, end);
         }
         hit
+    }
+
+    /// Lets the first record rot whose entry is not known here to be chosen. A later flush must prove
+    /// that it was there. False if there is none.
+    pub fn rot_unchosen(&mut self) -> bool {
+        let (Some(running), Some(newest)) = (&self.running, self.health.newest()) else {
+            return false;
+        };
+        let chosen_upto = running.replica.status().chosen_upto;
+        let unchosen = running.log.range(chosen_upto.next()..);
+        let locations = unchosen.filter_map(|(slot, _)| running.wal.locate(slot.0));
+        let proven = |location: &wal::Location| (location.segment, end_of(location)) <= newest;
+        let Some(location) = locations.into_iter().find(proven) else {
+            return false;
+        };
+        let Some(file) = self.disk.open(&location.segment.file_name()) else {
+            return false;
+        };
+        let end = end_of(&location);
+        let place = length(u64::from(location.offset))..length(end);
+        let before = self.disk.bytes(file)[place.clone()].to_vec();
+        // Bits that flip elsewhere in the sector may miss the record.
+        let is_rotten = (0..ROT_TRIES).any(|_| {
+            self.disk.rot(file, place.clone());
+            self.disk.bytes(file)[place.clone()] != before
+        });
+        self.health.harmed_before(location.segment, end);
+        is_rotten
     }
 
     /// The disk is replaced by an empty one.
@@ -641,6 +671,11 @@ impl Running {
             effects.push(Effect::OperationStarted);
         }
     }
+}
+
+/// Where a record ends in its segment.
+fn end_of(location: &wal::Location) -> u64 {
+    u64::from(location.offset) + u64::from(location.length)
 }
 
 /// What recovery cannot read any more, by name.

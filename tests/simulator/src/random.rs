@@ -21,6 +21,8 @@ pub enum Concern {
     DiskFault,
     /// Faults of machines, links and clocks; a member per kind.
     Fault,
+    /// Sequences of faults that wait for their moments.
+    Plot,
 }
 
 impl Concern {
@@ -36,6 +38,7 @@ impl Concern {
             Self::Process => 7,
             Self::DiskFault => 8,
             Self::Fault => 9,
+            Self::Plot => 10,
         }
     }
 }

@@ -97,6 +97,11 @@ pub(crate) fn make_actors(parameters: &Parameters, clocks: &mut Stream) -> Vec<A
                 } else {
                     parameters.workload.abandon_ppm
                 },
+                give_up_ppm: if operator {
+                    0
+                } else {
+                    parameters.workload.give_up_ppm
+                },
                 wander_ppm: if number + 1 == parameters.clients {
                     parameters.workload.wander_ppm
                 } else {

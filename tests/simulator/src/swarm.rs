@@ -89,6 +89,7 @@ fn draw_network(stream: &mut Stream) -> NetworkSettings {
         slow_ns: stream.pick(&[50 * MS, 500 * MS, 5 * SECOND]),
         rival_ppm: stream.pick(&[0, 0, 0, 300_000]),
         late_copy_ppm: stream.pick(&[0, 300_000]),
+        late_move_ppm: stream.pick(&[0, 500_000]),
     }
 }
 
@@ -127,6 +128,8 @@ fn draw_intervals(stream: &mut Stream, duration_ns: u64) -> Intervals {
         misdirected_ns: interval(8),
         stale_ns: interval(8),
         disk_lost_ns: if interval(3) == 0 { 0 } else { duration_ns * 4 },
+        usurper_ns: interval(20),
+        relay_ns: interval(12),
     }
 }
 
@@ -187,6 +190,10 @@ fn draw_workload(
         admitted_bytes_max: stream.pick(&[PROPOSAL_BYTES_MAX, PROPOSAL_BYTES_MAX, 4 << 10]),
         wander_ppm: stream.pick(&[0, 300_000]),
         reuse_late_ppm: stream.pick(&[0, 700_000]),
+        give_up_ppm: stream.pick(&[0, 300_000]),
+        reuse_moved_ppm: stream.pick(&[0, 600_000]),
+        move_back_ppm: stream.pick(&[0, 500_000]),
+        astray_ppm: stream.pick(&[0, 500_000]),
     }
 }
 

@@ -16,6 +16,10 @@ use crate::random::Stream;
 
 /// Ids of accounts that nobody ever creates lie this far above the others.
 const STRANGERS: u64 = 1_000_000;
+/// Moves, and transfers, that still count as recent, and so many of the latter to choose from.
+const MOVES_BACK: usize = 3;
+const TRANSFERS_BACK: usize = 1_000;
+const CHOICE_MAX: usize = 8;
 
 /// The source of operations.
 #[derive(Debug)]
@@ -134,6 +138,7 @@ impl Workload {
                     started_ns: None,
                     answer: None,
                     abandoned: false,
+                    denied: false,
                 });
                 Want::Transfer(number)
             })
@@ -152,6 +157,13 @@ impl Workload {
 
     fn transfer(&self, stream: &mut Stream, wall_ns: u64, history: &History) -> Transfer {
         if stream.chance(self.settings.reuse_ppm) && !history.transfers.is_empty() {
+            let moved_ppm = self.settings.reuse_moved_ppm;
+            if moved_ppm > 0
+                && stream.chance(moved_ppm)
+                && let Some(earlier) = of_moved(stream, history)
+            {
+                return self.reuse(stream, earlier);
+            }
             let made = history.transfers.len();
             let late = stream.chance(self.settings.reuse_late_ppm);
             let back = stream.index(if late { made.min(16) } else { made });
@@ -175,6 +187,51 @@ impl Workload {
             malform(&mut transfer, stream);
         }
         transfer
+    }
+
+    /// A transfer that debits an account.
+    pub fn transfer_of(
+        &self,
+        stream: &mut Stream,
+        wall_ns: u64,
+        debit: AccountId,
+    ) -> Option<Transfer> {
+        let debit = self.accounts.iter().find(|account| account.id == debit)?;
+        let fits = |credit: &&Account| credit.id != debit.id && credit.ledger == debit.ledger;
+        let credits: Vec<&Account> = self.accounts.iter().filter(fits).collect();
+        if credits.is_empty() {
+            return None;
+        }
+        let credit = stream.pick(&credits).id;
+        let id = self.transfer_id(stream, wall_ns);
+        Some(Transfer::new(id, debit.id, credit, 1, debit.ledger, 1))
+    }
+
+    /// A transfer between two accounts that are there. If it can, it takes a debit account without a limit,
+    /// so that nothing refuses it. `None` if there are no such two.
+    pub fn transfer_between(
+        &self,
+        stream: &mut Stream,
+        wall_ns: u64,
+        is_there: impl Fn(AccountId) -> bool,
+    ) -> Option<Transfer> {
+        let there = self.accounts.iter().filter(|account| is_there(account.id));
+        let there: Vec<Account> = there.copied().collect();
+        let free = there.iter().filter(|a| a.flags == AccountFlags::default());
+        let free: Vec<Account> = free.copied().collect();
+        let debits = if free.is_empty() { &there } else { &free };
+        if debits.is_empty() {
+            return None;
+        }
+        let debit = stream.pick(debits);
+        let fits = |credit: &&Account| credit.id != debit.id && credit.ledger == debit.ledger;
+        let credits: Vec<Account> = there.iter().filter(fits).copied().collect();
+        if credits.is_empty() {
+            return None;
+        }
+        let credit = stream.pick(&credits).id;
+        let id = self.transfer_id(stream, wall_ns);
+        Some(Transfer::new(id, debit.id, credit, 1, debit.ledger, 1))
     }
 
     /// The same id again, with the same fields or with another one. The debit account stays: the id
@@ -246,6 +303,30 @@ impl Workload {
             .expect("at least one draw");
         self.accounts[index]
     }
+}
+
+/// A transfer of an account that has moved since, and not long ago: whoever gets its id again has to ask
+/// the previous owner.
+fn of_moved(stream: &mut Stream, history: &History) -> Option<Transfer> {
+    let moves = history.moves.iter().rev();
+    let moves: Vec<_> = moves
+        .filter(|one| one.moved == Some(true))
+        .take(MOVES_BACK)
+        .collect();
+    let is_of_moved = |made: &&TransferUse| {
+        let account = made.transfer.debit_account_id;
+        moves.iter().any(|one| {
+            let sent_before = made.started_ns.is_some() && made.started_ns < one.answered_ns;
+            sent_before && one.accounts.contains(&account)
+        })
+    };
+    let latest = history.transfers.iter().rev().take(TRANSFERS_BACK);
+    let found: Vec<Transfer> = latest
+        .filter(is_of_moved)
+        .take(CHOICE_MAX)
+        .map(|made| made.transfer)
+        .collect();
+    (!found.is_empty()).then(|| stream.pick(&found))
 }
 
 /// Breaks one field in a way that no ledger takes.

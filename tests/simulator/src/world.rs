@@ -12,7 +12,7 @@ mod event;
 mod lives;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ShardId};
 use quorate_protocol::time::{MS, Now};
@@ -30,6 +30,7 @@ use crate::node::{Aim, Node};
 use crate::operator::MoveTool;
 use crate::parameters::Parameters;
 use crate::phases::Phase;
+use crate::plots::{self, Plot, late_move, probe};
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::random::{Concern, Stream};
@@ -78,6 +79,15 @@ pub struct World {
     disk_stream: Stream,
     process_stream: Stream,
     pub(crate) partition_number: u64,
+    /// Draws of plots.
+    pub(crate) plot_stream: Stream,
+    pub(crate) plot: Option<Plot>,
+    /// When the last partition of a plot is mended.
+    pub(crate) mend_ns: u64,
+    /// Leaders that were cut off from their groups and cannot learn of a successor.
+    pub(crate) unaware: BTreeMap<ShardId, ReplicaAddress>,
+    pub(crate) late_moves: VecDeque<late_move::Copy>,
+    pub(crate) probe: Option<probe::Probe>,
     /// Faults are over.
     pub(crate) healed: bool,
     pub(crate) phase: Phase,
@@ -104,6 +114,7 @@ impl World {
         fault_counts.merge(&Counters::with_names(&crate::client::FAULT_NAMES));
         fault_counts.merge(&Counters::with_names(&crate::disk::FAULT_NAMES));
         fault_counts.merge(&Counters::with_names(&faults::FAULT_NAMES));
+        fault_counts.merge(&Counters::with_names(&plots::FAULT_NAMES));
         if parameters.clock_drift_ppm > 0 {
             fault_counts.add("clock_drift");
         }
@@ -128,6 +139,12 @@ impl World {
             disk_stream: stream(Concern::Disk, 1 << 32),
             process_stream: stream(Concern::Process, 0),
             partition_number: 0,
+            plot_stream: stream(Concern::Plot, 0),
+            plot: None,
+            mend_ns: 0,
+            unaware: BTreeMap::new(),
+            late_moves: VecDeque::new(),
+            probe: None,
             healed: false,
             phase: Phase::Faults,
             final_state: FinalState::default(),
@@ -324,6 +341,25 @@ impl World {
     /// The replica that became leader of a shard last.
     pub(crate) fn leader_of(&self, shard: ShardId) -> Option<ReplicaAddress> {
         self.leaders.get(&shard).copied()
+    }
+
+    /// The process of a replica, itself.
+    pub(crate) fn process_at(&self, address: ReplicaAddress) -> &Process {
+        &self.processes[self.process_of(address)]
+    }
+
+    /// The same, for faults.
+    pub(crate) fn process_at_mut(&mut self, address: ReplicaAddress) -> &mut Process {
+        let process = self.process_of(address);
+        &mut self.processes[process]
+    }
+
+    /// Whether the fault budget allows for damage of a replica's storage.
+    pub(crate) fn may_be_harmed(&self, address: ReplicaAddress) -> bool {
+        let process = self.process_of(address);
+        let shard = process / usize::from(self.parameters.replicas);
+        let victim = self.parameters.victims[shard];
+        victim == address.replica.0 && !self.processes[process].health().is_lost()
     }
 
     /// The node that hosts a replica.

@@ -16,7 +16,7 @@ use quorate_simulator_planted::runner::run_seed;
 use quorate_simulator_planted::trace::Trace;
 use serde_json::{Value, json};
 
-use self::list::{ALL, Planted, SOUGHT};
+use self::list::{ALL, Planted};
 use self::search::{Search, search, switch};
 use crate::{USAGE, VIOLATED};
 
@@ -44,19 +44,11 @@ pub fn named(names: &[String]) -> Result<Vec<&'static Planted>, String> {
 #[must_use]
 pub fn print_list(json: bool) -> ExitCode {
     if json {
-        let row = |table| move |bug: &Planted| json!({"name": bug.name, "line": bug.line, "in_table": table});
-        let rows: Vec<Value> = ALL
-            .iter()
-            .map(row(true))
-            .chain(SOUGHT.iter().map(row(false)))
-            .collect();
+        let row = |bug: &Planted| json!({"name": bug.name, "line": bug.line});
+        let rows: Vec<Value> = ALL.iter().map(row).collect();
         println!("{}", json!({ "bugs": rows }));
     } else {
         for bug in ALL {
-            println!("{:<32} {}", bug.name, bug.line);
-        }
-        println!("not in the table of docs/testing.md yet:");
-        for bug in SOUGHT {
             println!("{:<32} {}", bug.name, bug.line);
         }
     }

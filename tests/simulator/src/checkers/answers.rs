@@ -5,8 +5,8 @@
 //! refusal once, every later use is told that it was used. Whether a recorded result itself is right is for
 //! [`super::replay`]; whether it came in time for [`super::order`].
 //!
-//! Nothing can be held against "not now" (busy, contended, moved, unknown): clients ask again, and the
-//! last word counts.
+//! "Not now" (busy, contended, moved, unknown) is not judged here: clients ask again, and the last word
+//! counts. Where it was the last word, [`super::denials`] takes it at that.
 
 use std::collections::BTreeMap;
 

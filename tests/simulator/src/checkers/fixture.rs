@@ -198,6 +198,7 @@ impl Scene {
                 timestamp: at,
             }),
             abandoned: false,
+            denied: false,
         });
         for shard in [FIRST, SECOND] {
             let answer = TransferAnswer {

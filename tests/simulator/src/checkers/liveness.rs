@@ -20,7 +20,8 @@ pub fn check(history: &History, replays: &Replays, violations: &mut Vec<Violatio
         });
     };
     for transfer_use in &history.transfers {
-        let waited = transfer_use.started_ns.is_some() && !transfer_use.abandoned;
+        let let_go = transfer_use.abandoned || transfer_use.denied;
+        let waited = transfer_use.started_ns.is_some() && !let_go;
         if waited && transfer_use.answer.is_none() {
             let id = transfer_use.transfer.id;
             report(format!("transfer {id} was sent and never answered"));
@@ -78,6 +79,9 @@ mod tests {
         scene.history.transfers[0].answer = None;
         rejects(&found(&scene), "transfer 1 was sent");
         scene.history.transfers[0].abandoned = true;
+        assert_eq!(found(&scene), []);
+        scene.history.transfers[0].abandoned = false;
+        scene.history.transfers[0].denied = true;
         assert_eq!(found(&scene), []);
         scene.history.reads[0].answer = None;
         rejects(&found(&scene), "read 0");

@@ -203,6 +203,15 @@ const TOLD: &[Row] = &[
         names: "transfer 2",
     },
     Row {
+        what: "a transfer that was denied and took effect",
+        alter: |scene| {
+            let denied = scene.transfer_use(5);
+            (denied.abandoned, denied.denied) = (false, true);
+        },
+        seen_by: &["denials"],
+        names: "transfer 5 was denied",
+    },
+    Row {
         what: "an id of the future that is none",
         alter: |scene| scene.answer(6).code = ResultCode::IdFromTheFuture,
         seen_by: &["answers", "replay"],

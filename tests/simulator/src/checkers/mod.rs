@@ -11,6 +11,7 @@
 //! | [`exactly_once`] | an id takes effect once, on both sides or on none | final records, balances |
 //! | [`conservation`] | debits equal credits, at every timestamp | final balances, cuts, logs |
 //! | [`ownership`] | one owner per account, at every timestamp | final accounts, logs, moves |
+//! | [`denials`] | what was denied had no effect | answers, final records |
 //! | [`answers`] | malformed and repeated requests get the one right code | answers, final records |
 //! | [`replay`] | results and balances are what the rules make of the logs | logs, final state |
 //! | [`decisions`] | the logs of the shards agree about transactions between them | logs |
@@ -31,6 +32,7 @@ pub mod answers;
 pub mod conservation;
 pub mod cuts;
 pub mod decisions;
+pub mod denials;
 pub mod durability;
 pub mod exactly_once;
 pub mod liveness;
@@ -91,6 +93,7 @@ pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
     conservation::check(history, state, &replays, &mut violations);
     ownership::check(history, state, &replays, &mut violations);
     answers::check(history, &records, &mut violations);
+    denials::check(history, &records, &mut violations);
     replay::check(history, state, &replays, &mut violations);
     decisions::check(&replays, &mut violations);
     cuts::check(history, &replays, &mut violations);

@@ -4,6 +4,7 @@ use quorate_protocol::input::Input;
 use quorate_protocol::output::StopReason;
 
 use crate::exit::Exit;
+use crate::plots::{self, late_move};
 use crate::process::Effect;
 use crate::world::event::{Event, OwnEvent};
 use crate::world::{World, wide};
@@ -62,6 +63,7 @@ impl World {
                 Effect::Send { to, message } => {
                     sent = true;
                     let bytes = self.codec.encode_peer(&message);
+                    late_move::keep(self, self.process_of(to), from, &message, &bytes);
                     self.send_peer(process, to, bytes);
                 }
                 Effect::Reply { connection, reply } => {
@@ -92,6 +94,7 @@ impl World {
                         .line(at_ns, || format!("{from} leads under {ballot:?}"));
                     let earlier = self.leaders.insert(from.shard, from);
                     rare::of_leader(&mut self.rare, earlier, from, in_doubt);
+                    plots::on_leader(self, from);
                 }
                 Effect::Applied { slot, entry } => {
                     rare::of_entry(&mut self.rare, &entry);

@@ -7,6 +7,7 @@ use quorate_protocol::time::{MS, Timestamp};
 
 use crate::client::ClientEffect;
 use crate::network::Host;
+use crate::plots::{self, Arrival, probe};
 use crate::world::event::Event;
 use crate::world::{World, client_of};
 use crate::{faults, rare};
@@ -26,6 +27,16 @@ impl World {
             Ok(message) if !corrupted => {
                 let at_ns = self.now_ns();
                 let to = self.processes[process].address();
+                let arrival = Arrival {
+                    process,
+                    from,
+                    to,
+                    message: &message,
+                    bytes,
+                };
+                if plots::intercept(self, arrival) {
+                    return;
+                }
                 self.trace
                     .line(at_ns, || format!("{from} -> {to} {message:?}"));
                 self.trace_bytes(1, process, bytes);
@@ -112,6 +123,7 @@ impl World {
                 rare::of_reply(&mut self.rare, &reply);
                 let actor = &mut self.actors[client];
                 actor.client.receive(at_ns, reply, &mut self.history);
+                probe::on_answer(self);
                 self.wake(client);
             }
             decoded => self.refused(decoded.is_ok(), corrupted, bytes),
