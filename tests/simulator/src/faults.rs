@@ -14,9 +14,6 @@ use crate::operator;
 use crate::plots;
 use crate::random::Stream;
 use crate::world::{Event, World};
-use quorate_protocol::ids::ReplicaAddress;
-use quorate_protocol::message::{PeerBody, PeerMessage};
-use quorate_protocol::paxos::message::Message;
 use quorate_protocol::time::SECOND;
 
 /// A fault that comes back at random intervals. The discriminants choose the streams: never
@@ -68,7 +65,7 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 23] = [
+pub const FAULT_NAMES: [&str; 22] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
@@ -81,7 +78,6 @@ pub const FAULT_NAMES: [&str; 23] = [
     "crash_unsynced_name",
     "disk_slow",
     "disk_stalled",
-    "leader_cut_from_rival",
     "log_damage_named",
     "operator_died",
     "operator_died_in_move",
@@ -169,7 +165,8 @@ pub fn strike(world: &mut World, fault: Fault) {
         | Fault::Stale
         | Fault::DiskLost => disk_faults::strike(world, fault),
         Fault::OperatorDeath => operator::die(world),
-        Fault::Usurper | Fault::Relay => plots::begin(world, fault),
+        Fault::Usurper => plots::begin_usurper(world),
+        Fault::Relay => plots::begin_relay(world),
     }
     plan(world, fault);
 }
@@ -362,29 +359,6 @@ fn partition(world: &mut World) {
     let at_ns = now_ns + world.fault_stream(Fault::Partition).below(longest_ns);
     let number = world.partition_number;
     world.queue.push(at_ns, Event::Mend { number });
-}
-
-/// A candidate asks for votes: perhaps the leader that it is to replace is cut off from its group,
-/// and only from that, so that it does not learn of its successor while clients still reach it.
-pub fn meet_rival(world: &mut World, rival: ReplicaAddress, message: &PeerMessage) {
-    let PeerBody::Paxos(Message::Prepare { .. }) = &message.body else {
-        return;
-    };
-    let ppm = world.parameters.network.rival_ppm;
-    let idle = !world.healed && !plots::is_busy(world);
-    if !idle || ppm == 0 || !world.fault_stream(Fault::Partition).chance(ppm) {
-        return;
-    }
-    let leader = world
-        .leader_of(rival.shard)
-        .filter(|leader| *leader != rival);
-    let Some(leader) = leader else { return };
-    world.faults.add("leader_cut_from_rival");
-    world.unaware.insert(leader.shard, leader);
-    plots::cut_from_group(world, leader);
-    let longest_ns = world.parameters.durations.partition_ns.min(SECOND);
-    let delay_ns = world.fault_stream(Fault::Partition).below(longest_ns);
-    plots::mend_after(world, delay_ns);
 }
 
 fn pause(world: &mut World) {

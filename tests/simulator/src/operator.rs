@@ -210,7 +210,7 @@ fn begin_plan(world: &mut World) {
 /// The last plan backwards, now and then: accounts are where they were before, under later epochs.
 fn way_back(world: &mut World) -> Vec<Batch> {
     let ppm = world.parameters.workload.move_back_ppm;
-    if ppm == 0 || !world.plot_stream.chance(ppm) {
+    if ppm == 0 || !world.plots.stream.chance(ppm) {
         return Vec::new();
     }
     let operator = &world.actors[world.parameters.clients].client;

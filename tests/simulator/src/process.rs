@@ -5,6 +5,8 @@
 //! A process ends at any event; its next life starts from what the disk holds, through the recovery
 //! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
 
+mod rot;
+
 use std::collections::BTreeMap;
 
 use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
@@ -18,7 +20,6 @@ use quorate_protocol::replica::Replica;
 use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
-use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::superblock::{FILE_NAME, Identity};
 use quorate_storage::wal;
@@ -29,12 +30,9 @@ use quorate_storage::wal::{
 use crate::budget::Health;
 use crate::disk::{SimDisk, WriteMark};
 use crate::exit::Exit;
-use crate::random::Stream;
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
-/// Until a record that is to rot has.
-const ROT_TRIES: usize = 8;
 
 /// What a process wants from the world.
 #[derive(Debug)]
@@ -174,62 +172,6 @@ impl Process {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
-    }
-
-    /// Lets some place of the log rot, or seldom the superblock. False if nothing was hit.
-    pub fn rot(&mut self, stream: &mut Stream) -> bool {
-        if stream.chance(20_000) {
-            let hit = self.disk.open(FILE_NAME).is_some_and(|file| {
-                let whole = 0..self.disk.bytes(file).len();
-                self.disk.rot(file, whole)
-            });
-            if hit {
-                self.health.harmed_elsewhere();
-            }
-            return hit;
-        }
-        let newest = self.health.newest().map_or(1, |(segment, _)| segment.0);
-        let segment = SegmentNumber(stream.between(1, newest));
-        let Some(file) = self.disk.open(&segment.file_name()) else {
-            return false;
-        };
-        let block = length(u64::from(BLOCK_BYTES));
-        let blocks = self.disk.bytes(file).len() / block;
-        let start = stream.index(blocks) * block;
-        let hit = self.disk.rot(file, start..start + block);
-        if hit {
-            let end = u64::try_from(start + block).expect("files are small");
-            self.health.harmed_before(segment, end);
-        }
-        hit
-    }
-
-    /// Lets the first record rot whose entry is not known here to be chosen. A later flush must prove
-    /// that it was there. False if there is none.
-    pub fn rot_unchosen(&mut self) -> bool {
-        let (Some(running), Some(newest)) = (&self.running, self.health.newest()) else {
-            return false;
-        };
-        let chosen_upto = running.replica.status().chosen_upto;
-        let unchosen = running.log.range(chosen_upto.next()..);
-        let locations = unchosen.filter_map(|(slot, _)| running.wal.locate(slot.0));
-        let proven = |location: &wal::Location| (location.segment, end_of(location)) <= newest;
-        let Some(location) = locations.into_iter().find(proven) else {
-            return false;
-        };
-        let Some(file) = self.disk.open(&location.segment.file_name()) else {
-            return false;
-        };
-        let end = end_of(&location);
-        let place = length(u64::from(location.offset))..length(end);
-        let before = self.disk.bytes(file)[place.clone()].to_vec();
-        // Bits that flip elsewhere in the sector may miss the record.
-        let is_rotten = (0..ROT_TRIES).any(|_| {
-            self.disk.rot(file, place.clone());
-            self.disk.bytes(file)[place.clone()] != before
-        });
-        self.health.harmed_before(location.segment, end);
-        is_rotten
     }
 
     /// The disk is replaced by an empty one.
@@ -677,11 +619,6 @@ impl Running {
             effects.push(Effect::OperationStarted);
         }
     }
-}
-
-/// Where a record ends in its segment.
-fn end_of(location: &wal::Location) -> u64 {
-    u64::from(location.offset) + u64::from(location.length)
 }
 
 /// What recovery cannot read any more, by name.

@@ -12,7 +12,7 @@ mod event;
 mod lives;
 mod traffic;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, ShardId};
 use quorate_protocol::time::{MS, Now};
@@ -30,7 +30,7 @@ use crate::node::{Aim, Node};
 use crate::operator::MoveTool;
 use crate::parameters::Parameters;
 use crate::phases::Phase;
-use crate::plots::{self, Plot, late_move, probe};
+use crate::plots::{self, Plots};
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::random::{Concern, Stream};
@@ -79,15 +79,7 @@ pub struct World {
     disk_stream: Stream,
     process_stream: Stream,
     pub(crate) partition_number: u64,
-    /// Draws of plots.
-    pub(crate) plot_stream: Stream,
-    pub(crate) plot: Option<Plot>,
-    /// When the last partition of a plot is mended.
-    pub(crate) mend_ns: u64,
-    /// Leaders that were cut off from their groups and cannot learn of a successor.
-    pub(crate) unaware: BTreeMap<ShardId, ReplicaAddress>,
-    pub(crate) late_moves: VecDeque<late_move::Copy>,
-    pub(crate) probe: Option<probe::Probe>,
+    pub(crate) plots: Plots,
     /// Faults are over.
     pub(crate) healed: bool,
     pub(crate) phase: Phase,
@@ -139,12 +131,7 @@ impl World {
             disk_stream: stream(Concern::Disk, 1 << 32),
             process_stream: stream(Concern::Process, 0),
             partition_number: 0,
-            plot_stream: stream(Concern::Plot, 0),
-            plot: None,
-            mend_ns: 0,
-            unaware: BTreeMap::new(),
-            late_moves: VecDeque::new(),
-            probe: None,
+            plots: Plots::new(stream(Concern::Plot, 0)),
             healed: false,
             phase: Phase::Faults,
             final_state: FinalState::default(),

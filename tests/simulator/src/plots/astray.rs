@@ -40,7 +40,7 @@ pub(crate) fn begin(world: &mut World, source: ShardId, account: AccountId) -> O
     if ppm == 0 || parameters.colocated || replicas < 3 || is_busy(world) {
         return None;
     }
-    if !world.plot_stream.chance(ppm) {
+    if !world.plots.stream.chance(ppm) {
         return None;
     }
     let leader = serving(world, source)?;
@@ -51,9 +51,9 @@ pub(crate) fn begin(world: &mut World, source: ShardId, account: AccountId) -> O
     world.network.mend();
     cut_from_group(world, straggler);
     mend_after(world, AWAY_NS);
-    let client = world.plot_stream.index(world.parameters.clients);
+    let client = world.plots.stream.index(world.parameters.clients);
     let wall_ns = wall_ns(world, client);
-    let stream = &mut world.plot_stream;
+    let stream = &mut world.plots.stream;
     let transfer = world.workload.transfer_of(stream, wall_ns, account)?;
     let recorded = submit(world, client, transfer, source);
     let astray = Astray {
@@ -63,7 +63,7 @@ pub(crate) fn begin(world: &mut World, source: ShardId, account: AccountId) -> O
         is_sent_again: false,
     };
     note(world, Kind::Astray(astray));
-    Some(world.plot_stream.between(200, 800) * MS)
+    Some(world.plots.stream.between(200, 800) * MS)
 }
 
 /// A move is done: its target gets the transfer again.
@@ -72,7 +72,7 @@ pub(crate) fn on_moved(world: &mut World, number: usize) {
         return;
     }
     let done = &world.history.moves[number];
-    let Some(Kind::Astray(astray)) = world.plot.as_mut().map(|plot| &mut plot.kind) else {
+    let Some(Kind::Astray(astray)) = world.plots.current.as_mut().map(|plot| &mut plot.kind) else {
         return;
     };
     let is_gone = done.moved == Some(true)
@@ -84,7 +84,7 @@ pub(crate) fn on_moved(world: &mut World, number: usize) {
     astray.is_sent_again = true;
     let transfer = world.history.transfers[astray.recorded].transfer;
     let target = done.target;
-    let client = world.plot_stream.index(world.parameters.clients);
+    let client = world.plots.stream.index(world.parameters.clients);
     submit(world, client, transfer, target);
 }
 

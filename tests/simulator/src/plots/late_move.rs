@@ -39,7 +39,7 @@ pub(crate) fn keep(
         return;
     };
     let ppm = world.parameters.network.late_move_ppm;
-    if world.healed || ppm == 0 || !world.plot_stream.chance(ppm) {
+    if world.healed || ppm == 0 || !world.plots.stream.chance(ppm) {
         return;
     }
     let parts = MoveSection::parse(words.as_bytes());
@@ -50,10 +50,10 @@ pub(crate) fn keep(
         .iter()
         .position(|one| Some(one.id) == id);
     let Some(number) = number else { return };
-    if world.late_moves.len() == COPIES_MAX {
-        world.late_moves.pop_front();
+    if world.plots.late_moves.len() == COPIES_MAX {
+        world.plots.late_moves.pop_front();
     }
-    world.late_moves.push_back(Copy {
+    world.plots.late_moves.push_back(Copy {
         number,
         process,
         from,
@@ -76,12 +76,12 @@ pub(crate) fn release(world: &mut World, number: usize) {
             .any(|one| done.accounts.contains(one));
         copy.number != number && brought.target == done.source && shares
     };
-    let (due, kept) = world.late_moves.drain(..).partition(is_due);
-    world.late_moves = kept;
+    let (due, kept) = world.plots.late_moves.drain(..).partition(is_due);
+    world.plots.late_moves = kept;
     let due: std::collections::VecDeque<Copy> = due;
     for copy in due {
         world.faults.add("move_copied_late");
-        let at_ns = world.now_ns() + world.plot_stream.below(LATE_NS);
+        let at_ns = world.now_ns() + world.plots.stream.below(LATE_NS);
         let event = Event::Peer {
             process: copy.process,
             from: copy.from,

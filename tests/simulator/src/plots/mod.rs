@@ -11,6 +11,7 @@
 //! | [`relay`] | entries that only a deposed leader knows as chosen, while others hold different ones |
 //! | [`astray`] | a look-up that only a replica answers which has not seen the account leave |
 //! | [`probe`] | a write through a successor, then a read at a predecessor that does not know of it |
+//! | [`rival`] | a leader that does not learn of the campaign against it |
 //! | [`late_move`] | a copy of a move's message, when the accounts have left the target again |
 //!
 //! Draws come from a stream of their own. One plot is under way at a time; another partition ends it.
@@ -19,7 +20,10 @@ pub(crate) mod astray;
 pub(crate) mod late_move;
 pub(crate) mod probe;
 mod relay;
+pub(crate) mod rival;
 mod usurper;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_protocol::ids::{ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::ledger::Transfer;
@@ -29,15 +33,16 @@ use quorate_protocol::time::MS;
 use self::astray::Astray;
 use self::relay::Relay;
 use self::usurper::Usurper;
-use crate::faults::Fault;
 use crate::history::TransferUse;
 use crate::job::{Job, Want};
+use crate::random::Stream;
 use crate::world::{Event, World};
 
 /// Names of the counters of plots.
-pub const FAULT_NAMES: [&str; 9] = [
+pub const FAULT_NAMES: [&str; 10] = [
     "client_turned_to_successor",
     "group_scattered",
+    "leader_cut_from_rival",
     "leader_relayed",
     "look_up_led_astray",
     "move_copied_late",
@@ -50,9 +55,36 @@ pub const FAULT_NAMES: [&str; 9] = [
 /// A process that dies in a plot is back within this time.
 const RESTART_NS: u64 = 30 * MS;
 
+/// What plots know and wait for.
+#[derive(Debug)]
+pub(crate) struct Plots {
+    pub(crate) stream: Stream,
+    current: Option<Plot>,
+    /// When the last partition of a plot is mended.
+    mend_ns: u64,
+    /// Leaders that were cut off from their groups and cannot learn of a successor.
+    unaware: BTreeMap<ShardId, ReplicaAddress>,
+    late_moves: VecDeque<late_move::Copy>,
+    probe: Option<probe::Probe>,
+}
+
+impl Plots {
+    /// None under way; `stream` decides all draws.
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            current: None,
+            mend_ns: 0,
+            unaware: BTreeMap::new(),
+            late_moves: VecDeque::new(),
+            probe: None,
+        }
+    }
+}
+
 /// A plot under way.
 #[derive(Debug)]
-pub(crate) struct Plot {
+struct Plot {
     kind: Kind,
     /// The partition that it made last: once there is another one, the plot is off.
     number: u64,
@@ -85,25 +117,28 @@ pub(crate) struct Arrival<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// Begins a plot of a kind, unless one is under way or there is no group for it.
-pub(crate) fn begin(world: &mut World, fault: Fault) {
-    if is_busy(world) {
-        return;
+/// A follower loses its leader, unless something is under way.
+pub(crate) fn begin_usurper(world: &mut World) {
+    if !is_busy(world)
+        && let Some(usurper) = usurper::begin(world)
+    {
+        note(world, Kind::Usurper(usurper));
     }
-    let kind = match fault {
-        Fault::Usurper => usurper::begin(world).map(Kind::Usurper),
-        Fault::Relay => relay::begin(world).map(Kind::Relay),
-        _ => unreachable!("{fault:?} is no plot"),
-    };
-    if let Some(kind) = kind {
-        note(world, kind);
+}
+
+/// A leader loses its group, unless something is under way.
+pub(crate) fn begin_relay(world: &mut World) {
+    if !is_busy(world)
+        && let Some(relay) = relay::begin(world)
+    {
+        note(world, Kind::Relay(relay));
     }
 }
 
 /// Whether a plot is under way.
 pub(crate) fn is_busy(world: &World) -> bool {
-    world.plot.as_ref().is_some_and(|plot| {
-        let over_ns = world.mend_ns + plot.kind.after_mend_ns();
+    world.plots.current.as_ref().is_some_and(|plot| {
+        let over_ns = world.plots.mend_ns + plot.kind.after_mend_ns();
         plot.number == world.partition_number && world.now_ns() < over_ns
     })
 }
@@ -111,7 +146,7 @@ pub(crate) fn is_busy(world: &World) -> bool {
 fn note(world: &mut World, kind: Kind) {
     let now_ns = world.now_ns();
     world.trace.line(now_ns, || format!("plot {kind:?}"));
-    world.plot = Some(Plot {
+    world.plots.current = Some(Plot {
         kind,
         number: world.partition_number,
     });
@@ -122,7 +157,7 @@ pub(crate) fn intercept(world: &mut World, arrival: Arrival<'_>) -> bool {
     if world.healed || !is_busy(world) {
         return false;
     }
-    let Some(mut plot) = world.plot.take() else {
+    let Some(mut plot) = world.plots.current.take() else {
         return false;
     };
     let is_lost = match &mut plot.kind {
@@ -138,14 +173,14 @@ pub(crate) fn intercept(world: &mut World, arrival: Arrival<'_>) -> bool {
             .trace
             .line(now_ns, || format!("{from} -> {to} lost, plot {plot:?}"));
     }
-    world.plot = Some(plot);
+    world.plots.current = Some(plot);
     is_lost
 }
 
 /// A replica begins to serve. If its predecessor cannot know, some clients hear of the new one, while
 /// the others, the reader among them, go on asking the old one.
 pub(crate) fn on_leader(world: &mut World, leader: ReplicaAddress) {
-    let Some(unaware) = world.unaware.remove(&leader.shard) else {
+    let Some(unaware) = world.plots.unaware.remove(&leader.shard) else {
         return;
     };
     if unaware == leader || world.healed {
@@ -153,7 +188,7 @@ pub(crate) fn on_leader(world: &mut World, leader: ReplicaAddress) {
     }
     let first = usize::from(world.parameters.workload.reader);
     for client in first..world.parameters.clients {
-        if world.plot_stream.chance(500_000) {
+        if world.plots.stream.chance(500_000) {
             world.faults.add("client_turned_to_successor");
             world.actors[client].client.hear_of_leader(leader);
         }
@@ -196,8 +231,10 @@ pub(crate) fn cut_from_group(world: &mut World, lonely: ReplicaAddress) {
 pub(crate) fn mend_after(world: &mut World, delay_ns: u64) {
     world.partition_number += 1;
     let number = world.partition_number;
-    world.mend_ns = world.now_ns() + delay_ns;
-    world.queue.push(world.mend_ns, Event::Mend { number });
+    world.plots.mend_ns = world.now_ns() + delay_ns;
+    world
+        .queue
+        .push(world.plots.mend_ns, Event::Mend { number });
 }
 
 /// A group of three whose leader serves: the leader, and the others in a drawn order.
@@ -205,10 +242,10 @@ fn led_group(world: &mut World) -> Option<[ReplicaAddress; 3]> {
     if world.parameters.replicas != 3 {
         return None;
     }
-    let shard = 1 + world.plot_stream.below(u64::from(world.parameters.shards));
+    let shard = 1 + world.plots.stream.below(u64::from(world.parameters.shards));
     let shard = ShardId(u32::try_from(shard).expect("a few shards"));
     let leader = serving(world, shard)?;
-    let step = world.plot_stream.between(1, 2);
+    let step = world.plots.stream.between(1, 2);
     let member = |step: u64| ReplicaAddress {
         shard,
         replica: ReplicaId(

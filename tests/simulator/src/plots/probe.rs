@@ -31,8 +31,8 @@ pub(crate) struct Probe {
 /// A successor begins to serve, its predecessor does not know it.
 pub(super) fn begin(world: &mut World, predecessor: ReplicaAddress, successor: ReplicaAddress) {
     let clients = world.parameters.clients;
-    let reader = world.plot_stream.index(clients);
-    let step = 1 + world.plot_stream.index(clients - 1);
+    let reader = world.plots.stream.index(clients);
+    let step = 1 + world.plots.stream.index(clients - 1);
     let writer = (reader + step) % clients;
     world.actors[reader].client.hear_of_leader(predecessor);
     world.actors[writer].client.hear_of_leader(successor);
@@ -53,12 +53,12 @@ fn write(
     let wall_ns = wall_ns(world, writer);
     let client = &world.actors[writer].client;
     let is_here = |account| client.location(account) == successor.shard;
-    let stream = &mut world.plot_stream;
+    let stream = &mut world.plots.stream;
     let Some(transfer) = world.workload.transfer_between(stream, wall_ns, is_here) else {
         return;
     };
     let number = submit(world, writer, transfer, successor.shard);
-    world.probe = Some(Probe {
+    world.plots.probe = Some(Probe {
         transfer: number,
         account: transfer.debit_account_id,
         writer,
@@ -71,19 +71,12 @@ fn write(
 
 /// A client was answered something: perhaps it is what a read waits for.
 pub(crate) fn on_answer(world: &mut World) {
-    let answered = |probe: &Probe, world: &World| {
-        let made = &world.history.transfers[probe.transfer];
-        made.answer.is_some()
-    };
-    if world.healed
-        || !world
-            .probe
-            .as_ref()
-            .is_some_and(|probe| answered(probe, world))
-    {
+    let answer = |probe: &Probe| world.history.transfers[probe.transfer].answer;
+    let is_due = world.plots.probe.as_ref().and_then(answer).is_some();
+    if world.healed || !is_due {
         return;
     }
-    let Some(probe) = world.probe.take() else {
+    let Some(probe) = world.plots.probe.take() else {
         return;
     };
     world.faults.add("predecessor_read");

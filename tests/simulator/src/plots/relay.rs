@@ -54,8 +54,8 @@ pub(super) fn begin(world: &mut World) -> Option<Relay> {
     world.network.mend();
     cut_from_group(world, deposed);
     mend_after(world, 3 * SECOND);
-    world.unaware.insert(deposed.shard, deposed);
-    let votes = world.plot_stream.below(VOTES_MAX);
+    world.plots.unaware.insert(deposed.shard, deposed);
+    let votes = world.plots.stream.below(VOTES_MAX);
     let stage = Stage::Waiting { votes };
     Some(Relay { deposed, stage })
 }
@@ -109,11 +109,11 @@ impl Relay {
     fn strike(&mut self, world: &mut World, chooser: ReplicaAddress, witness: ReplicaAddress) {
         world.network.mend();
         cut_from_group(world, chooser);
-        world.unaware.insert(chooser.shard, chooser);
-        if world.plot_stream.chance(400_000) {
+        world.plots.unaware.insert(chooser.shard, chooser);
+        if world.plots.stream.chance(400_000) {
             world.faults.add("group_scattered");
             cut_from_group(world, witness);
-            let delay_ns = world.plot_stream.between(1_100, 1_600) * MS;
+            let delay_ns = world.plots.stream.between(1_100, 1_600) * MS;
             mend_after(world, delay_ns);
             self.stage = Stage::Scattered { witness };
             return;
@@ -121,7 +121,7 @@ impl Relay {
         world.faults.add("leader_relayed");
         let may_be_harmed = world.may_be_harmed(witness);
         let least_ms = if may_be_harmed { 3_000 } else { 1_500 };
-        let delay_ns = world.plot_stream.between(least_ms, 4_000) * MS;
+        let delay_ns = world.plots.stream.between(least_ms, 4_000) * MS;
         mend_after(world, delay_ns);
         self.stage = Stage::Swapped {
             witness,
@@ -137,7 +137,7 @@ fn harm(world: &mut World, witness: ReplicaAddress) -> bool {
     }
     world.faults.add("record_harmed_before_vote");
     let node = world.host_of(witness);
-    let down_ns = 1 + world.plot_stream.below(RESTART_NS);
+    let down_ns = 1 + world.plots.stream.below(RESTART_NS);
     faults::restart(world, node, down_ns);
     true
 }

@@ -35,13 +35,13 @@ pub(super) fn begin(world: &mut World) -> Option<Usurper> {
     world.network.mend();
     let (one, other) = (world.host_of(leader), world.host_of(rival));
     world.network.cut_off(one, other);
-    let delay_ns = world.plot_stream.between(1_500, 2_500) * MS;
+    let delay_ns = world.plots.stream.between(1_500, 2_500) * MS;
     mend_after(world, delay_ns);
     Some(Usurper {
         leader,
         rival,
         voter,
-        restarts: world.plot_stream.chance(600_000),
+        restarts: world.plots.stream.chance(600_000),
         has_struck: false,
     })
 }
@@ -58,7 +58,7 @@ impl Usurper {
             return false;
         }
         self.has_struck = true;
-        world.unaware.insert(self.leader.shard, self.leader);
+        world.plots.unaware.insert(self.leader.shard, self.leader);
         cut_from_group(world, self.leader);
         mend_after(world, SECOND);
         if !self.restarts {
@@ -67,10 +67,10 @@ impl Usurper {
         }
         world.faults.add("vote_sought_after_restart");
         let node = world.host_of(self.voter);
-        let down_ns = 1 + world.plot_stream.below(RESTART_NS);
+        let down_ns = 1 + world.plots.stream.below(RESTART_NS);
         faults::restart(world, node, down_ns);
         // The question was on its way for a little longer.
-        let late_ns = down_ns + world.plot_stream.below(MS);
+        let late_ns = down_ns + world.plots.stream.below(MS);
         let question = Event::Peer {
             process: arrival.process,
             from: arrival.from,

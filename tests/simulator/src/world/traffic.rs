@@ -7,10 +7,10 @@ use quorate_protocol::time::{MS, Timestamp};
 
 use crate::client::ClientEffect;
 use crate::network::Host;
-use crate::plots::{self, Arrival, probe};
+use crate::plots::{self, Arrival, probe, rival};
+use crate::rare;
 use crate::world::event::Event;
 use crate::world::{World, client_of};
-use crate::{faults, rare};
 
 impl World {
     pub(super) fn peer_bytes(
@@ -41,7 +41,7 @@ impl World {
                     .line(at_ns, || format!("{from} -> {to} {message:?}"));
                 self.trace_bytes(1, process, bytes);
                 rare::messages::of_message(&mut self.rare, &message);
-                faults::meet_rival(self, from, &message);
+                rival::meet(self, from, &message);
                 self.step(process, Input::Peer { from, message });
             }
             decoded => self.refused(decoded.is_ok(), corrupted, bytes),
