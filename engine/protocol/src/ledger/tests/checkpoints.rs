@@ -64,7 +64,7 @@ impl Store {
     fn rows(&self) -> impl Iterator<Item = (HistoryRow, ContextRow)> {
         self.history.iter().flat_map(|(rows, contexts)| {
             rows.iter()
-                .map(|row| (*row, contexts[row.context as usize]))
+                .map(|row| (*row, contexts[index(row.context.into())]))
         })
     }
 
@@ -216,7 +216,7 @@ impl Drill {
     fn commit(&mut self, id: TransferId, debit: u128, amount: u128) {
         let row = CommitRow {
             transfer: transfer(id.0, debit, 15, amount),
-            attempt: attempt(id.0 as u64),
+            attempt: attempt(u64::try_from(id.0).expect("small ids")),
             participant: ShardId(2),
             kind: CommitKind::Prepared.to_u16(),
             code: 0,
@@ -337,6 +337,10 @@ fn a_checkpoint_is_the_state_at_its_slot_whatever_happens_while_it_is_written() 
     assert!(asked > 500, "{asked} ids were looked up in a store");
 }
 
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("a short run")
+}
+
 /// Restores, replays what came later, and compares with the ledger that went on.
 fn check_restored(drill: &Drill, slot: Slot) -> usize {
     let mut ledger = drill.store.restore(1).expect("it was just written");
@@ -344,7 +348,7 @@ fn check_restored(drill: &Drill, slot: Slot) -> usize {
     assert_eq!(ledger.digest(), ledger.digest_by_scan());
     let mut applied = Applied::default();
     let mut asked = 0;
-    for entry in &drill.entries[slot.0 as usize..] {
+    for entry in drill.entries.iter().skip(index(slot.0)) {
         asked += ledger.missing(entry).len();
         feed(&mut ledger, &drill.store, entry, &mut applied);
     }
@@ -385,7 +389,7 @@ fn the_chain_of_an_account_s_rows_adds_up_to_its_balances() {
                 let id = owned.account.id;
                 let (mut debits, mut credits, mut at) = (0, 0, owned.last);
                 while at != HistoryPosition::NONE {
-                    let (row, context) = rows[at.0 as usize - 1];
+                    let (row, context) = rows[index(at.0) - 1];
                     let record = row.record(&context).expect("a known result");
                     assert_eq!(record.result, ResultCode::Ok);
                     let paid = record.debit_account_id == id && record.coordinator == ShardId(0);
