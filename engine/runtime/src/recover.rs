@@ -58,6 +58,8 @@ pub(crate) async fn open_log(
         .map_err(|error| corrupt(directory.path(), error.to_string()))?;
     let lost = lost_records(directory.path(), &recovery)?;
     let recovered = Recovered {
+        checkpoint: Slot::ZERO,
+        log_start: Slot::ZERO,
         promised: Ballot(recovery.promised),
         chosen_upto: Slot(recovery.chosen_upto),
         tail: read_tail(directory.path(), &recovery, &maps)?,

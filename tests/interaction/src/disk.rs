@@ -87,6 +87,8 @@ impl Disk {
             }
         }
         Recovered {
+            checkpoint: Slot::ZERO,
+            log_start: Slot::ZERO,
             promised,
             chosen_upto,
             tail,

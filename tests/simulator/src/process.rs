@@ -268,6 +268,8 @@ impl Process {
             lost: lost.len(),
         };
         let recovered = Recovered {
+            checkpoint: Slot::ZERO,
+            log_start: Slot::ZERO,
             promised: Ballot(recovery.promised),
             chosen_upto: Slot(recovery.chosen_upto),
             tail,
