@@ -174,8 +174,8 @@ impl Keeper {
         disk: &mut impl Read,
     ) -> Result<(), String> {
         let fingerprint = row.fingerprint();
-        let mut shared = false;
-        let old = self.place_of(row.account.id, fingerprint, is_stored, &mut shared, disk)?;
+        let id = row.account.id;
+        let (old, shared) = self.place_of(id, fingerprint, is_stored, disk)?;
         let new = self
             .store
             .account(account_bytes(row), fingerprint, shared, old);
@@ -188,8 +188,7 @@ impl Keeper {
 
     fn gone(&mut self, id: AccountId, disk: &mut impl Read) -> Result<(), String> {
         let fingerprint = account_fingerprint(id);
-        let mut shared = false;
-        let old = self.place_of(id, fingerprint, true, &mut shared, disk)?;
+        let (old, shared) = self.place_of(id, fingerprint, true, disk)?;
         let old = old.ok_or_else(|| format!("account {id} left and has no row"))?;
         self.store
             .gone(&id.0.to_le_bytes(), fingerprint, shared, old);
@@ -197,28 +196,27 @@ impl Keeper {
         Ok(())
     }
 
-    /// Where the newest row of an account lies. `shared`: another account has its fingerprint.
+    /// Where the newest row of an account lies, and whether another account has its fingerprint.
     fn place_of(
         &self,
         id: AccountId,
         fingerprint: u64,
         is_stored: bool,
-        shared: &mut bool,
         disk: &mut impl Read,
-    ) -> Result<Option<Place>, String> {
+    ) -> Result<(Option<Place>, bool), String> {
         let candidates: Vec<Place> = self.index.candidates(fingerprint).collect();
         let others = candidates.len() - usize::from(is_stored && !candidates.is_empty());
-        *shared = others > 0;
+        let shared = others > 0;
         if !is_stored {
-            return Ok(None);
+            return Ok((None, shared));
         }
         if let [only] = candidates[..] {
-            return Ok(Some(only));
+            return Ok((Some(only), shared));
         }
         // Two of 2^64 fingerprints were equal: the ids decide.
         for place in candidates {
             if self.id_at(place, disk)? == id {
-                return Ok(Some(place));
+                return Ok((Some(place), shared));
             }
         }
         Err(format!("account {id} has no row in the store"))

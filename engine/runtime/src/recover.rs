@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use glommio::io::DmaFile;
 use quorate_config::ClusterConfig;
+use quorate_durable::log::{self, entry_of};
 use quorate_protocol::config::{LostRecord, Recovered};
-use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::words::Words;
@@ -171,13 +171,7 @@ fn lost_records(path: &Path, recovery: &Recovery) -> Result<Vec<LostRecord>, Fat
         tracing::warn!(path = %path.display(), "{}", described(damage));
     }
     match recovery.losses() {
-        Losses::Records(records) => Ok(records
-            .iter()
-            .map(|record| LostRecord {
-                slot: Slot(record.slot),
-                accepted: Ballot(record.ballot),
-            })
-            .collect()),
+        Losses::Records(records) => Ok(log::lost_records(&records)),
         Losses::Unknown => {
             let unnamed = recovery
                 .damage
@@ -236,11 +230,10 @@ fn read_entry(
     let seal = recovery.identity.seal();
     let frame = Frame::decode(bytes, location.segment, location.offset, seal)
         .map_err(|error| error.to_string())?;
-    let words = Words::from_bytes(frame.payload).ok_or("payload is not whole words")?;
     Ok(LoggedEntry {
         slot: Slot(slot),
         accepted: Ballot(location.ballot),
-        entry: Entry::from_words(words).map_err(|error| error.to_string())?,
+        entry: entry_of(frame.payload)?,
     })
 }
 

@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorate-client", &["protocol", "wire", "config"]),
     (
         "quorate-runtime",
-        &["protocol", "wire", "storage", "config"],
+        &["protocol", "wire", "storage", "config", "durable"],
     ),
     (
         "quorate-cli",

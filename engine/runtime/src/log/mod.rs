@@ -22,6 +22,7 @@ use std::rc::Rc;
 use futures_lite::future;
 use glommio::Task;
 use glommio::timer::sleep;
+use quorate_durable::log::to_wal;
 use quorate_protocol::ids::{PersistSeq, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Record;
@@ -226,21 +227,5 @@ impl Shared {
             Operation::Prepare { segment } => self.files.prepare(segment).await,
             Operation::Recycle { from, to } => self.files.recycle(from, to).await,
         }
-    }
-}
-
-fn to_wal(record: Record) -> wal::Record<Words> {
-    match record {
-        Record::Promise { ballot } => wal::Record::Promise { ballot: ballot.0 },
-        Record::Accepted {
-            ballot,
-            slot,
-            entry,
-        } => wal::Record::Accepted {
-            ballot: ballot.0,
-            slot: slot.0,
-            payload: entry.words().clone(),
-        },
-        Record::Chosen { upto } => wal::Record::Chosen { upto: upto.0 },
     }
 }

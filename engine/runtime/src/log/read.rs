@@ -4,12 +4,11 @@
 
 use std::ops::Range;
 
+use quorate_durable::log::entry_of;
 use quorate_protocol::config::LostRecord;
-use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::paxos::message::LoggedEntry;
-use quorate_protocol::words::Words;
 use quorate_storage::wal::{Location, SegmentNumber};
 
 use super::{ReadRequest, Shared};
@@ -108,8 +107,7 @@ impl Shared {
         if name.slot != slot.0 {
             return Err(format!("holds slot {}", name.slot));
         }
-        let words = Words::from_bytes(frame.payload).ok_or("payload is not whole words")?;
-        let entry = Entry::from_words(words).map_err(|error| error.to_string())?;
+        let entry = entry_of(frame.payload)?;
         Ok(LoggedEntry {
             slot,
             accepted: Ballot(name.ballot),
