@@ -80,11 +80,14 @@ impl Health {
         }
     }
 
-    /// Bytes that end at this place are damaged.
-    pub fn harmed_before(&mut self, segment: SegmentNumber, end: u64) {
+    /// Bytes that end at this place are damaged, in a process that runs or in one that is down.
+    pub fn harmed_before(&mut self, segment: SegmentNumber, end: u64, runs: bool) {
         self.is_harmed = true;
         let proven = self.newest.is_some_and(|newest| (segment, end) <= newest);
         self.is_unproven |= !proven;
+        if !runs {
+            self.stopped();
+        }
     }
 
     /// The superblock, or everything, is damaged: recovery cannot but notice.
@@ -146,13 +149,25 @@ mod tests {
         for (segment, end, lost) in [(ONE, 8192, false), (TWO, 4096, false), (TWO, 4097, true)] {
             let mut health = Health::default();
             health.flushed(TWO, 4096, true);
-            health.harmed_before(segment, end);
+            health.harmed_before(segment, end, true);
             health.stopped();
             assert_eq!(health.is_lost(), lost, "{segment} {end}");
         }
         let mut fresh = Health::default();
-        fresh.harmed_before(ONE, 1);
+        fresh.harmed_before(ONE, 1, true);
         fresh.stopped();
         assert!(fresh.is_lost());
+    }
+
+    /// Seed 6030: it counted only when the process ended, which it had done before.
+    #[test]
+    fn rot_in_the_newest_flush_of_a_process_that_is_down_is_a_loss() {
+        for (end, lost) in [(4096, false), (8192, true)] {
+            let mut health = Health::default();
+            health.flushed(ONE, 4096, true);
+            health.stopped();
+            health.harmed_before(ONE, end, false);
+            assert_eq!(health.is_lost(), lost, "{end}");
+        }
     }
 }

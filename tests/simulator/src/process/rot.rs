@@ -34,7 +34,8 @@ impl Process {
         let hit = self.disk.rot(file, start..start + block);
         if hit {
             let end = u64::try_from(start + block).expect("files are small");
-            self.health.harmed_before(segment, end);
+            let runs = self.is_running();
+            self.health.harmed_before(segment, end, runs);
         }
         hit
     }
@@ -63,7 +64,7 @@ impl Process {
             self.disk.rot(file, place.clone());
             self.disk.bytes(file)[place.clone()] != before
         });
-        self.health.harmed_before(location.segment, end);
+        self.health.harmed_before(location.segment, end, true);
         is_rotten
     }
 }
