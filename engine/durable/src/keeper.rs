@@ -140,7 +140,8 @@ impl Keeper {
         }
     }
 
-    /// Whether a step would do something although no operation has finished.
+    /// Whether a step may do something although no operation has finished. Also true while the last
+    /// operations are open.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match self.stage {

@@ -1,6 +1,6 @@
-//! A replica whose store and log are real bytes, killed and started again at any moment, against a
-//! twin that never stops: the same state at the same slot, the same answers to ids that are only in the
-//! store.
+//! A replica whose store is real bytes (its log is a list of records), killed and started again at any
+//! moment, against a twin that never stops: the same answers, also to ids that are only in the store, and
+//! the same balances and counts at the end.
 
 use std::collections::{BTreeMap, VecDeque};
 

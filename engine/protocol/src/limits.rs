@@ -83,10 +83,6 @@ const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 
-/// What the entries between two checkpoints weigh (`checkpoint::weight_of`), by default: about a million
-/// transfers. It bounds what a start replays and how many rows of history are in memory.
-pub const CHECKPOINT_WEIGHT: u64 = 128 << 20;
-const _: () = assert!(CHECKPOINT_WEIGHT > 8 * ENTRY_BYTES_MAX as u64);
 /// Rows of one part of a checkpoint: about 100 us of work.
 pub const CHECKPOINT_PART_ROWS: usize = 1024;
 /// Bytes of one part of the side tables.

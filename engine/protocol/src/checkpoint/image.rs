@@ -10,7 +10,8 @@
 //! | `Side` | every other table, as it was at the slot | all bytes are given |
 //! | `End` | the mark with the digest | at once |
 //!
-//! A part is bounded, so that the core is never busy with it for long.
+//! Parts of accounts, history, contexts and side tables are bounded. Beginning is not: it encodes the side
+//! tables whole, and `Gone` is one part.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -52,12 +52,6 @@ impl Generation {
         HistoryPosition(position)
     }
 
-    /// The row at a position.
-    pub fn at_position(&self, position: HistoryPosition) -> Option<&Record> {
-        let index = position.0.checked_sub(self.first)?;
-        self.records.get(u32::try_from(index).ok()?)
-    }
-
     /// Rows from the `from`th on, in order.
     pub fn rows_from(&self, from: u32) -> impl Iterator<Item = &Record> {
         (from..self.records.end()).map(|index| self.records.at(index))
@@ -66,10 +60,6 @@ impl Generation {
     /// The position that the next row gets.
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.records.end())
-    }
-
-    pub fn len(&self) -> usize {
-        self.records.len()
     }
 
     pub fn id_max(&self) -> u128 {

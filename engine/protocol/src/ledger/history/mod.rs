@@ -131,7 +131,14 @@ impl History {
     /// # Panics
     /// If the id was used: the caller has checked, and using it twice would be money from nothing.
     pub(crate) fn record(&mut self, record: Record) -> HistoryPosition {
-        debug_assert!(self.known(record.coordinator, record.id) == Known::Unused);
+        // The newest rows are looked at when this one is added to them.
+        let (coordinator, id) = (record.coordinator, record.id);
+        let is_older = self.older.get(coordinator, id).is_some();
+        let is_unused = !is_older && self.stored.get(coordinator, id) == Some(None);
+        assert!(
+            is_unused,
+            "transfer {id} decided by {coordinator} recorded twice"
+        );
         self.digest = self.digest.wrapping_add(record.digest());
         self.current.push(record)
     }
@@ -168,13 +175,6 @@ impl History {
         &self.older
     }
 
-    /// The row at a position, if it is in memory.
-    #[must_use]
-    pub fn at_position(&self, position: HistoryPosition) -> Option<&Record> {
-        let recent = self.current.at_position(position);
-        recent.or_else(|| self.older.at_position(position))
-    }
-
     /// The position that the next row gets.
     #[must_use]
     pub fn next_position(&self) -> HistoryPosition {
@@ -196,12 +196,6 @@ impl History {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Rows in memory.
-    #[must_use]
-    pub fn resident(&self) -> usize {
-        self.current.len() + self.older.len()
     }
 
     /// Order-independent digest of all rows.

@@ -408,7 +408,7 @@ fn the_chain_of_an_account_s_rows_adds_up_to_its_balances() {
     }
 }
 
-/// A missing, doubled or altered row is found by the digest, an unreadable side table by its reader.
+/// A missing, added or altered row is found by the digest, altered side tables by their hash.
 #[test]
 fn a_checkpoint_that_is_not_whole_is_refused() {
     let mut drill = Drill::new(7);
