@@ -38,7 +38,7 @@ pub fn reset(cluster: &mut impl AskShard, shards: u32) -> anyhow::Result<()> {
     for shard in (1..=shards).map(ShardId) {
         match cluster.ask(shard, RequestBody::ObserveReset)? {
             ReplyBody::Done => {}
-            other => bail!("shard {shard} answered ObserveReset with {other:?}"),
+            other => bail!("shard {shard} answered ObserveReset with {}", other.name()),
         }
     }
     Ok(())
@@ -62,7 +62,7 @@ pub fn window(cluster: &mut impl AskShard, shards: u32) -> anyhow::Result<Window
                     dropped,
                     ..
                 } => (rows, total, dropped),
-                other => bail!("shard {shard} answered Observe with {other:?}"),
+                other => bail!("shard {shard} answered Observe with {}", other.name()),
             };
             window.pairs.extend(rows.iter().map(|row| WeightedPair {
                 a: row.a,
@@ -97,7 +97,7 @@ pub fn owners(
             let limit = ACCOUNTS_PER_PAGE;
             let ids = match cluster.ask(shard, RequestBody::ListAccounts { after, limit })? {
                 ReplyBody::AccountList(ids) => ids,
-                other => bail!("shard {shard} answered ListAccounts with {other:?}"),
+                other => bail!("shard {shard} answered ListAccounts with {}", other.name()),
             };
             let Some(&last) = ids.last() else {
                 break;

@@ -10,12 +10,16 @@
 //! 25    7    zero
 //! 32    8    segment_bytes
 //! 40    8    created_ns
-//! 48   ..    zero
+//! 48   16    zero
+//! 64  128    genesis: the settings that the replica was formatted under, as text, zero behind it
+//! 192  ..    zero
 //! 4092  4    crc32 of everything before
 //! ```
 //!
 //! The shell writes it last when it formats a directory (beside, sync, rename, sync directory), after
 //! the first segment exists: a directory with a superblock is a finished one. It is never rewritten.
+
+use std::fmt;
 
 use thiserror::Error;
 
@@ -26,13 +30,29 @@ const MAGIC: [u8; 8] = *b"QUORATES";
 const CRC_AT: usize = BLOCK_BYTES as usize - 4;
 
 /// Version of everything in a data directory.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// Name of the superblock's file.
 pub const FILE_NAME: &str = "superblock";
 /// Smallest and largest size of a segment.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Positions inside a segment are 32-bit numbers with room to round up.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Longest text of the settings in bytes.
+pub const GENESIS_BYTES_MAX: usize = 128;
+
+const GENESIS_AT: usize = 64;
+
+/// What the superblock says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    pub identity: Identity,
+    pub genesis: Genesis,
+}
+
+/// The settings under which the log means what it means, as one line of text that its caller compares.
+/// Replayed under others the same records would be another state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Genesis([u8; GENESIS_BYTES_MAX]);
 
 /// Whose bytes these are. `cluster`, `shard` and `replica` come from the configuration, the others
 /// are fixed when the directory is formatted.
@@ -56,7 +76,7 @@ pub struct Identity {
 pub struct Seal(pub(crate) u32);
 
 /// Why a superblock (or a segment's header) is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {
     #[error("superblock has {found} bytes, must have {expected}")]
     Length { found: usize, expected: usize },
@@ -79,24 +99,31 @@ pub enum IdentityError {
     Replica { found: u8, expected: u8 },
     #[error("created at {found} ns on disk, {expected} ns in the superblock")]
     Created { found: u64, expected: u64 },
+    #[error(
+        "the directory was formatted under `{found}`, the config says `{expected}`: these settings \
+         are fixed for the life of a cluster"
+    )]
+    Genesis { found: String, expected: String },
 }
 
-impl Identity {
-    /// The superblock.
+impl Superblock {
+    /// The block.
     ///
     /// # Panics
     /// If `segment_bytes` is out of bounds: such a directory could not be opened again.
     #[must_use]
     pub fn encode(&self) -> [u8; BLOCK_BYTES as usize] {
-        assert!(segment_bytes_valid(self.segment_bytes));
+        let identity = &self.identity;
+        assert!(segment_bytes_valid(identity.segment_bytes));
         let mut out = [0; BLOCK_BYTES as usize];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &FORMAT_VERSION.to_le_bytes());
-        put(&mut out, 12, &self.shard.to_le_bytes());
-        put(&mut out, 16, &self.cluster.to_le_bytes());
-        put(&mut out, 24, &[self.replica]);
-        put(&mut out, 32, &self.segment_bytes.to_le_bytes());
-        put(&mut out, 40, &self.created_ns.to_le_bytes());
+        put(&mut out, 12, &identity.shard.to_le_bytes());
+        put(&mut out, 16, &identity.cluster.to_le_bytes());
+        put(&mut out, 24, &[identity.replica]);
+        put(&mut out, 32, &identity.segment_bytes.to_le_bytes());
+        put(&mut out, 40, &identity.created_ns.to_le_bytes());
+        put(&mut out, GENESIS_AT, &self.genesis.0);
         let crc = crc32fast::hash(&out[..CRC_AT]);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
         out
@@ -137,15 +164,62 @@ impl Identity {
                 found: segment_bytes,
             });
         }
+        let genesis = &block[GENESIS_AT..GENESIS_AT + GENESIS_BYTES_MAX];
         Ok(Self {
-            cluster: u64_at(block, 16),
-            shard: u32_at(block, 12),
-            replica: u8_at(block, 24),
-            segment_bytes,
-            created_ns: u64_at(block, 40),
+            identity: Identity {
+                cluster: u64_at(block, 16),
+                shard: u32_at(block, 12),
+                replica: u8_at(block, 24),
+                segment_bytes,
+                created_ns: u64_at(block, 40),
+            },
+            genesis: Genesis(genesis.try_into().expect("cut to this length")),
         })
     }
 
+    /// Whether this (on disk) is the replica that the configuration means, under the same settings.
+    ///
+    /// # Errors
+    /// Names the first difference, with both values.
+    pub fn check(&self, expected: &Self) -> Result<(), IdentityError> {
+        self.identity.check(&expected.identity)?;
+        if self.genesis != expected.genesis {
+            return Err(IdentityError::Genesis {
+                found: self.genesis.to_string(),
+                expected: expected.genesis.to_string(),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Genesis {
+    /// # Panics
+    /// If the text is longer than [`GENESIS_BYTES_MAX`] bytes or holds a zero byte.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        assert!(text.len() <= GENESIS_BYTES_MAX && !text.contains('\0'));
+        let mut bytes = [0; GENESIS_BYTES_MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Genesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().position(|&byte| byte == 0);
+        let text = &self.0[..end.unwrap_or(GENESIS_BYTES_MAX)];
+        f.write_str(&String::from_utf8_lossy(text))
+    }
+}
+
+impl fmt::Debug for Genesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl Identity {
     /// Whether this (on disk) is the replica that the configuration means. The segment size and the
     /// creation time are the disk's to say.
     ///
@@ -204,35 +278,55 @@ mod tests {
         created_ns: 1_700_000_000_000_000_000,
     };
 
+    fn superblock() -> Superblock {
+        Superblock {
+            identity: IDENTITY,
+            genesis: Genesis::of("shards = 3"),
+        }
+    }
+
     #[test]
     fn decodes_what_it_encodes() {
-        assert_eq!(Identity::decode(&IDENTITY.encode()), Ok(IDENTITY));
+        let block = superblock();
+        assert_eq!(Superblock::decode(&block.encode()), Ok(block));
+    }
+
+    #[test]
+    fn other_settings_are_refused_with_both_texts() {
+        let mut expected = superblock();
+        expected.genesis = Genesis::of("shards = 4");
+        let error = superblock().check(&expected).unwrap_err().to_string();
+        assert!(
+            error.contains("`shards = 3`") && error.contains("`shards = 4`"),
+            "{error}"
+        );
+        assert_eq!(superblock().check(&superblock()), Ok(()));
     }
 
     #[test]
     fn every_flipped_bit_is_refused() {
-        let block = IDENTITY.encode();
+        let block = superblock().encode();
         for at in 0..block.len() {
             let mut bad = block;
             bad[at] ^= 1 << (at % 8);
-            assert!(Identity::decode(&bad).is_err(), "byte {at}");
+            assert!(Superblock::decode(&bad).is_err(), "byte {at}");
         }
         for length in 0..block.len() {
-            assert!(Identity::decode(&block[..length]).is_err());
+            assert!(Superblock::decode(&block[..length]).is_err());
         }
     }
 
     #[test]
     fn another_version_is_refused_with_both_values() {
         for (version, message) in [
-            (1_u32, "format version 1 on disk, 2 supported"),
-            (3, "format version 3 on disk, 2 supported"),
+            (2_u32, "format version 2 on disk, 3 supported"),
+            (4, "format version 4 on disk, 3 supported"),
         ] {
-            let mut block = IDENTITY.encode();
+            let mut block = superblock().encode();
             put(&mut block, 8, &version.to_le_bytes());
             let crc = crc32fast::hash(&block[..CRC_AT]);
             put(&mut block, CRC_AT, &crc.to_le_bytes());
-            let error = Identity::decode(&block).unwrap_err();
+            let error = Superblock::decode(&block).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
     }

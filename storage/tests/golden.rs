@@ -10,7 +10,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use quorate_storage::superblock::Identity;
+use quorate_storage::superblock::{Genesis, Superblock};
 use quorate_storage::wal::{Record, SegmentHeader, SegmentNumber, frames};
 
 use support::{Disk, IDENTITY, SEGMENT_BYTES, accepted, flushed, owned};
@@ -83,8 +83,15 @@ fn an_old_segment_is_read_as_ever() {
 #[test]
 fn the_superblock_is_as_ever() {
     let bytes = std::fs::read(golden("superblock")).unwrap();
-    assert!(IDENTITY.encode() == bytes[..]);
-    assert_eq!(Identity::decode(&bytes), Ok(IDENTITY));
+    assert!(superblock().encode() == bytes[..]);
+    assert_eq!(Superblock::decode(&bytes), Ok(superblock()));
+}
+
+fn superblock() -> Superblock {
+    Superblock {
+        identity: IDENTITY,
+        genesis: Genesis::of("shards = 3, replicas = 3, placement = hash, ids = ulid"),
+    }
 }
 
 /// Rewrites the fixtures: `cargo test -p quorate-storage --test golden -- --ignored`. Only together with
@@ -94,5 +101,5 @@ fn the_superblock_is_as_ever() {
 fn write_the_fixtures() {
     std::fs::create_dir_all(golden("")).unwrap();
     std::fs::write(golden("wal-0000000000000001"), &written()[..WRITTEN_BYTES]).unwrap();
-    std::fs::write(golden("superblock"), IDENTITY.encode()).unwrap();
+    std::fs::write(golden("superblock"), superblock().encode()).unwrap();
 }

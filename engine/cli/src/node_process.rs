@@ -60,21 +60,23 @@ fn noted(node: &NodeConfig) -> Option<Running> {
     })
 }
 
-/// Starts the node's process and notes its pid; `None` if it runs already.
+/// Starts the node's process and notes its pid; `None` if it runs already. Also says how many bytes its
+/// log had before.
 pub fn start_once(
     cluster: &Path,
     node: &NodeConfig,
     format: LogFormat,
-) -> anyhow::Result<Option<Child>> {
+) -> anyhow::Result<Option<(Child, u64)>> {
     fs::create_dir_all(&node.data_dir)
         .with_context(|| format!("node {}: create {}", node.id, node.data_dir.display()))?;
     let _lock = lock_pid_file(node)?;
     if running(node).is_some() {
         return Ok(None);
     }
+    let log_bytes = fs::metadata(log_file(node)).map_or(0, |log| log.len());
     let mut child = spawn(cluster, node, format)?;
     match note_pid(node, child.id()) {
-        Ok(()) => Ok(Some(child)),
+        Ok(()) => Ok(Some((child, log_bytes))),
         Err(error) => {
             // Nothing would ever find it again.
             child.kill().context("end it")?;
@@ -197,16 +199,18 @@ fn state_and_start(pid: u32) -> Option<(char, u64)> {
     Some((state, started))
 }
 
-/// The last lines of the node's log, oldest first; empty without a log.
+/// The last lines of the node's log behind the first `offset` bytes, oldest first; empty without a log.
 #[must_use]
-pub fn log_end(node: &NodeConfig, lines: usize) -> Vec<String> {
-    read_end(&log_file(node), lines).unwrap_or_default()
+pub fn log_end(node: &NodeConfig, offset: u64, lines: usize) -> Vec<String> {
+    read_end(&log_file(node), offset, lines).unwrap_or_default()
 }
 
-fn read_end(path: &Path, lines: usize) -> std::io::Result<Vec<String>> {
+fn read_end(path: &Path, offset: u64, lines: usize) -> std::io::Result<Vec<String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LOG_END_BYTES)))?;
+    file.seek(SeekFrom::Start(
+        length.saturating_sub(LOG_END_BYTES).max(offset),
+    ))?;
     let mut bytes = Vec::new();
     file.take(LOG_END_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
@@ -252,7 +256,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         fs::write(&path, "a\nb\nc\n").unwrap();
-        assert_eq!(read_end(&path, 2).unwrap(), ["b", "c"]);
-        assert_eq!(read_end(&path, 9).unwrap(), ["a", "b", "c"]);
+        assert_eq!(read_end(&path, 0, 2).unwrap(), ["b", "c"]);
+        assert_eq!(read_end(&path, 0, 9).unwrap(), ["a", "b", "c"]);
+        // What an earlier life said is not shown.
+        assert_eq!(read_end(&path, 4, 9).unwrap(), ["c"]);
     }
 }

@@ -148,6 +148,19 @@ impl ClusterView {
         leaderless.chain(silent).collect()
     }
 
+    /// Replicas of the nodes that are out of service, each with its reason. They stay so until someone
+    /// does something about it.
+    #[must_use]
+    pub fn stopped(&self, nodes: &[u32]) -> Vec<String> {
+        let rows = self.replicas.iter().filter(|row| nodes.contains(&row.node));
+        rows.filter_map(|row| {
+            let status = row.status.as_ref()?;
+            (status.role == Role::Stopped)
+                .then(|| format!("{} is out of service: {}", row.address, status.reason))
+        })
+        .collect()
+    }
+
     /// The document of the contract.
     #[must_use]
     pub fn document(&self) -> Value {

@@ -2,24 +2,42 @@
 
 use std::net::SocketAddr;
 
+use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress};
 use quorate_wire::{EncodeError, Frame, Hello, Origin, encode_hello};
 
 use crate::error::DialError;
+use crate::ulid::os_random;
 
-/// The first frame of a client's connection to `target`.
-pub(crate) fn hello(
-    cluster: ClusterId,
+/// What a client says of itself on every connection.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) cluster: ClusterId,
+    genesis: String,
     client: u128,
-    target: ReplicaAddress,
-) -> Result<Vec<u8>, EncodeError> {
-    let hello = Hello {
-        origin: Origin::Client { id: client },
-        target,
-    };
-    let mut bytes = Vec::new();
-    encode_hello(cluster, &hello, &mut bytes)?;
-    Ok(bytes)
+}
+
+impl Greeting {
+    /// The greeting of a new client under a number of its own.
+    pub(crate) fn of(config: &ClusterConfig) -> Self {
+        Self {
+            cluster: config.cluster_id,
+            genesis: config.genesis().to_string(),
+            client: u128::from(os_random()) << 64 | u128::from(os_random()),
+        }
+    }
+
+    /// The first frame of a connection to `target`.
+    pub(crate) fn hello(&self, target: ReplicaAddress) -> Result<Vec<u8>, EncodeError> {
+        let hello = Hello {
+            origin: Origin::Client { id: self.client },
+            target,
+            genesis: self.genesis.clone(),
+        };
+        let mut bytes = Vec::new();
+        encode_hello(self.cluster, &hello, &mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// Whether `frame` opens the connection to `target` at `address`.

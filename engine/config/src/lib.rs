@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_protocol::config::{IdRule, Reads, ReplicaConfig};
+use quorate_protocol::config::{Genesis, IdRule, Reads, ReplicaConfig};
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::limits::Timing;
 use quorate_protocol::shard::map::Placement;
@@ -130,6 +130,17 @@ impl ClusterConfig {
     #[must_use]
     pub fn to_toml(&self) -> String {
         render::render(self)
+    }
+
+    /// What must never change once the cluster has data.
+    #[must_use]
+    pub fn genesis(&self) -> Genesis {
+        Genesis {
+            shards: self.shards,
+            replicas: self.replicas,
+            placement: self.placement,
+            ids: self.ids,
+        }
     }
 
     /// The nodes in the order of their ids.

@@ -107,6 +107,29 @@ pub enum ReplyBody {
     BadRequest(String),
 }
 
+impl ReplyBody {
+    /// What kind of reply it is, in messages.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Results(_) => "results",
+            Self::Accounts(_) => "accounts",
+            Self::Transfers(_) => "transfers",
+            Self::AccountList(_) => "account_list",
+            Self::Status(_) => "status",
+            Self::InDoubt(_) => "in_doubt",
+            Self::Move(_) => "move",
+            Self::Cut(_) => "cut",
+            Self::Pairs { .. } => "pairs",
+            Self::Done => "done",
+            Self::NotLeader { .. } => "not_leader",
+            Self::Busy => "busy",
+            Self::Unknown => "unknown",
+            Self::BadRequest(_) => "bad_request",
+        }
+    }
+}
+
 /// Answer to one account look-up.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AccountAnswer {

@@ -1,6 +1,7 @@
 //! What a replica is told when it is made, beside its log.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::ids::{Ballot, ClusterId, ReplicaAddress, ReplicaId, Slot};
 use crate::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
@@ -44,12 +45,56 @@ impl ReplicaConfig {
         usize::from(self.replicas) / 2 + 1
     }
 
+    /// What must be the same in every life of every replica.
+    #[must_use]
+    pub fn genesis(&self) -> Genesis {
+        Genesis {
+            shards: self.shards,
+            replicas: self.replicas,
+            placement: self.placement,
+            ids: self.ids,
+        }
+    }
+
     /// The other members of the group.
     pub fn peers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
         let own = self.address.replica;
         (1..=self.replicas)
             .map(ReplicaId)
             .filter(move |&replica| replica != own)
+    }
+}
+
+/// The settings that decide, together with the log, what every replica computes. Fixed when the cluster
+/// is initialised: the same log under others is another ledger. So they are bound to every data
+/// directory and told in every handshake, as the text that `Display` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    pub shards: u32,
+    pub replicas: u8,
+    pub placement: Placement,
+    pub ids: IdRule,
+}
+
+/// Longest text of a [`Genesis`] in bytes.
+pub const GENESIS_BYTES_MAX: usize = 128;
+
+/// One line, in the words of the configuration. It is compared byte by byte with what earlier versions
+/// wrote: a new setting is named only where it is not its default.
+impl fmt::Display for Genesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shards = {}, replicas = {}", self.shards, self.replicas)?;
+        match self.placement {
+            Placement::Hash => write!(f, ", placement = hash")?,
+            Placement::Range { accounts_per_shard } => write!(
+                f,
+                ", placement = range, accounts_per_shard = {accounts_per_shard}"
+            )?,
+        }
+        match self.ids {
+            IdRule::Ulid => write!(f, ", ids = ulid"),
+            IdRule::Any => write!(f, ", ids = any"),
+        }
     }
 }
 
@@ -114,4 +159,34 @@ pub struct LostRecord {
     pub slot: Slot,
     /// The ballot of the lost record, or a higher one if that is not known for sure.
     pub accepted: Ballot,
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_genesis_is_pinned_and_bounded() {
+        let genesis = Genesis {
+            shards: 3,
+            replicas: 3,
+            placement: Placement::Hash,
+            ids: IdRule::Ulid,
+        };
+        assert_eq!(
+            genesis.to_string(),
+            "shards = 3, replicas = 3, placement = hash, ids = ulid"
+        );
+        let longest = Genesis {
+            shards: u32::MAX,
+            replicas: u8::MAX,
+            placement: Placement::Range {
+                accounts_per_shard: u64::MAX,
+            },
+            ids: IdRule::Ulid,
+        };
+        assert!(longest.to_string().len() <= GENESIS_BYTES_MAX);
+    }
 }

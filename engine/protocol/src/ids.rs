@@ -3,6 +3,7 @@
 //! All are plain little-endian integers, so the same bytes serve memory, log and wire. A `Slot` is
 //! not an LSN: positions in files belong to storage and never enter this crate.
 
+use alloc::string::ToString;
 use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -152,6 +153,19 @@ impl fmt::Display for Ballot {
 pub struct ReplicaAddress {
     pub shard: ShardId,
     pub replica: ReplicaId,
+}
+
+impl ReplicaAddress {
+    /// The address that is written so: `s1r2`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (shard, replica) = text.strip_prefix('s')?.split_once('r')?;
+        let address = Self {
+            shard: ShardId(shard.parse().ok()?),
+            replica: ReplicaId(replica.parse().ok()?),
+        };
+        (address.to_string() == text).then_some(address)
+    }
 }
 
 impl fmt::Display for ReplicaAddress {

@@ -314,6 +314,11 @@ fn check_hello(shared: &Connections, connection: &Connection, hello: &Hello) -> 
         let reason = format!("this is {}, not {}", shared.address, hello.target);
         return Err(End::refused(Refusal::WrongReplica, reason));
     }
+    let genesis = shared.cluster.genesis().to_string();
+    if hello.genesis != genesis {
+        let reason = format!("goes by `{}`, this cluster by `{genesis}`", hello.genesis);
+        return Err(End::refused(Refusal::WrongGenesis, reason));
+    }
     if shared.is_stopping() {
         return Err(End::refused(
             Refusal::ShuttingDown,

@@ -99,6 +99,18 @@ impl Core {
         }
     }
 
+    /// What the log tells of this replica's part in its group: role, ballot, and whether it serves.
+    pub(crate) fn part(&self) -> (Role, Ballot, bool) {
+        match self {
+            Self::Running(replica) => (
+                replica.role(),
+                replica.ballot(),
+                replica.serving().is_some(),
+            ),
+            Self::Parked(_) => (Role::Stopped, Ballot::ZERO, false),
+        }
+    }
+
     /// When the next tick is due: monotonic nanoseconds.
     pub(crate) fn deadline_ns(&self) -> u64 {
         match self {

@@ -15,9 +15,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use quorate_protocol::ids::{ClusterId, ReplicaAddress};
+use quorate_config::ClusterConfig;
+use quorate_protocol::ids::ReplicaAddress;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::superblock::{FILE_NAME, Identity};
+use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, Superblock};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
@@ -42,6 +43,29 @@ impl NodeLock {
     pub(crate) fn take(path: &Path) -> Result<Self, Fatal> {
         create(path)?;
         Ok(Self { _file: lock(path)? })
+    }
+
+    /// Refuses a directory that holds replicas which the configuration puts elsewhere. Its own would be
+    /// formatted empty beside them, and vote as if they had never seen what they acknowledged.
+    pub(crate) fn check_replicas(path: &Path, replicas: &[ReplicaAddress]) -> Result<(), Fatal> {
+        let failed = |error| Fatal::directory(path, format!("cannot be listed: {error}"));
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let Some(found) = name.to_str().and_then(ReplicaAddress::parse) else {
+                continue;
+            };
+            if !replicas.contains(&found) {
+                let hosted: Vec<String> = replicas.iter().map(ToString::to_string).collect();
+                return Err(Fatal::WrongIdentity {
+                    path: path.to_owned(),
+                    problem: format!(
+                        "it holds {found}, which the config puts on another node; this one hosts {}",
+                        hosted.join(", ")
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -88,7 +112,7 @@ impl DataDirectory {
     /// formatted.
     pub(crate) fn identity(
         &self,
-        cluster: ClusterId,
+        cluster: &ClusterConfig,
         replica: ReplicaAddress,
     ) -> Result<Option<Identity>, Fatal> {
         let path = self.superblock_path();
@@ -107,25 +131,33 @@ impl DataDirectory {
             path: self.path.clone(),
             problem,
         };
-        let found = Identity::decode(&block).map_err(|error| wrong(error.to_string()))?;
-        let expected = Identity {
-            cluster: cluster.0,
-            shard: replica.shard.0,
-            replica: replica.replica.0,
-            ..found
-        };
+        let found = Superblock::decode(&block).map_err(|error| wrong(error.to_string()))?;
+        let expected = superblock(
+            cluster,
+            Identity {
+                cluster: cluster.cluster_id.0,
+                shard: replica.shard.0,
+                replica: replica.replica.0,
+                ..found.identity
+            },
+        );
         found
             .check(&expected)
             .map_err(|error| wrong(error.to_string()))?;
-        Ok(Some(found))
+        Ok(Some(found.identity))
     }
 
     /// Publishes the superblock: beside, sync, rename, sync the directory.
-    pub(crate) fn write_superblock(&self, identity: &Identity) -> Result<(), Fatal> {
+    pub(crate) fn write_superblock(
+        &self,
+        cluster: &ClusterConfig,
+        identity: Identity,
+    ) -> Result<(), Fatal> {
+        let block = superblock(cluster, identity);
         let beside = self.path.join(format!("{FILE_NAME}.new"));
         let write = |path: &Path| -> io::Result<()> {
             let mut file = File::create(path)?;
-            file.write_all(&identity.encode())?;
+            file.write_all(&block.encode())?;
             file.sync_all()
         };
         write(&beside).map_err(|error| Fatal::write(&beside, error))?;
@@ -139,6 +171,13 @@ impl DataDirectory {
         File::open(&self.path)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| Fatal::sync(&self.path, error))
+    }
+}
+
+fn superblock(cluster: &ClusterConfig, identity: Identity) -> Superblock {
+    Superblock {
+        identity,
+        genesis: Genesis::of(&cluster.genesis().to_string()),
     }
 }
 
@@ -240,7 +279,9 @@ fn probe_direct_io(path: &Path) -> Result<(), Fatal> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::ids::{ReplicaId, ShardId};
+    use quorate_config::GenerateOptions;
+    use quorate_protocol::ids::{ClusterId, ReplicaId, ShardId};
+    use quorate_protocol::shard::map::Placement;
 
     use super::*;
 
@@ -256,6 +297,20 @@ mod tests {
         segment_bytes: 64 << 10,
         created_ns: 5,
     };
+
+    fn cluster(id: u64, placement: Placement) -> ClusterConfig {
+        ClusterConfig::generate(&GenerateOptions {
+            cluster_id: ClusterId(id),
+            shards: 3,
+            replicas: 3,
+            nodes: 3,
+            directory: "unused".into(),
+            base_port: 7000,
+            placement,
+            host_cores: 1,
+        })
+        .unwrap()
+    }
 
     fn on_disk() -> tempfile::TempDir {
         let below = std::env::current_exe().unwrap();
@@ -303,10 +358,11 @@ mod tests {
     fn an_unformatted_directory_has_no_identity_and_a_formatted_one_its_own() {
         let root = on_disk();
         let directory = DataDirectory::open(root.path()).unwrap();
-        assert_eq!(directory.identity(ClusterId(7), REPLICA).unwrap(), None);
-        directory.write_superblock(&IDENTITY).unwrap();
+        let cluster = cluster(7, Placement::Hash);
+        assert_eq!(directory.identity(&cluster, REPLICA).unwrap(), None);
+        directory.write_superblock(&cluster, IDENTITY).unwrap();
         assert_eq!(
-            directory.identity(ClusterId(7), REPLICA).unwrap(),
+            directory.identity(&cluster, REPLICA).unwrap(),
             Some(IDENTITY)
         );
     }
@@ -315,8 +371,10 @@ mod tests {
     fn the_directory_of_another_replica_is_refused_with_both_values() {
         let root = on_disk();
         let directory = DataDirectory::open(root.path()).unwrap();
-        directory.write_superblock(&IDENTITY).unwrap();
-        let error = directory.identity(ClusterId(9), REPLICA).unwrap_err();
+        let own = cluster(7, Placement::Hash);
+        directory.write_superblock(&own, IDENTITY).unwrap();
+        let other = cluster(9, Placement::Hash);
+        let error = directory.identity(&other, REPLICA).unwrap_err();
         assert_eq!(error.exit_code(), 16);
         assert!(
             error
@@ -324,9 +382,34 @@ mod tests {
                 .contains("cluster id 7 on disk, 9 in config"),
             "{error}"
         );
-        std::fs::write(directory.superblock_path(), b"short").unwrap();
-        let error = directory.identity(ClusterId(7), REPLICA).unwrap_err();
+        let range = Placement::Range {
+            accounts_per_shard: 1000,
+        };
+        let error = directory.identity(&cluster(7, range), REPLICA).unwrap_err();
         assert_eq!(error.exit_code(), 16);
+        for text in ["placement = hash", "accounts_per_shard = 1000"] {
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        std::fs::write(directory.superblock_path(), b"short").unwrap();
+        let error = directory.identity(&own, REPLICA).unwrap_err();
+        assert_eq!(error.exit_code(), 16);
+    }
+
+    #[test]
+    fn the_directory_of_another_node_is_refused_by_name() {
+        let root = on_disk();
+        let path = root.path();
+        for name in ["s1r1", "s2r3", "lost+found", "s01r1"] {
+            std::fs::create_dir(path.join(name)).unwrap();
+        }
+        let at = |shard, replica| ReplicaAddress {
+            shard: ShardId(shard),
+            replica: ReplicaId(replica),
+        };
+        NodeLock::check_replicas(path, &[at(1, 1), at(2, 3), at(3, 1)]).unwrap();
+        let error = NodeLock::check_replicas(path, &[at(1, 1), at(2, 1)]).unwrap_err();
+        assert_eq!(error.exit_code(), 16);
+        assert!(error.to_string().contains("holds s2r3"), "{error}");
     }
 
     #[test]

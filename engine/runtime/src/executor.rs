@@ -22,9 +22,9 @@ use futures_lite::future;
 use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
-use quorate_protocol::client::{Reply, ReplyBody};
+use quorate_protocol::client::{Reply, ReplyBody, Role};
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
+use quorate_protocol::ids::{Ballot, ConnectionId, ReplicaAddress, RequestId};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Output;
 use quorate_protocol::replica::Replica;
@@ -153,6 +153,8 @@ async fn log_refusals(replica: String, refusals: Rc<Refusals>) {
 
 struct Shell {
     core: Core,
+    /// As it was told last.
+    part: (Role, Ballot, bool),
     /// None if the replica could not start.
     log: Option<Log>,
     peers: Peers,
@@ -200,6 +202,7 @@ impl Shell {
             spawn_local(log_refusals(address.to_string(), Rc::clone(&refusals))),
         ];
         Self {
+            part: core.part(),
             core,
             log,
             peers: Peers::new(cluster, address, refusals, isolated),
@@ -216,6 +219,7 @@ impl Shell {
         self.drain();
         while !self.stopping.get() {
             self.turn();
+            self.tell_part();
             if self.inbox.is_empty() {
                 self.wait().await;
             } else {
@@ -249,6 +253,17 @@ impl Shell {
                     return;
                 }
             }
+        }
+    }
+
+    /// Elections happen seldom, and are the first thing that is asked after a bad minute.
+    fn tell_part(&mut self) {
+        let part = self.core.part();
+        if part != self.part {
+            let (role, ballot, serves) = part;
+            let replica = self.connections.address;
+            tracing::info!(%replica, role = role.name(), %ballot, serves, "part in the group");
+            self.part = part;
         }
     }
 

@@ -145,6 +145,7 @@ impl RunningNode {
             .expect("the caller names a node of the configuration");
         let replicas = config.replicas_of(node.id);
         let lock = NodeLock::take(&node.data_dir)?;
+        NodeLock::check_replicas(&node.data_dir, &replicas)?;
         let directories = open_directories(config, &replicas)?;
         let mut listeners = Vec::with_capacity(replicas.len());
         for &replica in &replicas {
@@ -293,7 +294,7 @@ fn open_directories(
 
 fn open_directory(config: &ClusterConfig, replica: ReplicaAddress) -> Result<DataDirectory, Fatal> {
     let directory = DataDirectory::open(&config.data_dir_of(replica))?;
-    directory.identity(config.cluster_id, replica)?;
+    directory.identity(config, replica)?;
     Ok(directory)
 }
 

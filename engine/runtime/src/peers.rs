@@ -168,6 +168,7 @@ impl Dialler {
         let content = Hello {
             origin: Origin::Peer(self.own),
             target: self.to,
+            genesis: self.cluster.genesis().to_string(),
         };
         encode_hello(self.cluster.cluster_id, &content, &mut hello)
             .map_err(|error| io::Error::other(error.to_string()))?;

@@ -44,7 +44,7 @@ pub(crate) async fn open_log(
     replica: ReplicaAddress,
 ) -> Result<RecoveredLog, Fatal> {
     open_block_first(directory).await?;
-    let identity = match directory.identity(cluster.cluster_id, replica)? {
+    let identity = match directory.identity(cluster, replica)? {
         Some(identity) => identity,
         None => format(directory, cluster, replica).await?,
     };
@@ -133,7 +133,7 @@ async fn format(
     let first = directory.path().join(SegmentNumber::FIRST.file_name());
     create_zeroed(&first, identity.segment_bytes).await?;
     directory.sync()?;
-    directory.write_superblock(&identity)?;
+    directory.write_superblock(cluster, identity)?;
     tracing::info!(%replica, path = %directory.path().display(), "data directory formatted");
     Ok(identity)
 }
@@ -168,7 +168,11 @@ fn map_segments(path: &Path) -> Result<BTreeMap<SegmentNumber, Map>, Fatal> {
 /// The records that are damaged, by name; each damage is logged.
 fn lost_records(path: &Path, recovery: &Recovery) -> Result<Vec<LostRecord>, Fatal> {
     for damage in &recovery.damage {
-        tracing::warn!(path = %path.display(), "{}", described(damage));
+        let (path, text) = (path.display(), described(damage));
+        match damage.harm() {
+            Harm::Nothing => tracing::info!(%path, "{text}"),
+            Harm::Slot { .. } | Harm::Replica => tracing::warn!(%path, "{text}"),
+        }
     }
     match recovery.losses() {
         Losses::Records(records) => Ok(log::lost_records(&records)),

@@ -84,11 +84,14 @@ impl Frame {
 
 /// The first frame of a connection: who dials, and whom it wants. Cluster and wire version are in
 /// the header of this frame as of every other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     pub origin: Origin,
     /// The replica that the dialler believes to reach; any other one refuses.
     pub target: ReplicaAddress,
+    /// The text of the dialler's [`quorate_protocol::config::Genesis`]: one that goes by other settings
+    /// computes another state from the same log, and looks for accounts in other places.
+    pub genesis: String,
 }
 
 /// Who dials.
@@ -135,6 +138,8 @@ pub enum Refusal {
     Isolated = 7,
     /// The node is going down.
     ShuttingDown = 8,
+    /// The dialler goes by other settings than this cluster was initialised with.
+    WrongGenesis = 9,
 }
 
 impl Refusal {
@@ -148,6 +153,7 @@ impl Refusal {
         Self::ConnectionsMax,
         Self::Isolated,
         Self::ShuttingDown,
+        Self::WrongGenesis,
     ];
 
     /// The refusal with this number.
@@ -171,6 +177,7 @@ impl Refusal {
             Self::ConnectionsMax => "connections_max",
             Self::Isolated => "isolated",
             Self::ShuttingDown => "shutting_down",
+            Self::WrongGenesis => "wrong_genesis",
         }
     }
 
@@ -183,7 +190,8 @@ impl Refusal {
             | Self::WrongCluster
             | Self::WireVersion
             | Self::Malformed
-            | Self::UnknownPeer => false,
+            | Self::UnknownPeer
+            | Self::WrongGenesis => false,
         }
     }
 }

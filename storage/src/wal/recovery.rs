@@ -165,7 +165,7 @@ pub struct LostRecord {
 }
 
 /// Why the log cannot be opened at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecoveryError {
     /// Formatting creates the first segment before the superblock, so this is no new directory.
     #[error("no log segment in a formatted directory")]

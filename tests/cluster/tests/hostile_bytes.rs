@@ -6,12 +6,12 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "what fails here has failed the test")]
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use quorate_cluster_tests::{Cluster, Load, Shape, patience, until};
+use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_wire::{Frame, FrameReader, Hello, Origin, WIRE_VERSION, encode_hello};
 
@@ -75,18 +75,16 @@ fn crc32(bytes: &[u8]) -> u32 {
 struct Target {
     port: u16,
     cluster: u64,
+    genesis: String,
 }
 
 impl Target {
     fn of(cluster: &Cluster) -> Self {
-        let text = fs::read_to_string(cluster.file()).unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("cluster_id"))
-            .unwrap();
+        let config = ClusterConfig::load(cluster.file()).unwrap();
         Self {
             port: cluster.base_port(),
-            cluster: line.split('=').nth(1).unwrap().trim().parse().unwrap(),
+            cluster: config.cluster_id.0,
+            genesis: config.genesis().to_string(),
         }
     }
 
@@ -103,6 +101,7 @@ impl Target {
                 shard: ShardId(1),
                 replica: ReplicaId(1),
             },
+            genesis: self.genesis.clone(),
         };
         let mut bytes = Vec::new();
         encode_hello(cluster, &hello, &mut bytes).unwrap();
@@ -130,6 +129,7 @@ impl Target {
                 shard: ShardId(1),
                 replica: ReplicaId(1),
             },
+            genesis: self.genesis.clone(),
         };
         encode_hello(ClusterId(self.cluster), &hello, &mut bytes).unwrap();
         let length = u32::from_le_bytes(bytes[8..12].try_into().unwrap());

@@ -12,6 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use quorate_cluster_tests::{Cluster, Finished, Shape, patience, until};
+use quorate_config::ClusterConfig;
+use quorate_protocol::ids::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
 const PORT_IN_USE: i32 = 13;
@@ -149,6 +151,55 @@ fn the_directory_of_another_cluster_is_refused_with_both_ids() {
     assert_ends(&done, WRONG_IDENTITY, &[&old, "4711"]);
     // With its own file it starts again: the refusal changed nothing.
     fs::write(cluster.file(), text).unwrap();
+    cluster.start_nodes();
+}
+
+/// Each of these settings decides what the log means. Under another one the same log was another
+/// ledger, and `verify` found nothing wrong with it.
+#[test]
+fn settings_that_decide_the_state_are_fixed_once_there_is_data() {
+    let cluster = Cluster::start("genesis", Shape::SINGLE);
+    cluster.kill_all();
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    for (from, to) in [
+        ("ids = \"ulid\"", "ids = \"any\""),
+        (
+            "placement = \"hash\"",
+            "placement = \"range\"\naccounts_per_shard = 10",
+        ),
+        ("shards = 1", "shards = 2"),
+    ] {
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(cluster.file(), text.replacen(from, to, 1)).unwrap();
+        let done = server(&cluster);
+        let (was, is) = (from.replace('"', ""), to.replace('"', ""));
+        let is = is.lines().next().unwrap();
+        assert_ends(&done, WRONG_IDENTITY, &[&was, is, "fixed for the life"]);
+    }
+    fs::write(cluster.file(), text).unwrap();
+    cluster.start_nodes();
+}
+
+/// Each node would have formatted its own replicas beside the other's: empty ones that vote.
+#[test]
+fn nodes_whose_directories_changed_places_do_not_start() {
+    let cluster = Cluster::start("swapped", Shape::USUAL);
+    cluster.kill_all();
+    let config = ClusterConfig::load(cluster.file()).unwrap();
+    let below = |node| &config.node(NodeId(node)).unwrap().data_dir;
+    let aside = below(1).with_extension("aside");
+    let swap = || {
+        fs::rename(below(1), &aside).unwrap();
+        fs::rename(below(2), below(1)).unwrap();
+        fs::rename(&aside, below(2)).unwrap();
+    };
+    swap();
+    assert_ends(
+        &server(&cluster),
+        WRONG_IDENTITY,
+        &["which the config puts on another node"],
+    );
+    swap();
     cluster.start_nodes();
 }
 

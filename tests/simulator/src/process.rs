@@ -21,7 +21,7 @@ use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::planted::{Bug, planted};
-use quorate_storage::superblock::{FILE_NAME, Identity};
+use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, Superblock};
 use quorate_storage::wal;
 use quorate_storage::wal::{
     Flush, Losses, Operation, Options, Recovery, Repair, SegmentNumber, Wal,
@@ -103,7 +103,7 @@ pub struct Started {
 /// A replica on its disk, running or not.
 pub struct Process {
     config: ReplicaConfig,
-    identity: Identity,
+    superblock: Superblock,
     disk: SimDisk,
     running: Option<Running>,
     /// Out of service for as long as its node runs: it was not started, or stopped itself.
@@ -121,22 +121,25 @@ impl Process {
     /// A process that is down, with a freshly formatted disk.
     #[must_use]
     pub fn format(config: ReplicaConfig, segment_bytes: u64, mut disk: SimDisk) -> Self {
-        let identity = Identity {
-            cluster: config.cluster.0,
-            shard: config.address.shard.0,
-            replica: config.address.replica.0,
-            segment_bytes,
-            created_ns: 1,
+        let block = Superblock {
+            identity: Identity {
+                cluster: config.cluster.0,
+                shard: config.address.shard.0,
+                replica: config.address.replica.0,
+                segment_bytes,
+                created_ns: 1,
+            },
+            genesis: Genesis::of(&config.genesis().to_string()),
         };
         disk.create_zeroed(&SegmentNumber::FIRST.file_name(), length(segment_bytes));
         let superblock = disk.create(FILE_NAME);
-        disk.write(superblock, 0, &identity.encode());
+        disk.write(superblock, 0, &block.encode());
         let mark = disk.mark();
         disk.synced(superblock, mark);
         disk.directory_synced(mark);
         Self {
             config,
-            identity,
+            superblock: block,
             disk,
             running: None,
             is_parked: false,
@@ -365,7 +368,7 @@ impl Process {
                     return Err(Exit::SyncFailed);
                 }
                 self.disk
-                    .create_zeroed(&temporary, length(self.identity.segment_bytes));
+                    .create_zeroed(&temporary, length(self.superblock.identity.segment_bytes));
                 (temporary, name)
             }
             Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
@@ -412,11 +415,12 @@ impl Process {
 
     fn recover(&self) -> Result<(Recovery, BTreeMap<Slot, LoggedEntry>), String> {
         let superblock = self.disk.open(FILE_NAME).ok_or("the superblock is gone")?;
-        let identity =
-            Identity::decode(self.disk.bytes(superblock)).map_err(|error| error.to_string())?;
-        identity
-            .check(&self.identity)
+        let found =
+            Superblock::decode(self.disk.bytes(superblock)).map_err(|error| error.to_string())?;
+        found
+            .check(&self.superblock)
             .map_err(|error| error.to_string())?;
+        let identity = found.identity;
         let segments: Vec<(SegmentNumber, &[u8])> = self
             .disk
             .names()

@@ -28,7 +28,7 @@ pub fn run(args: &LogsArgs, context: Context) -> Outcome {
     let nodes = args.choice.of(&config)?;
     let logs: Vec<_> = nodes
         .iter()
-        .map(|node| (node.id, log_file(node), log_end(node, args.lines)))
+        .map(|node| (node.id, log_file(node), log_end(node, 0, args.lines)))
         .collect();
     let document = logs
         .iter()

@@ -40,6 +40,8 @@ pub struct Started {
     pub id: u32,
     pub child: Child,
     log: PathBuf,
+    /// Bytes of the log from before this start.
+    log_offset: u64,
 }
 
 /// Starts what does not run yet, waits, prints the cluster.
@@ -75,11 +77,12 @@ pub fn start(
     let cluster = std::path::absolute(cluster).context("make the topology file's path absolute")?;
     let mut started = Vec::new();
     for node in nodes {
-        if let Some(child) = start_once(&cluster, node, format)? {
+        if let Some((child, log_offset)) = start_once(&cluster, node, format)? {
             started.push(Started {
                 id: node.id.0,
                 child,
                 log: log_file(node),
+                log_offset,
             });
         }
     }
@@ -87,7 +90,8 @@ pub fn start(
 }
 
 /// Waits until every shard has a leader that serves and every replica of the started nodes answers: a
-/// shard may well be led without them. Fails early if a node ends.
+/// shard may well be led without them. Fails early if a node ends, and at the end if a replica of these
+/// nodes is out of service.
 pub fn wait_serving(
     config: &ClusterConfig,
     started: &mut [Started],
@@ -102,7 +106,15 @@ pub fn wait_serving(
         let view = collect(config);
         let missing = view.missing(&ids);
         if missing.is_empty() {
-            return Ok(view);
+            let stopped = view.stopped(&ids);
+            return match stopped.is_empty() {
+                true => Ok(view),
+                false => Err(Failure::Other(anyhow!(
+                    "{}\n{}\nthe other replicas serve",
+                    stopped.join("\n"),
+                    view.replicas_table()
+                ))),
+            };
         }
         if Instant::now() >= deadline {
             return Err(not_up(&view, &missing, wait));
@@ -130,7 +142,7 @@ impl Started {
         };
         let node = config.nodes().find(|node| node.id.0 == self.id);
         let lines = node
-            .map(|node| log_end(node, LOG_LINES))
+            .map(|node| log_end(node, self.log_offset, LOG_LINES))
             .unwrap_or_default();
         let message = format!(
             "node {} ended at start ({status}), its log {} ends with:\n{}",

@@ -43,7 +43,12 @@ pub fn run(args: &InDoubtArgs, context: Context) -> Outcome {
             Ok(ReplyBody::InDoubt(found)) => {
                 rows.extend(found.into_iter().map(|row| (replica, row)));
             }
-            Ok(other) => silent.push(format!("{replica} answered {other:?}")),
+            Ok(ReplyBody::NotLeader { .. }) => {
+                silent.push(format!(
+                    "{replica} is out of service; `quorate status` says why"
+                ));
+            }
+            Ok(other) => silent.push(format!("{replica} answered {}", other.name())),
             Err(error) => silent.push(error.to_string()),
         }
     }

@@ -15,7 +15,7 @@ use quorate_protocol::txn::record::{
     Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnRow, Verdict,
 };
 use quorate_protocol::words::Words;
-use quorate_storage::superblock::{FILE_NAME, Identity};
+use quorate_storage::superblock::{FILE_NAME, Superblock};
 use quorate_storage::wal::{Frame, FrameError, Kind, SegmentNumber, frames};
 use serde_json::{Value, json};
 
@@ -53,8 +53,9 @@ pub fn scan(directory: &Path, id: u128) -> anyhow::Result<Option<LogScan>> {
         return Ok(None);
     }
     let block = fs::read(&superblock).with_context(|| superblock.display().to_string())?;
-    let identity =
-        Identity::decode(&block).map_err(|error| anyhow!("{}: {error}", superblock.display()))?;
+    let found =
+        Superblock::decode(&block).map_err(|error| anyhow!("{}: {error}", superblock.display()))?;
+    let seal = found.identity.seal();
     let mut found = LogScan::default();
     for segment in segments(directory)? {
         let path = directory.join(segment.file_name());
@@ -64,7 +65,7 @@ pub fn scan(directory: &Path, id: u128) -> anyhow::Result<Option<LogScan>> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         };
-        for item in frames(&bytes, segment, identity.seal()) {
+        for item in frames(&bytes, segment, seal) {
             match item.frame {
                 Ok(frame) => found.take(&frame, id),
                 // Padding too short for a header: the walk sees the next block's bytes behind it.

@@ -10,7 +10,7 @@ use quorate_protocol::ids::{ClusterId, ReplicaAddress};
 use quorate_wire::{EncodeError, Frame, FrameReader, encode_request};
 
 use crate::error::DialError;
-use crate::handshake;
+use crate::handshake::{self, Greeting};
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -25,13 +25,13 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects and shakes hands, waiting at most `timeout` for each.
     pub fn dial(
-        cluster: ClusterId,
-        client: u128,
+        greeting: &Greeting,
         target: ReplicaAddress,
         address: SocketAddr,
         timeout: Duration,
     ) -> Result<Self, DialError> {
-        let hello = handshake::hello(cluster, client, target)?;
+        let cluster = greeting.cluster;
+        let hello = greeting.hello(target)?;
         let mut stream = TcpStream::connect_timeout(&address, timeout)
             .map_err(|source| DialError::Connect { address, source })?;
         let broken = |source| DialError::Handshake { address, source };

@@ -14,7 +14,7 @@ use quorate_config::ClusterConfig;
 use quorate_protocol::client::{
     AccountAnswer, MoveAnswer, RecordedTransfer, ReplyBody, RequestBody, Status, TransferAnswer,
 };
-use quorate_protocol::ids::{AccountId, ClusterId, MoveId, ReplicaAddress, ShardId, TransferId};
+use quorate_protocol::ids::{AccountId, MoveId, ReplicaAddress, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, ResultRow, Transfer};
 use quorate_protocol::time::{MS, Timestamp};
 use quorate_protocol::words::Rows;
@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::connection::Connection;
 use crate::error::{ClientError, DialError, Target};
+use crate::handshake::Greeting;
 use crate::reshard::{MoveReply, MoveSender};
 use crate::session::{OPS_MAX, Outcome, Router, Session, Work};
 use crate::topology::Topology;
@@ -62,7 +63,7 @@ pub struct TransferRecord {
 /// A client of one cluster.
 #[derive(Debug)]
 pub struct BlockingClient {
-    cluster: ClusterId,
+    greeting: Greeting,
     addresses: BTreeMap<ReplicaAddress, SocketAddr>,
     /// Taken while a session runs.
     router: Option<Router>,
@@ -70,7 +71,6 @@ pub struct BlockingClient {
     /// Why the newest attempt to connect failed.
     dial_errors: BTreeMap<ReplicaAddress, DialError>,
     options: ClientOptions,
-    client_id: u128,
     ids: UlidGenerator,
     start: Instant,
 }
@@ -80,9 +80,8 @@ impl BlockingClient {
     /// that call's error.
     #[must_use]
     pub fn connect(config: &ClusterConfig, options: ClientOptions) -> Self {
-        let client_id = u128::from(os_random()) << 64 | u128::from(os_random());
         Self {
-            cluster: config.cluster_id,
+            greeting: Greeting::of(config),
             addresses: config
                 .all_replicas()
                 .map(|replica| (replica, config.address_of(replica)))
@@ -91,7 +90,6 @@ impl BlockingClient {
             connections: BTreeMap::new(),
             dial_errors: BTreeMap::new(),
             options,
-            client_id,
             ids: UlidGenerator::new(),
             start: Instant::now(),
         }
@@ -355,7 +353,7 @@ impl BlockingClient {
     fn dial(&self, to: ReplicaAddress) -> Result<Connection, DialError> {
         let address = self.addresses[&to];
         let timeout = self.options.connect_timeout;
-        Connection::dial(self.cluster, self.client_id, to, address, timeout)
+        Connection::dial(&self.greeting, to, address, timeout)
     }
 
     fn disconnect(&mut self, session: &mut Session, replica: ReplicaAddress) {

@@ -134,7 +134,7 @@ async fn dial(
     replica: ReplicaAddress,
     address: SocketAddr,
 ) -> Result<(TcpStream, FrameReader), DialError> {
-    let hello = handshake::hello(shared.cluster, shared.client_id, replica)?;
+    let hello = shared.greeting.hello(replica)?;
     let stream = TcpStream::connect_timeout(address, shared.options.connect_timeout)
         .await
         .map_err(|error| DialError::Connect {
@@ -147,7 +147,7 @@ async fn dial(
         .map_err(|error| broken(error.into()))?;
     let stream = RefCell::new(stream);
     write_all(&stream, &hello).await.map_err(broken)?;
-    let mut reader = FrameReader::new(shared.cluster);
+    let mut reader = FrameReader::new(shared.greeting.cluster);
     loop {
         let next = reader.next_frame();
         if let Some(frame) = next.map_err(|source| DialError::Frame { address, source })? {

@@ -30,6 +30,7 @@ use quorate_protocol::words::Rows;
 use self::link::Link;
 use crate::blocking::ClientOptions;
 use crate::error::{ClientError, DialError, Target};
+use crate::handshake::Greeting;
 use crate::session::{Cause, Completed, OpId, Outcome, Router, Session, Work};
 use crate::topology::Topology;
 use crate::ulid::{UlidGenerator, os_random};
@@ -47,8 +48,7 @@ pub struct AsyncClient {
 /// What calls, links and the ticker share. No borrow is held across an await or a spawn.
 #[derive(Debug)]
 struct Shared {
-    cluster: ClusterId,
-    client_id: u128,
+    greeting: Greeting,
     addresses: BTreeMap<ReplicaAddress, SocketAddr>,
     options: ClientOptions,
     start: Instant,
@@ -86,8 +86,7 @@ impl AsyncClient {
     #[must_use]
     pub fn connect(config: &ClusterConfig, options: ClientOptions) -> Self {
         let shared = Rc::new(Shared {
-            cluster: config.cluster_id,
-            client_id: u128::from(os_random()) << 64 | u128::from(os_random()),
+            greeting: Greeting::of(config),
             addresses: config
                 .all_replicas()
                 .map(|replica| (replica, config.address_of(replica)))
@@ -280,7 +279,7 @@ impl Shared {
     fn turn(&self) {
         let wake = {
             let mut state = self.state.borrow_mut();
-            let wake = state.turn(self.cluster, self.now_ns());
+            let wake = state.turn(self.greeting.cluster, self.now_ns());
             self.alarm.ring_before(state.session.next_wakeup_ns());
             wake
         };

@@ -371,7 +371,7 @@ impl Session {
                 self.settle_lookups(&part, answers, now_ns);
             }
             (_, body) => {
-                let reason = format!("{from} answered {body:?} to something else");
+                let reason = format!("{from} answered {} to something else", body.name());
                 self.end(part.op, Outcome::BadRequest(reason));
             }
         }

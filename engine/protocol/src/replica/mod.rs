@@ -261,6 +261,12 @@ impl Replica {
         self.consensus.serving()
     }
 
+    /// The highest ballot that this replica has promised.
+    #[must_use]
+    pub fn ballot(&self) -> Ballot {
+        self.consensus.ballot()
+    }
+
     /// The role in its group.
     #[must_use]
     pub fn role(&self) -> Role {
@@ -411,10 +417,10 @@ impl Replica {
             return;
         };
         while !self.proposals.is_empty() && self.consensus.can_propose() {
-            if self.consensus.own_flush_open() && !self.proposals.fills_entry() {
+            let bytes_max = self.config.entry_bytes_max;
+            if self.consensus.own_flush_open() && !self.proposals.fills_entry(bytes_max) {
                 return;
             }
-            let bytes_max = self.config.entry_bytes_max;
             let (builder, mut proposed) = self.proposals.take(bytes_max, &self.requests);
             if builder.is_empty() {
                 // Only rows that nobody waits for any more. Who waits for the end of all commands

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::entry::{ENTRY_HEADER_BYTES, EntryBuilder, MoveSection, SECTION_HEADER_BYTES};
 use crate::ids::Slot;
 use crate::ledger::{Account, Transfer};
-use crate::limits::{ENTRY_BYTES_MAX, PROPOSAL_BYTES_MAX, QUEUE_DELAY_NS_MAX};
+use crate::limits::{PROPOSAL_BYTES_MAX, QUEUE_DELAY_NS_MAX};
 use crate::replica::queue_age::QueueAge;
 use crate::replica::requests::{RequestKey, Requests, Waiter};
 use crate::time::Timestamp;
@@ -195,9 +195,10 @@ impl Proposals {
         self.bytes == 0
     }
 
-    /// Whether the waiting commands fill an entry.
-    pub fn fills_entry(&self) -> bool {
-        self.bytes >= ENTRY_BYTES_MAX / 2
+    /// Whether the waiting commands are worth an entry of their own beside one that is on its way to the
+    /// disk: half of one that has at most `bytes_max` bytes.
+    pub fn fills_entry(&self, bytes_max: usize) -> bool {
+        self.bytes >= bytes_max / 2
     }
 
     /// Local transfers and prepares enqueued so far.
@@ -370,6 +371,7 @@ mod tests {
     use super::*;
     use crate::entry::Section;
     use crate::ids::{AccountId, Ballot, ConnectionId, RequestId, ShardId, TransferId};
+    use crate::limits::ENTRY_BYTES_MAX;
     use crate::replica::requests::Requests;
     use crate::txn::record::Attempt;
 

@@ -1,7 +1,7 @@
 //! A small cluster on this host, and a client that speaks frames over a blocking socket.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -93,13 +93,14 @@ pub fn replica(shard: u32, replica: u8) -> ReplicaAddress {
 pub struct Client {
     stream: TcpStream,
     reader: FrameReader,
+    genesis: String,
     last_id: u64,
 }
 
 impl Client {
     /// Connects and shakes hands.
     pub fn connect(config: &ClusterConfig, to: ReplicaAddress) -> Self {
-        let mut client = Self::dial(config.address_of(to));
+        let mut client = Self::dial(config, to);
         client.send_hello(Origin::Client { id: 1 }, to);
         let Frame::HelloAck(ack) = client.receive().unwrap() else {
             panic!("no hello ack");
@@ -109,20 +110,26 @@ impl Client {
     }
 
     /// Connects and says nothing.
-    pub fn dial(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+    pub fn dial(config: &ClusterConfig, to: ReplicaAddress) -> Self {
+        let stream = TcpStream::connect(config.address_of(to)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
             stream,
             reader: FrameReader::new(CLUSTER),
+            genesis: config.genesis().to_string(),
             last_id: 0,
         }
     }
 
     pub fn send_hello(&mut self, origin: Origin, target: ReplicaAddress) {
         let mut bytes = Vec::new();
-        encode_hello(CLUSTER, &Hello { origin, target }, &mut bytes).unwrap();
+        let hello = Hello {
+            origin,
+            target,
+            genesis: self.genesis.clone(),
+        };
+        encode_hello(CLUSTER, &hello, &mut bytes).unwrap();
         self.send_bytes(&bytes);
     }
 

@@ -40,7 +40,7 @@ impl Target {
     }
 
     fn dial(&self) -> Client {
-        Client::dial(self.config.address_of(replica(1, 1)))
+        Client::dial(&self.config, replica(1, 1))
     }
 
     fn end(mut self) {
@@ -59,10 +59,20 @@ fn refusal(client: &mut Client) -> (Refusal, String) {
     (refused.refusal, refused.reason)
 }
 
+const GENESIS: &str = "shards = 1, replicas = 1, placement = hash, ids = any";
+
 fn hello(cluster: u64, origin: Origin, shard: u32) -> Vec<u8> {
+    hello_under(GENESIS, cluster, origin, shard)
+}
+
+fn hello_under(genesis: &str, cluster: u64, origin: Origin, shard: u32) -> Vec<u8> {
+    let hello = Hello {
+        origin,
+        target: replica(shard, 1),
+        genesis: genesis.to_owned(),
+    };
     let mut bytes = Vec::new();
-    let target = replica(shard, 1);
-    encode_hello(ClusterId(cluster), &Hello { origin, target }, &mut bytes).unwrap();
+    encode_hello(ClusterId(cluster), &hello, &mut bytes).unwrap();
     bytes
 }
 
@@ -110,6 +120,16 @@ fn a_wrong_first_frame_is_refused_with_its_reason() {
             "self",
             hello(CLUSTER.0, Origin::Peer(replica(1, 1)), 1),
             Refusal::UnknownPeer,
+        ),
+        (
+            "genesis",
+            hello_under(
+                &GENESIS.replace("replicas = 1", "replicas = 3"),
+                CLUSTER.0,
+                client_origin,
+                1,
+            ),
+            Refusal::WrongGenesis,
         ),
         ("request before hello", request, Refusal::Malformed),
     ] {
@@ -182,7 +202,7 @@ fn a_peer_finds_a_place_when_clients_have_taken_all() {
     let clients: Vec<Client> = (0..8)
         .map(|_| Client::connect(&config, replica(1, 1)))
         .collect();
-    let mut peer = Client::dial(config.address_of(replica(1, 1)));
+    let mut peer = Client::dial(&config, replica(1, 1));
     peer.send_hello(Origin::Peer(replica(1, 2)), replica(1, 1));
     assert!(matches!(peer.receive(), Ok(Frame::HelloAck(_))));
     drop(clients);

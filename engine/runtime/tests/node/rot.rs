@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::Role;
 use quorate_protocol::ids::ReplicaAddress;
-use quorate_storage::superblock::Identity;
+use quorate_storage::superblock::{Identity, Superblock};
 use quorate_storage::wal::{Kind, Losses, LostRecord, SegmentNumber, frames, recover};
 
 use crate::harness::{Client, PATIENCE, config, leader, replica, scratch, start};
@@ -25,7 +25,7 @@ impl LogFile {
         let path = directory.join(SegmentNumber::FIRST.file_name());
         let superblock = std::fs::read(directory.join("superblock")).unwrap();
         Self {
-            identity: Identity::decode(&superblock).unwrap(),
+            identity: Superblock::decode(&superblock).unwrap().identity,
             bytes: std::fs::read(&path).unwrap(),
             path,
         }

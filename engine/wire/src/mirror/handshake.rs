@@ -13,6 +13,7 @@ const REASON_BYTES_MAX: usize = 512;
 pub(crate) struct HelloMirror {
     origin: OriginMirror,
     target: AddressMirror,
+    genesis: String,
 }
 
 #[derive(Archive, Serialize)]
@@ -29,6 +30,7 @@ impl HelloMirror {
                 Origin::Client { id } => OriginMirror::Client { id },
             },
             target: AddressMirror::of(hello.target),
+            genesis: hello.genesis.clone(),
         }
     }
 }
@@ -41,6 +43,7 @@ impl ArchivedHelloMirror {
                 ArchivedOriginMirror::Client { id } => Origin::Client { id: id.to_native() },
             },
             target: self.target.read(),
+            genesis: self.genesis.as_str().to_owned(),
         }
     }
 }

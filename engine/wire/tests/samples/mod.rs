@@ -70,6 +70,7 @@ fn handshake() -> Vec<(String, Frame)> {
         Frame::Hello(Hello {
             origin,
             target: address(2, 3),
+            genesis: "shards = 3, replicas = 3, placement = hash, ids = ulid".to_owned(),
         })
     };
     let mut samples = vec![
