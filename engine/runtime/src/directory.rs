@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, Superblock};
+use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, IdentityError, Superblock};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
@@ -109,7 +109,7 @@ impl DataDirectory {
     }
 
     /// The identity on disk, checked against the configured one; `None` if the directory was never
-    /// formatted.
+    /// formatted. A damaged superblock says nothing of whose directory it is.
     pub(crate) fn identity(
         &self,
         cluster: &ClusterConfig,
@@ -131,7 +131,13 @@ impl DataDirectory {
             path: self.path.clone(),
             problem,
         };
-        let found = Superblock::decode(&block).map_err(|error| wrong(error.to_string()))?;
+        let found = Superblock::decode(&block).map_err(|error| match error {
+            IdentityError::Version { .. } => wrong(error.to_string()),
+            damaged => Fatal::LogCorrupt {
+                path: path.clone(),
+                problem: damaged.to_string(),
+            },
+        })?;
         let expected = superblock(
             cluster,
             Identity {
@@ -392,7 +398,7 @@ mod tests {
         }
         std::fs::write(directory.superblock_path(), b"short").unwrap();
         let error = directory.identity(&own, REPLICA).unwrap_err();
-        assert_eq!(error.exit_code(), 16);
+        assert_eq!(error.exit_code(), 19, "{error}");
     }
 
     #[test]

@@ -8,14 +8,15 @@
 //! | 13 | `CannotListen` | a port is in use, or an address is not this host's |
 //! | 14 | `DataDirectory` | a data directory is missing rights, read-only, or without direct IO |
 //! | 15 | `DirectoryLocked` | another process runs on the data directory |
-//! | 16 | `WrongIdentity` | the data directory belongs to another cluster, shard or replica, or to another version |
+//! | 16 | `WrongIdentity` | the data directory belongs to another cluster, node, shard or replica, to another genesis, or to another version |
 //! | 17 | `Resources` | locked memory, file descriptors, a CPU or io_uring are not to be had |
 //! | 18 | `ClockWentBack` | the wall clock was set back by more than peers tolerate, or the monotonic clock went back |
-//! | 19 | `LogCorrupt` | the log holds damage that recovery must not cut away |
+//! | 19 | `LogCorrupt` | the log or the superblock holds damage that recovery must not cut away |
 //! | 1 | `NotStopped` | a replica did not end within the time that a stop may take; what it had acknowledged is durable all the same |
 //!
 //! At run time a fault ends the process ([`end_process`]). At start it parks the replica that has
-//! it; if no replica of the node can run, [`crate::run_node`] returns the first one.
+//! it, but for a lock that is taken and a wrong identity: these are the node's. If no replica can run,
+//! [`crate::run_node`] returns the first one.
 
 use std::io;
 use std::net::SocketAddr;

@@ -272,7 +272,8 @@ impl RunningNode {
 }
 
 /// Locks and identifies the directories. A fault of one is that replica's; if all have one, the
-/// first is the node's. So is a lock that another process holds: it runs this node, or a part of it.
+/// first is the node's. So is a lock that another process holds: it runs this node, or a part of it. And
+/// a directory of another identity: then the configuration is wrong, for all replicas alike.
 fn open_directories(
     config: &ClusterConfig,
     replicas: &[ReplicaAddress],
@@ -280,7 +281,9 @@ fn open_directories(
     let mut opened = Vec::with_capacity(replicas.len());
     for &replica in replicas {
         match open_directory(config, replica) {
-            Err(fault @ Fatal::DirectoryLocked { .. }) => return Err(fault),
+            Err(fault @ (Fatal::DirectoryLocked { .. } | Fatal::WrongIdentity { .. })) => {
+                return Err(fault);
+            }
             other => opened.push(other),
         }
     }

@@ -1,6 +1,6 @@
 //! A cluster of real processes in a temporary directory.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -143,6 +143,19 @@ impl Cluster {
     pub fn quorate<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
         let args: Vec<&str> = args.into_iter().collect();
         run(&binaries().quorate, self.with_file(&args))
+    }
+
+    /// As [`Self::quorate`], but ends it with exit code 124 if it runs for longer.
+    pub fn quorate_within<'a>(
+        &self,
+        limit: Duration,
+        args: impl IntoIterator<Item = &'a str>,
+    ) -> Finished {
+        let args: Vec<&str> = args.into_iter().collect();
+        let program = binaries().quorate.clone();
+        let limited = [OsString::from(limit.as_secs().to_string()), program.into()];
+        let args = self.with_file(&args).into_iter().map(OsString::from);
+        run(Path::new("timeout"), limited.into_iter().chain(args))
     }
 
     /// Runs `quorate ...` without the topology file.
