@@ -15,12 +15,22 @@ fn main() {
     }
 }
 
-/// The commit of the tree that is being built, if it is a git tree and git is there.
+/// The commit of the tree that is being built, if it is a git tree and git is there; marked if there are
+/// changes that no commit has.
 fn commit() -> Option<String> {
     let output = Command::new("git")
         .args(["rev-parse", "--short=12", "HEAD"])
         .output()
         .ok()?;
     let hash = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !hash.is_empty()).then_some(hash)
+    let status = Command::new("git")
+        .args(["status", "--porcelain", "--untracked-files=no"])
+        .output()
+        .ok()?;
+    let mark = if status.stdout.is_empty() {
+        ""
+    } else {
+        "-dirty"
+    };
+    (output.status.success() && !hash.is_empty()).then(|| hash + mark)
 }

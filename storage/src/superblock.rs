@@ -11,8 +11,8 @@
 //! 32    8    segment_bytes
 //! 40    8    created_ns
 //! 48   16    zero
-//! 64  128    genesis: the settings that the replica was formatted under, as text, zero behind it
-//! 192  ..    zero
+//! 64  192    genesis: the settings that the replica was formatted under, as text, zero behind it
+//! 256  ..    zero
 //! 4092  4    crc32 of everything before
 //! ```
 //!
@@ -38,7 +38,7 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Positions inside a segment are 32-bit numbers with room to round up.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// Longest text of the settings in bytes.
-pub const GENESIS_BYTES_MAX: usize = 128;
+pub const GENESIS_BYTES_MAX: usize = 192;
 
 const GENESIS_AT: usize = 64;
 

@@ -90,7 +90,9 @@ fn the_superblock_is_as_ever() {
 fn superblock() -> Superblock {
     Superblock {
         identity: IDENTITY,
-        genesis: Genesis::of("shards = 3, replicas = 3, placement = hash, ids = ulid"),
+        genesis: Genesis::of(
+            "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms",
+        ),
     }
 }
 

@@ -67,7 +67,8 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
     let cluster = DemoCluster { config: &config };
     let nodes: Vec<&NodeConfig> = config.nodes().collect();
     let mut started = start(&file, &nodes, context.log_format)?;
-    wait_serving(&config, &mut started, LEADERS_WITHIN)?;
+    let ids: Vec<u32> = config.nodes().map(|node| node.id.0).collect();
+    wait_serving(&config, &ids, &mut started, LEADERS_WITHIN)?;
     if interrupted.load(Ordering::Relaxed) {
         return Err(anyhow!("interrupted; everything was stopped").into());
     }

@@ -1,7 +1,7 @@
 //! One node as a detached process of this host: its pid file, its log file, its signals.
 //!
 //! Both files lie in the node's data directory, so whoever has the topology file finds them. The
-//! pid file holds the pid and the process's start time, so that a reused pid is never signalled. It
+//! pid file holds the pid, the process's start time, so that a reused pid is never signalled, and the node. It
 //! changes only under an advisory lock of the data directory itself: of two commands that start a
 //! node at once the second finds the process of the first.
 
@@ -19,8 +19,11 @@ use quorate_config::NodeConfig;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::failure::Failure;
 use crate::logging::LogFormat;
 
+/// Exit code of a node that cannot use its data directory.
+const DATA_DIRECTORY: u8 = 14;
 /// How often a wait looks again.
 pub const POLL: Duration = Duration::from_millis(20);
 /// Bytes of a log's end that are read to show its last lines.
@@ -53,11 +56,11 @@ pub fn running(node: &NodeConfig) -> Option<Running> {
 
 fn noted(node: &NodeConfig) -> Option<Running> {
     let text = fs::read_to_string(pid_file(node)).ok()?;
-    let (pid, started) = text.trim().split_once(' ')?;
-    Some(Running {
-        pid: pid.parse().ok()?,
-        started: started.parse().ok()?,
-    })
+    let mut words = text.split_whitespace();
+    let (pid, started) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // Directories may have changed places in the file: the process of another node is none of this one.
+    let is_own = words.next()? == node.id.to_string();
+    is_own.then_some(Running { pid, started })
 }
 
 /// Starts the node's process and notes its pid; `None` if it runs already. Also says how many bytes its
@@ -66,9 +69,8 @@ pub fn start_once(
     cluster: &Path,
     node: &NodeConfig,
     format: LogFormat,
-) -> anyhow::Result<Option<(Child, u64)>> {
-    fs::create_dir_all(&node.data_dir)
-        .with_context(|| format!("node {}: create {}", node.id, node.data_dir.display()))?;
+) -> Result<Option<(Child, u64)>, Failure> {
+    prepare_directory(node)?;
     let _lock = lock_pid_file(node)?;
     if running(node).is_some() {
         return Ok(None);
@@ -81,8 +83,28 @@ pub fn start_once(
             // Nothing would ever find it again.
             child.kill().context("end it")?;
             child.wait().context("end it")?;
-            Err(error)
+            Err(error.into())
         }
+    }
+}
+
+/// The directory has to take the log file, as the node will have to write there: its fault of the
+/// environment is told as the node tells it.
+fn prepare_directory(node: &NodeConfig) -> Result<(), Failure> {
+    let opened = fs::create_dir_all(&node.data_dir).and_then(|()| {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).open(log_file(node))
+    });
+    match opened {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Environment {
+            code: DATA_DIRECTORY,
+            message: format!(
+                "node {}: data directory {} is not writable: {error}",
+                node.id,
+                node.data_dir.display()
+            ),
+        }),
     }
 }
 
@@ -135,7 +157,7 @@ fn note_pid(node: &NodeConfig, pid: u32) -> anyhow::Result<()> {
     let (_, started) = state_and_start(pid)
         .ok_or_else(|| anyhow!("node {}: process {pid} is not there", node.id))?;
     let path = pid_file(node);
-    fs::write(&path, format!("{pid} {started}\n"))
+    fs::write(&path, format!("{pid} {started} {}\n", node.id))
         .with_context(|| format!("node {}: write {}", node.id, path.display()))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use quorate_client::{BlockingClient, ClientOptions};
+use quorate_client::{BlockingClient, ClientError, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::{ReplyBody, RequestBody, Role, Status};
 use quorate_protocol::ids::ReplicaAddress;
@@ -37,7 +37,12 @@ pub fn run(args: &StatusArgs, context: Context) -> Outcome {
         .print(&view.document(), || view.replicas_table())?;
     match view.replicas.iter().any(|row| row.status.is_some()) {
         true => Ok(()),
-        false => Err(anyhow!("no replica answers").into()),
+        false => {
+            let mut reasons: Vec<&str> = view.replicas.iter().map(|row| &*row.silence).collect();
+            reasons.sort_unstable();
+            reasons.dedup();
+            Err(anyhow!("no replica answers: {}", reasons.join("; ")).into())
+        }
     }
 }
 
@@ -58,6 +63,8 @@ pub struct ReplicaView {
     pub address: ReplicaAddress,
     pub node: u32,
     pub status: Option<Status>,
+    /// Why there is none; empty if there is.
+    pub silence: String,
 }
 
 /// The whole cluster as seen from here.
@@ -77,11 +84,21 @@ pub fn collect(config: &ClusterConfig) -> ClusterView {
             .collect();
         asked
             .into_iter()
-            .map(|(address, answer)| ReplicaView {
-                address,
-                node: config.node_of(address).id.0,
+            .map(|(address, answer)| {
                 // A thread that panicked has told so on stderr; its replica gave no answer.
-                status: answer.join().unwrap_or(None),
+                let answer = answer
+                    .join()
+                    .unwrap_or_else(|_| Err("no answer".to_owned()));
+                let (status, silence) = match answer {
+                    Ok(status) => (Some(status), String::new()),
+                    Err(silence) => (None, silence),
+                };
+                ReplicaView {
+                    address,
+                    node: config.node_of(address).id.0,
+                    status,
+                    silence,
+                }
             })
             .collect()
     });
@@ -103,15 +120,18 @@ pub fn collect(config: &ClusterConfig) -> ClusterView {
     ClusterView { nodes, replicas }
 }
 
-fn ask(config: &ClusterConfig, address: ReplicaAddress) -> Option<Status> {
+/// What the replica says, or why it says nothing.
+fn ask(config: &ClusterConfig, address: ReplicaAddress) -> Result<Status, String> {
     let options = ClientOptions {
         deadline: ANSWER_WITHIN,
         connect_timeout: ANSWER_WITHIN,
     };
     let mut client = BlockingClient::connect(config, options);
     match client.replica_request(address, RequestBody::Status) {
-        Ok(ReplyBody::Status(status)) => Some(status),
-        Ok(_) | Err(_) => None,
+        Ok(ReplyBody::Status(status)) => Ok(status),
+        Ok(other) => Err(format!("answered {}", other.name())),
+        Err(ClientError::BadRequest { reason, .. }) => Err(reason),
+        Err(_) => Err("no answer".to_owned()),
     }
 }
 
@@ -249,7 +269,7 @@ impl ReplicaView {
             "applied_upto": null,
             "leader": null,
             "serving": false,
-            "reason": "no answer",
+            "reason": self.silence,
         });
         if let Some(status) = &self.status {
             document["role"] = status.role.name().into();
@@ -278,7 +298,7 @@ impl ReplicaView {
             None => {
                 cells.push(Role::Stopped.name().to_owned());
                 cells.extend(["-"; 8].map(str::to_owned));
-                cells.push("no answer".to_owned());
+                cells.push(self.silence.clone());
             }
             Some(status) => cells.extend([
                 status.role.name().to_owned(),

@@ -91,7 +91,7 @@ impl ClientError {
                 Self::Unexpected {
                     target,
                     request,
-                    reply: format!("{other:?}"),
+                    reply: other.name().to_owned(),
                 }
             }
         }
@@ -134,4 +134,19 @@ pub enum DialError {
     },
     #[error("the handshake does not encode: {0}")]
     Encode(#[from] EncodeError),
+}
+
+impl DialError {
+    /// Whether asking again, or somebody else, is in vain.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused { refused, .. } => refused.refusal.is_final(),
+            Self::Connect { .. }
+            | Self::Handshake { .. }
+            | Self::Frame { .. }
+            | Self::WrongReplica { .. }
+            | Self::WrongFrame { .. }
+            | Self::Encode(_) => false,
+        }
+    }
 }

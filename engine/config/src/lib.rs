@@ -140,6 +140,7 @@ impl ClusterConfig {
             replicas: self.replicas,
             placement: self.placement,
             ids: self.ids,
+            lease_ns: self.timing.lease_ns,
         }
     }
 

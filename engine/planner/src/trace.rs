@@ -4,16 +4,17 @@
 //! the line and the field. Rows are kept in time order (rows of equal time in file order), because
 //! planning on the older part and scoring on the newer one is the point of a trace.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use quorate_protocol::ids::AccountId;
 
-/// Integer units per unit of the `amount` column.
-pub const UNITS_PER_AMOUNT: f64 = 1e6;
-/// Largest amount after conversion: whole numbers up to 2^53 are exact in the file's decimals.
-const UNITS_MAX: f64 = 9_007_199_254_740_992.0;
+/// Decimal digits of the `amount` column that count: a unit of the ledger is a millionth.
+const UNIT_DIGITS: i64 = 6;
+/// Largest amount after conversion.
+const UNITS_MAX: u128 = 1 << 63;
 /// The header, in this order.
 pub const HEADER: [&str; 4] = ["timestamp", "src", "dst", "amount"];
 
@@ -159,6 +160,37 @@ impl<'a, R: Read> Lines<'a, R> {
     }
 }
 
+/// A decimal as [`f64`] takes it, not negative, in millionths: exact, and halves go up. `None` if there are
+/// too many.
+fn millionths(text: &str) -> Option<u64> {
+    let text = text.trim_start_matches('+');
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = || whole.bytes().chain(fraction.bytes());
+    // So many of the digits lie before the point of the result.
+    let before = i64::try_from(whole.len()).ok()?.checked_add(exponent)? + UNIT_DIGITS;
+    let mut units = 0_u128;
+    for (place, digit) in (0..).zip(digits()) {
+        let digit = u128::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+        match before.cmp(&place) {
+            Ordering::Greater => units = units.checked_mul(10)?.checked_add(digit)?,
+            Ordering::Equal => units += u128::from(digit >= 5),
+            Ordering::Less => break,
+        }
+    }
+    let given = i64::try_from(whole.len() + fraction.len()).ok()?;
+    for _ in given..before {
+        if units == 0 {
+            break;
+        }
+        units = units.checked_mul(10)?;
+    }
+    (units <= UNITS_MAX).then(|| u64::try_from(units).expect("at most 2^63"))
+}
+
 /// One line with what its errors need.
 struct Line<'a> {
     file: &'a str,
@@ -183,16 +215,10 @@ impl Line<'_> {
         if debit == credit {
             return Err(self.bad_field(2, "the same account as src"));
         }
-        let units = (self.decimal(3)? * UNITS_PER_AMOUNT).round().max(1.0);
-        if units > UNITS_MAX {
-            return Err(self.bad_field(3, "above 2^53 millionths"));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a whole number from 1 to 2^53"
-        )]
-        let amount = units as u64;
+        self.decimal(3)?;
+        let amount = millionths(self.field(3))
+            .ok_or_else(|| self.bad_field(3, "above 2^63 millionths"))?
+            .max(1);
         Ok(TraceTransfer {
             timestamp,
             debit,

@@ -94,8 +94,8 @@ fn refusals_name_the_place() {
             "t.csv: line 2: field amount: not a number of at least 0, found \"-3\"",
         ),
         (
-            "1,0,1,1e11\n",
-            "t.csv: line 2: field amount: above 2^53 millionths, found \"1e11\"",
+            "1,0,1,1e13\n",
+            "t.csv: line 2: field amount: above 2^63 millionths, found \"1e13\"",
         ),
     ];
     for (body, message) in cases {
@@ -121,6 +121,33 @@ fn refusals_name_the_place() {
         missing.to_string().starts_with("no/such/file.csv: "),
         "{missing}"
     );
+}
+
+/// By way of a binary float some halves came out below: 70 amounts of a real trace were one unit short.
+#[test]
+fn amounts_are_exact_and_halves_go_up() {
+    for (text, units) in [
+        ("0", 1),
+        ("5e-12", 1),
+        ("0.0000005", 1),
+        ("0.0000014", 1),
+        ("0.0000015", 2),
+        ("1.0000005", 1_000_001),
+        ("4.0000035", 4_000_004),
+        ("8.0000045", 8_000_005),
+        ("0.1", 100_000),
+        (".25", 250_000),
+        ("3.", 3_000_000),
+        ("+2", 2_000_000),
+        ("1234.5678", 1_234_567_800),
+        ("12e3", 12_000_000_000),
+        ("12.5E+1", 125_000_000),
+        ("9223372036854.775808", 1 << 63),
+        ("0e999999999", 1),
+    ] {
+        let trace = rows(&format!("1,0,1,{text}\n")).unwrap();
+        assert_eq!(trace.transfers()[0].amount, units, "{text}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
 use crate::paxos::message::LoggedEntry;
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
+use crate::time::MS;
 
 /// Identity and settings of one replica.
 #[derive(Clone, Debug)]
@@ -53,6 +54,7 @@ impl ReplicaConfig {
             replicas: self.replicas,
             placement: self.placement,
             ids: self.ids,
+            lease_ns: self.timing.lease_ns,
         }
     }
 
@@ -65,8 +67,9 @@ impl ReplicaConfig {
     }
 }
 
-/// The settings that decide, together with the log, what every replica computes. Fixed when the cluster
-/// is initialised: the same log under others is another ledger. So they are bound to every data
+/// The settings that all replicas must share in all their lives: those that decide, together with the log,
+/// what a replica computes (the same log under others is another ledger), and the lease. Fixed when the
+/// cluster is initialised. So they are bound to every data
 /// directory and told in every handshake, as the text that `Display` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Genesis {
@@ -74,10 +77,13 @@ pub struct Genesis {
     pub replicas: u8,
     pub placement: Placement,
     pub ids: IdRule,
+    /// A leader reads alone for as long as followers wait before they elect another one: both sides must
+    /// mean the same time.
+    pub lease_ns: u64,
 }
 
 /// Longest text of a [`Genesis`] in bytes.
-pub const GENESIS_BYTES_MAX: usize = 128;
+pub const GENESIS_BYTES_MAX: usize = 192;
 
 /// One line, in the words of the configuration. It is compared byte by byte with what earlier versions
 /// wrote: a new setting is named only where it is not its default.
@@ -92,8 +98,12 @@ impl fmt::Display for Genesis {
             )?,
         }
         match self.ids {
-            IdRule::Ulid => write!(f, ", ids = ulid"),
-            IdRule::Any => write!(f, ", ids = any"),
+            IdRule::Ulid => write!(f, ", ids = ulid")?,
+            IdRule::Any => write!(f, ", ids = any")?,
+        }
+        match (self.lease_ns / MS, self.lease_ns % MS) {
+            (whole, 0) => write!(f, ", lease = {whole}ms"),
+            _ => write!(f, ", lease = {}ns", self.lease_ns),
         }
     }
 }
@@ -174,10 +184,11 @@ mod tests {
             replicas: 3,
             placement: Placement::Hash,
             ids: IdRule::Ulid,
+            lease_ns: 400 * MS,
         };
         assert_eq!(
             genesis.to_string(),
-            "shards = 3, replicas = 3, placement = hash, ids = ulid"
+            "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms"
         );
         let longest = Genesis {
             shards: u32::MAX,
@@ -186,6 +197,7 @@ mod tests {
                 accounts_per_shard: u64::MAX,
             },
             ids: IdRule::Ulid,
+            lease_ns: u64::MAX,
         };
         assert!(longest.to_string().len() <= GENESIS_BYTES_MAX);
     }

@@ -310,14 +310,16 @@ where
 }
 
 fn check_hello(shared: &Connections, connection: &Connection, hello: &Hello) -> Result<(), End> {
+    // First: under another number of replicas the target is another one as well.
+    let genesis = shared.cluster.genesis().to_string();
+    if hello.genesis != genesis {
+        let theirs = hello.genesis.escape_debug();
+        let reason = format!("{} goes by `{genesis}`, you by `{theirs}`", shared.address);
+        return Err(End::refused(Refusal::WrongGenesis, reason));
+    }
     if hello.target != shared.address {
         let reason = format!("this is {}, not {}", shared.address, hello.target);
         return Err(End::refused(Refusal::WrongReplica, reason));
-    }
-    let genesis = shared.cluster.genesis().to_string();
-    if hello.genesis != genesis {
-        let reason = format!("goes by `{}`, this cluster by `{genesis}`", hello.genesis);
-        return Err(End::refused(Refusal::WrongGenesis, reason));
     }
     if shared.is_stopping() {
         return Err(End::refused(

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <data_dir>/lock               advisory lock of the node's process, taken before anything else
+//! <data_dir>/replicas           whose directories were formatted here; written once, behind the last of them
 //! <data_dir>/s1r2/lock          advisory lock of the replica's process
 //! <data_dir>/s1r2/superblock    whose directory this is; written last when it is formatted
 //! <data_dir>/s1r2/wal-...       segments of the write-ahead log
@@ -44,29 +45,6 @@ impl NodeLock {
         create(path)?;
         Ok(Self { _file: lock(path)? })
     }
-
-    /// Refuses a directory that holds replicas which the configuration puts elsewhere. Its own would be
-    /// formatted empty beside them, and vote as if they had never seen what they acknowledged.
-    pub(crate) fn check_replicas(path: &Path, replicas: &[ReplicaAddress]) -> Result<(), Fatal> {
-        let failed = |error| Fatal::directory(path, format!("cannot be listed: {error}"));
-        for entry in std::fs::read_dir(path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let Some(found) = name.to_str().and_then(ReplicaAddress::parse) else {
-                continue;
-            };
-            if !replicas.contains(&found) {
-                let hosted: Vec<String> = replicas.iter().map(ToString::to_string).collect();
-                return Err(Fatal::WrongIdentity {
-                    path: path.to_owned(),
-                    problem: format!(
-                        "it holds {found}, which the config puts on another node; this one hosts {}",
-                        hosted.join(", ")
-                    ),
-                });
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A data directory that this process owns until the value is dropped.
@@ -106,6 +84,11 @@ impl DataDirectory {
 
     pub(crate) fn superblock_path(&self) -> PathBuf {
         self.path.join(FILE_NAME)
+    }
+
+    /// Whether it was formatted.
+    pub(crate) fn is_formatted(&self) -> bool {
+        self.superblock_path().exists()
     }
 
     /// The identity on disk, checked against the configured one; `None` if the directory was never
@@ -153,31 +136,39 @@ impl DataDirectory {
         Ok(Some(found.identity))
     }
 
-    /// Publishes the superblock: beside, sync, rename, sync the directory.
     pub(crate) fn write_superblock(
         &self,
         cluster: &ClusterConfig,
         identity: Identity,
     ) -> Result<(), Fatal> {
         let block = superblock(cluster, identity);
-        let beside = self.path.join(format!("{FILE_NAME}.new"));
-        let write = |path: &Path| -> io::Result<()> {
-            let mut file = File::create(path)?;
-            file.write_all(&block.encode())?;
-            file.sync_all()
-        };
-        write(&beside).map_err(|error| Fatal::write(&beside, error))?;
-        let path = self.superblock_path();
-        std::fs::rename(&beside, &path).map_err(|error| Fatal::write(&path, error))?;
-        self.sync()
+        publish(&self.path, FILE_NAME, &block.encode())
     }
 
     /// Makes creations, renames and removals durable.
     pub(crate) fn sync(&self) -> Result<(), Fatal> {
-        File::open(&self.path)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| Fatal::sync(&self.path, error))
+        sync_directory(&self.path)
     }
+}
+
+/// Writes a file that is there as a whole or not at all: beside, sync, rename, sync the directory.
+pub(crate) fn publish(directory: &Path, name: &str, content: &[u8]) -> Result<(), Fatal> {
+    let beside = directory.join(format!("{name}.new"));
+    let write = |path: &Path| -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write(&beside).map_err(|error| Fatal::write(&beside, error))?;
+    let path = directory.join(name);
+    std::fs::rename(&beside, &path).map_err(|error| Fatal::write(&path, error))?;
+    sync_directory(directory)
+}
+
+fn sync_directory(path: &Path) -> Result<(), Fatal> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Fatal::sync(path, error))
 }
 
 fn superblock(cluster: &ClusterConfig, identity: Identity) -> Superblock {
@@ -399,23 +390,6 @@ mod tests {
         std::fs::write(directory.superblock_path(), b"short").unwrap();
         let error = directory.identity(&own, REPLICA).unwrap_err();
         assert_eq!(error.exit_code(), 19, "{error}");
-    }
-
-    #[test]
-    fn the_directory_of_another_node_is_refused_by_name() {
-        let root = on_disk();
-        let path = root.path();
-        for name in ["s1r1", "s2r3", "lost+found", "s01r1"] {
-            std::fs::create_dir(path.join(name)).unwrap();
-        }
-        let at = |shard, replica| ReplicaAddress {
-            shard: ShardId(shard),
-            replica: ReplicaId(replica),
-        };
-        NodeLock::check_replicas(path, &[at(1, 1), at(2, 3), at(3, 1)]).unwrap();
-        let error = NodeLock::check_replicas(path, &[at(1, 1), at(2, 1)]).unwrap_err();
-        assert_eq!(error.exit_code(), 16);
-        assert!(error.to_string().contains("holds s2r3"), "{error}");
     }
 
     #[test]

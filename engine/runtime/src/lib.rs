@@ -33,6 +33,7 @@ mod node;
 mod peers;
 mod recover;
 mod refusals;
+mod roster;
 mod socket;
 mod stream;
 mod turn;

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ use crate::directory::{DataDirectory, NodeLock};
 use crate::executor::{self, Entrances, Setup};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
+use crate::roster::Roster;
 use crate::turn::PREEMPT_TIMER;
 use crate::{host, socket};
 
@@ -145,8 +147,8 @@ impl RunningNode {
             .expect("the caller names a node of the configuration");
         let replicas = config.replicas_of(node.id);
         let lock = NodeLock::take(&node.data_dir)?;
-        NodeLock::check_replicas(&node.data_dir, &replicas)?;
-        let directories = open_directories(config, &replicas)?;
+        let roster = Roster::read(&node.data_dir, config, &replicas)?;
+        let directories = open_directories(config, &node.data_dir, &replicas, &roster)?;
         let mut listeners = Vec::with_capacity(replicas.len());
         for &replica in &replicas {
             listeners.push(socket::listen(config.address_of(replica))?);
@@ -271,12 +273,14 @@ impl RunningNode {
     }
 }
 
-/// Locks and identifies the directories. A fault of one is that replica's; if all have one, the
+/// Locks, identifies and, once in the node's life, formats the directories. A fault of one is that replica's; if all have one, the
 /// first is the node's. So is a lock that another process holds: it runs this node, or a part of it. And
 /// a directory of another identity: then the configuration is wrong, for all replicas alike.
 fn open_directories(
     config: &ClusterConfig,
+    path: &Path,
     replicas: &[ReplicaAddress],
+    roster: &Roster,
 ) -> Result<Vec<Result<DataDirectory, Fatal>>, Fatal> {
     let mut opened = Vec::with_capacity(replicas.len());
     for &replica in replicas {
@@ -287,6 +291,7 @@ fn open_directories(
             other => opened.push(other),
         }
     }
+    let mut opened = roster.settle(path, config, replicas, opened)?;
     if opened.iter().all(Result::is_err)
         && let Some(Err(first)) = opened.drain(..).next()
     {

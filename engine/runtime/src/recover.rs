@@ -1,7 +1,6 @@
 //! From a locked data directory to a log and what it holds, or to the reason why not.
 //!
-//! A new directory is formatted first: one segment of zeros, then the superblock. Otherwise the
-//! segments are mapped and read by `quorate_storage::wal::recover`; its repairs are carried out before
+//! The segments are mapped and read by `quorate_storage::wal::recover`; its repairs are carried out before
 //! anything is acted upon. A record that may have been acknowledged and cannot be read any more is
 //! named to the core, which gets it back from its peers. If it cannot be named the log is not opened:
 //! this replica must not vote as if it had never seen it.
@@ -20,13 +19,11 @@ use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::words::Words;
 use quorate_storage::mmap::Map;
-use quorate_storage::superblock::Identity;
 use quorate_storage::wal::{
     Damage, Frame, Harm, Location, Losses, Options, Recovery, Repair, SegmentNumber, Wal, recover,
 };
 
 use crate::directory::DataDirectory;
-use crate::disk::create_zeroed;
 use crate::fatal::Fatal;
 use crate::log::SegmentFiles;
 
@@ -44,10 +41,8 @@ pub(crate) async fn open_log(
     replica: ReplicaAddress,
 ) -> Result<RecoveredLog, Fatal> {
     open_block_first(directory).await?;
-    let identity = match directory.identity(cluster, replica)? {
-        Some(identity) => identity,
-        None => format(directory, cluster, replica).await?,
-    };
+    let identity = directory.identity(cluster, replica)?;
+    let identity = identity.expect("the node has formatted it");
     let started = Instant::now();
     let maps = map_segments(directory.path())?;
     let segments: Vec<(SegmentNumber, &[u8])> = maps
@@ -111,36 +106,9 @@ async fn open_block_first(directory: &DataDirectory) -> Result<(), Fatal> {
         .map_err(|error| Fatal::read(&path, error))
 }
 
-/// The superblock comes last: a directory that has one is complete.
-async fn format(
-    directory: &DataDirectory,
-    cluster: &ClusterConfig,
-    replica: ReplicaAddress,
-) -> Result<Identity, Fatal> {
-    refuse_foreign_log(directory.path())?;
-    let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let created_ns = created
-        .ok()
-        .and_then(|age| u64::try_from(age.as_nanos()).ok())
-        .unwrap_or(0);
-    let identity = Identity {
-        cluster: cluster.cluster_id.0,
-        shard: replica.shard.0,
-        replica: replica.replica.0,
-        segment_bytes: cluster.segment_bytes,
-        created_ns,
-    };
-    let first = directory.path().join(SegmentNumber::FIRST.file_name());
-    create_zeroed(&first, identity.segment_bytes).await?;
-    directory.sync()?;
-    directory.write_superblock(cluster, identity)?;
-    tracing::info!(%replica, path = %directory.path().display(), "data directory formatted");
-    Ok(identity)
-}
-
 /// Segments without a superblock are left by a format that was interrupted, and then all zero.
 /// Anything else is somebody's log, and formatting would destroy it.
-fn refuse_foreign_log(path: &Path) -> Result<(), Fatal> {
+pub(crate) fn refuse_foreign_log(path: &Path) -> Result<(), Fatal> {
     for (number, map) in map_segments(path)? {
         if map.as_ref().iter().any(|&byte| byte != 0) {
             let problem = format!("{number} holds a log, but there is no superblock");

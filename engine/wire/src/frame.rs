@@ -181,17 +181,18 @@ impl Refusal {
         }
     }
 
-    /// Whether the same hello may be taken later.
+    /// Whether every replica of the cluster will refuse this dialler, now and later: its configuration is
+    /// another cluster's.
     #[must_use]
-    pub fn is_temporary(self) -> bool {
+    pub fn is_final(self) -> bool {
         match self {
-            Self::ConnectionsMax | Self::Isolated | Self::ShuttingDown => true,
+            Self::WrongCluster | Self::WireVersion | Self::WrongGenesis => true,
             Self::WrongReplica
-            | Self::WrongCluster
-            | Self::WireVersion
             | Self::Malformed
             | Self::UnknownPeer
-            | Self::WrongGenesis => false,
+            | Self::ConnectionsMax
+            | Self::Isolated
+            | Self::ShuttingDown => false,
         }
     }
 }

@@ -163,7 +163,7 @@ fn decode(header: &Header, frame: &[u8]) -> Result<Frame, FrameError> {
     }
     let kind = header.kind;
     Ok(match kind {
-        FrameKind::Hello => Frame::Hello(access::<ArchivedHelloMirror>(payload, kind)?.read()),
+        FrameKind::Hello => Frame::Hello(access::<ArchivedHelloMirror>(payload, kind)?.read()?),
         FrameKind::HelloAck => {
             Frame::HelloAck(access::<ArchivedHelloAckMirror>(payload, kind)?.read())
         }

@@ -184,6 +184,64 @@ fn settings_that_decide_the_state_are_fixed_once_there_is_data() {
     cluster.start_nodes();
 }
 
+/// The two sides of a lease measured it each by its own file, and a deposed leader gave stale reads.
+#[test]
+fn the_lease_is_fixed_once_there_is_data() {
+    let cluster = Cluster::start("lease", Shape::SINGLE);
+    cluster.kill_all();
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    let timing = "\n[timing]\nlease = \"450ms\"\n[[node]]";
+    fs::write(cluster.file(), text.replacen("\n[[node]]", timing, 1)).unwrap();
+    let says = ["lease = 400ms", "lease = 450ms"];
+    assert_ends(&server(&cluster), WRONG_IDENTITY, &says);
+    fs::write(cluster.file(), text).unwrap();
+    cluster.start_nodes();
+}
+
+/// It asked until its deadline, and then said that no leader was found.
+#[test]
+fn a_client_under_other_settings_is_refused_at_once() {
+    let cluster = Cluster::start("client-genesis", Shape::SINGLE);
+    let text = fs::read_to_string(cluster.file()).unwrap();
+    let edited = text.replacen("ids = \"ulid\"", "ids = \"any\"", 1);
+    fs::write(cluster.file(), edited).unwrap();
+    let says = ["wrong_genesis", "ids = ulid", "ids = any"];
+    let commands: [&[&str]; 4] = [
+        &[
+            "account", "create", "--ids", "1..3", "--ledger", "1", "--code", "1",
+        ],
+        &["account", "show", "1"],
+        &["verify"],
+        &["status"],
+    ];
+    for command in commands {
+        let started = std::time::Instant::now();
+        let done = cluster.quorate(command.iter().copied());
+        assert_ends(&done, 1, &says);
+        assert!(
+            started.elapsed() < patience(Duration::from_secs(1)),
+            "{done:?}"
+        );
+    }
+    fs::write(cluster.file(), text).unwrap();
+    cluster.assert_sound(Duration::from_secs(10));
+}
+
+/// The first call failed, the next one did not: whoever tried again took it for well.
+#[test]
+fn a_start_beside_a_replica_out_of_service_fails_every_time() {
+    let cluster = Cluster::start("parked", Shape::USUAL);
+    cluster.act("kill", 1);
+    let config = ClusterConfig::load(cluster.file()).unwrap();
+    let lost = config.replicas_of(NodeId(1))[0];
+    fs::remove_dir_all(config.data_dir_of(lost)).unwrap();
+    for _ in 0..2 {
+        let done = cluster.quorate(["cluster", "start", "--node", "1"]);
+        assert_ends(&done, 1, &[&lost.to_string(), "out of service", "is lost"]);
+    }
+    cluster.assert_sound(Duration::from_secs(10));
+}
+
 /// Each node would have formatted its own replicas beside the other's: empty ones that vote.
 #[test]
 fn nodes_whose_directories_changed_places_do_not_start() {
@@ -201,7 +259,7 @@ fn nodes_whose_directories_changed_places_do_not_start() {
     assert_ends(
         &server(&cluster),
         WRONG_IDENTITY,
-        &["which the config puts on another node"],
+        &["holds", "by the config this node hosts"],
     );
     swap();
     cluster.start_nodes();

@@ -52,7 +52,8 @@ pub fn run(args: &StartArgs, context: Context) -> Outcome {
     let view = if args.wait.is_zero() {
         collect(&config)
     } else {
-        wait_serving(&config, &mut started, args.wait)?
+        let ids: Vec<u32> = nodes.iter().map(|node| node.id.0).collect();
+        wait_serving(&config, &ids, &mut started, args.wait)?
     };
     context.output.print(&view.document(), || {
         format!("{}\n\n{}", view.nodes_table(), view.replicas_table())
@@ -89,24 +90,24 @@ pub fn start(
     Ok(started)
 }
 
-/// Waits until every shard has a leader that serves and every replica of the started nodes answers: a
+/// Waits until every shard has a leader that serves and every replica of the nodes `ids` answers: a
 /// shard may well be led without them. Fails early if a node ends, and at the end if a replica of these
 /// nodes is out of service.
 pub fn wait_serving(
     config: &ClusterConfig,
+    ids: &[u32],
     started: &mut [Started],
     wait: Duration,
 ) -> Result<ClusterView, Failure> {
     let deadline = Instant::now() + wait;
-    let ids: Vec<u32> = started.iter().map(|node| node.id).collect();
     loop {
         for node in started.iter_mut() {
             node.assert_runs(config)?;
         }
         let view = collect(config);
-        let missing = view.missing(&ids);
+        let missing = view.missing(ids);
         if missing.is_empty() {
-            let stopped = view.stopped(&ids);
+            let stopped = view.stopped(ids);
             return match stopped.is_empty() {
                 true => Ok(view),
                 false => Err(Failure::Other(anyhow!(

@@ -327,8 +327,11 @@ impl BlockingClient {
                         self.connections.insert(to, connection);
                     }
                     Err(error) => {
+                        match error.is_final() {
+                            true => session.on_refused(to, &error.to_string()),
+                            false => session.on_dial_failed(to, self.now_ns()),
+                        }
                         self.dial_errors.insert(to, error);
-                        session.on_dial_failed(to, self.now_ns());
                         continue;
                     }
                 }

@@ -315,7 +315,7 @@ impl Shared {
                 .get_mut(&replica)
                 .expect("every replica has one");
             link.failed(error, now_ns);
-            state.session.on_dial_failed(replica, now_ns);
+            state.dial_failed(replica, now_ns);
         }
         self.turn();
     }
@@ -337,6 +337,15 @@ impl Shared {
 
 impl State {
     /// Returns whom to wake once nothing is borrowed any more.
+    /// The newest attempt to connect has failed, for now or for good.
+    fn dial_failed(&mut self, replica: ReplicaAddress, now_ns: u64) {
+        let error = self.links.get(&replica).and_then(Link::dial_error);
+        match error.filter(|error| error.is_final()) {
+            Some(error) => self.session.on_refused(replica, &error.to_string()),
+            None => self.session.on_dial_failed(replica, now_ns),
+        }
+    }
+
     fn turn(&mut self, cluster: ClusterId, now_ns: u64) -> Vec<Waker> {
         let mut wake = Vec::new();
         self.session.tick(now_ns);
@@ -344,7 +353,7 @@ impl State {
             let to = outgoing.to;
             let link = self.links.get_mut(&to).expect("every replica has one");
             if link.is_barred(now_ns) {
-                self.session.on_dial_failed(to, now_ns);
+                self.dial_failed(to, now_ns);
                 continue;
             }
             match link.queue(cluster, &outgoing.request) {

@@ -272,6 +272,13 @@ impl Session {
         }
     }
 
+    /// The cluster will have nothing to do with this client: work for `replica` ends.
+    pub fn on_refused(&mut self, replica: ReplicaAddress, reason: &str) {
+        for sent in self.take_sent_to(replica) {
+            self.end(sent.part.op, Outcome::BadRequest(reason.to_owned()));
+        }
+    }
+
     /// The connection to `replica` broke; what was handed out for it may have arrived.
     pub fn on_disconnected(&mut self, replica: ReplicaAddress, now_ns: u64) {
         for sent in self.take_sent_to(replica) {

@@ -34,6 +34,20 @@ pub enum Outcome {
     BadRequest(String),
 }
 
+impl Outcome {
+    /// What it is, in messages.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Results(_) => "results",
+            Self::Accounts(_) => "accounts",
+            Self::Reply(reply) => reply.name(),
+            Self::NoAnswer(_) => "no_answer",
+            Self::BadRequest(_) => "bad_request",
+        }
+    }
+}
+
 /// Results of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completed {

@@ -59,7 +59,7 @@ fn refusal(client: &mut Client) -> (Refusal, String) {
     (refused.refusal, refused.reason)
 }
 
-const GENESIS: &str = "shards = 1, replicas = 1, placement = hash, ids = any";
+const GENESIS: &str = "shards = 1, replicas = 1, placement = hash, ids = any, lease = 400ms";
 
 fn hello(cluster: u64, origin: Origin, shard: u32) -> Vec<u8> {
     hello_under(GENESIS, cluster, origin, shard)

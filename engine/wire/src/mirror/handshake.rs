@@ -1,5 +1,6 @@
 //! Mirrors of `Hello`, `HelloAck` and `Refused`.
 
+use quorate_protocol::config::GENESIS_BYTES_MAX;
 use rkyv::{Archive, Serialize};
 
 use super::{AddressMirror, number};
@@ -36,15 +37,19 @@ impl HelloMirror {
 }
 
 impl ArchivedHelloMirror {
-    pub fn read(&self) -> Hello {
-        Hello {
+    pub fn read(&self) -> Result<Hello, FrameError> {
+        let genesis = self.genesis.as_str();
+        if genesis.len() > GENESIS_BYTES_MAX {
+            return Err(number("length of a genesis", genesis.len() as u64));
+        }
+        Ok(Hello {
             origin: match &self.origin {
                 ArchivedOriginMirror::Peer(address) => Origin::Peer(address.read()),
                 ArchivedOriginMirror::Client { id } => Origin::Client { id: id.to_native() },
             },
             target: self.target.read(),
-            genesis: self.genesis.as_str().to_owned(),
-        }
+            genesis: genesis.to_owned(),
+        })
     }
 }
 

@@ -70,7 +70,8 @@ fn handshake() -> Vec<(String, Frame)> {
         Frame::Hello(Hello {
             origin,
             target: address(2, 3),
-            genesis: "shards = 3, replicas = 3, placement = hash, ids = ulid".to_owned(),
+            genesis: "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms"
+                .to_owned(),
         })
     };
     let mut samples = vec![
