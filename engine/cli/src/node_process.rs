@@ -267,9 +267,12 @@ mod tests {
         };
         let own = std::process::id();
         let started = start_time(own).unwrap();
-        fs::write(pid_file(&node), format!("{own} {started}\n")).unwrap();
+        note_pid(&node, own).unwrap();
         assert_eq!(running(&node).map(|running| running.pid), Some(own));
-        fs::write(pid_file(&node), format!("{own} {}\n", started + 1)).unwrap();
+        fs::write(pid_file(&node), format!("{own} {} 1\n", started + 1)).unwrap();
+        assert_eq!(running(&node), None);
+        // Two directories changed places: the process is the other node's.
+        fs::write(pid_file(&node), format!("{own} {started} 2\n")).unwrap();
         assert_eq!(running(&node), None);
     }
 

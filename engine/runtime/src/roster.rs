@@ -18,7 +18,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -59,10 +59,17 @@ impl Roster {
             path: path.to_owned(),
             problem,
         };
-        for found in formatted_below(path)? {
-            if !hosted.contains(&found) {
-                return Err(wrong(foreign(path, cluster, found, hosted)));
+        let found = formatted_below(path)?;
+        for replica in &found {
+            if let Some(problem) = other_genesis(path, cluster, *replica) {
+                return Err(wrong(problem));
             }
+        }
+        if let Some(foreign) = found.iter().find(|replica| !hosted.contains(replica)) {
+            let hosted = listed(hosted.iter());
+            return Err(wrong(format!(
+                "it holds {foreign}; by the config this node hosts {hosted}"
+            )));
         }
         let file = path.join(ROSTER_NAME);
         let text = match std::fs::read_to_string(&file) {
@@ -183,32 +190,22 @@ fn formatted_below(path: &Path) -> Result<BTreeSet<ReplicaAddress>, Fatal> {
     Ok(found)
 }
 
-/// Why a node does not host what lies in its directory: mostly another genesis, else another node's.
-fn foreign(
-    path: &Path,
-    cluster: &ClusterConfig,
-    found: ReplicaAddress,
-    hosted: &[ReplicaAddress],
-) -> String {
-    let superblock = path.join(found.to_string()).join(FILE_NAME);
+/// What is wrong if a replica was formatted under another genesis. First of all: under another number of
+/// shards other replicas are hosted, too. A superblock that cannot be read is its replica's fault.
+fn other_genesis(path: &Path, cluster: &ClusterConfig, replica: ReplicaAddress) -> Option<String> {
+    let superblock = path.join(replica.to_string()).join(FILE_NAME);
     let mut block = [0; BLOCK_BYTES as usize];
-    let read =
-        File::open(superblock).and_then(|mut file| io::Read::read_exact(&mut file, &mut block));
-    let (here, config) = match read.map(|()| Superblock::decode(&block)) {
-        Ok(Ok(superblock)) => (
-            superblock.genesis.to_string(),
-            cluster.genesis().to_string(),
-        ),
-        Ok(Err(_)) | Err(_) => (String::new(), String::new()),
-    };
-    if here == config {
-        let hosted = listed(hosted.iter());
-        return format!("it holds {found}; by the config this node hosts {hosted}");
-    }
-    format!(
-        "it holds {found}, formatted under `{here}`; the config says `{config}`, and these settings are \
-         fixed for the life of a cluster"
-    )
+    let mut file = File::open(superblock).ok()?;
+    file.read_exact(&mut block).ok()?;
+    let found = Superblock::decode(&block).ok()?;
+    let same_cluster = found.identity.cluster == cluster.cluster_id.0;
+    let (here, config) = (found.genesis.to_string(), cluster.genesis().to_string());
+    (same_cluster && here != config).then(|| {
+        format!(
+            "{replica} was formatted under `{here}`, the config says `{config}`: these settings are \
+             fixed for the life of a cluster"
+        )
+    })
 }
 
 fn listed<'a>(replicas: impl Iterator<Item = &'a ReplicaAddress>) -> String {
