@@ -275,6 +275,7 @@ impl ClusterConfig {
             timing: self.timing,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
+            tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
             seed,
         }

@@ -39,12 +39,28 @@ enum Stage {
     },
 }
 
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// Tell the core, and step again.
+    Told(Input),
+    /// It worked for a while, and may go on: step again.
+    Worked,
+    /// Nothing is to be done before the core gives a part or an operation finishes.
+    Waits,
+}
+
 /// The store, and where the accounts' rows lie.
 #[derive(Debug)]
 pub struct Keeper {
     store: Store,
     index: AccountIndex,
     stage: Stage,
+    /// Accounts of the checkpoint that takes rows, in the order of their places: until it is published
+    /// these cannot be read back.
+    taken: Vec<AccountId>,
+    /// Place of the first of them.
+    taken_first: Option<Place>,
 }
 
 impl Keeper {
@@ -55,6 +71,8 @@ impl Keeper {
             store,
             index,
             stage: Stage::Idle,
+            taken: Vec::new(),
+            taken_first: None,
         }
     }
 
@@ -107,6 +125,7 @@ impl Keeper {
                     mark: mark.as_bytes(),
                     history_from: 0,
                 });
+                (self.taken, self.taken_first) = (Vec::new(), None);
                 self.stage = Stage::Finishing;
                 return Ok(());
             }
@@ -115,41 +134,20 @@ impl Keeper {
         Ok(())
     }
 
-    /// Goes on as far as possible without the disk, for a bounded time; says what the core is to be told.
-    /// Call it again at once if `None` comes and [`Self::is_busy`] holds.
-    pub fn step(&mut self) -> Option<Input> {
+    /// Goes on without the disk, for a bounded time.
+    pub fn step(&mut self) -> Step {
+        let has_room = self.store.pending_bytes() <= PENDING_BYTES_MAX;
         match self.stage {
-            Stage::Idle | Stage::Waiting => None,
-            Stage::Taking => {
-                if self.store.pending_bytes() > PENDING_BYTES_MAX {
-                    return None;
-                }
+            Stage::Taking if has_room => {
                 self.stage = Stage::Waiting;
-                Some(Input::CheckpointRoom)
+                Step::Told(Input::CheckpointRoom)
             }
-            Stage::Finishing => {
-                if self.store.pending_bytes() <= PENDING_BYTES_MAX {
-                    self.store.step(STEP_ROWS);
-                }
-                None
-            }
+            Stage::Finishing if has_room && self.store.step(STEP_ROWS) => Step::Worked,
             Stage::Published { number } => {
                 self.stage = Stage::Idle;
-                Some(Input::CheckpointDurable { number })
+                Step::Told(Input::CheckpointDurable { number })
             }
-        }
-    }
-
-    /// Whether a step may do something although no operation has finished. Also true while the last
-    /// operations are open.
-    #[must_use]
-    pub fn is_busy(&self) -> bool {
-        match self.stage {
-            Stage::Idle | Stage::Waiting => false,
-            Stage::Taking | Stage::Finishing => {
-                self.store.is_running() && self.store.pending_bytes() <= PENDING_BYTES_MAX
-            }
-            Stage::Published { .. } => true,
+            Stage::Idle | Stage::Waiting | Stage::Taking | Stage::Finishing => Step::Waits,
         }
     }
 
@@ -180,6 +178,8 @@ impl Keeper {
         let new = self
             .store
             .account(account_bytes(row), fingerprint, shared, old);
+        self.taken_first.get_or_insert(new);
+        self.taken.push(id);
         match old {
             Some(old) => self.index.replace(fingerprint, old, new),
             None => self.index.insert(fingerprint, new),
@@ -224,6 +224,14 @@ impl Keeper {
     }
 
     fn id_at(&self, place: Place, disk: &mut impl Read) -> Result<AccountId, String> {
+        if let Some(first) = self.taken_first
+            && let Some(row) = place.0.checked_sub(first.0)
+            && let Some(id) = usize::try_from(row)
+                .ok()
+                .and_then(|row| self.taken.get(row))
+        {
+            return Ok(*id);
+        }
         let at = self
             .store
             .locate_account(place)

@@ -10,10 +10,14 @@
 //! | `keeper` | the parts of a checkpoint into the store |
 //! | `question` | a question about transfer ids through the store's look-ups |
 //! | `restore` | a checkpoint back into a ledger |
+//! | `fetch` | another replica's newest checkpoint into the store |
+//! | `serve` | what another one asks for that |
 
 #![forbid(unsafe_code)]
 
+pub mod fetch;
 pub mod keeper;
 pub mod log;
 pub mod question;
 pub mod restore;
+pub mod serve;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_durable::keeper::Keeper;
+use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::restore::load;
 use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody};
@@ -94,6 +94,7 @@ fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: Admission::default(),
+        tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
         checkpoint_weight,
         seed: 1,
     }
@@ -218,12 +219,13 @@ impl Machine {
             self.keeper.finish_operation(operation);
             return true;
         }
-        if let Some(input) = self.keeper.step() {
-            self.inbox.push_back(input);
+        match self.keeper.step() {
+            Step::Told(input) => self.inbox.push_back(input),
+            Step::Worked => return true,
+            Step::Waits => {}
         }
         match self.inbox.pop_front() {
             Some(input) => self.step(input),
-            None if self.keeper.is_busy() => {}
             None => {
                 if let Some(operation) = self.keeper.next_operation() {
                     self.files.carry_out(&operation);

@@ -29,6 +29,9 @@ pub struct ReplicaConfig {
     /// segment of the log.
     pub entry_bytes_max: usize,
     pub admission: Admission,
+    /// Bytes of applied entries that stay in memory for followers; at most `LOG_TAIL_BYTES_MAX`. Whoever is
+    /// further behind is served from the log, or takes a checkpoint.
+    pub tail_bytes_max: usize,
     /// What the entries between two checkpoints weigh, the same on every replica of the cluster. `None`:
     /// the shell has no store, and there are none.
     pub checkpoint_weight: Option<u64>,

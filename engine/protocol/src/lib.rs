@@ -24,6 +24,7 @@ pub mod planted;
 pub mod prng;
 pub mod replica;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod time;
 pub mod txn;

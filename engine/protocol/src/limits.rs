@@ -92,6 +92,9 @@ pub const LOADED_MAX: usize = 65_536;
 /// Transfer ids in one question to the store: all that one entry can name.
 pub const LOAD_NAMES_MAX: usize = 16_384;
 const _: () = assert!(2 * BATCH_MAX <= LOAD_NAMES_MAX && LOAD_NAMES_MAX <= LOADED_MAX / 2);
+/// Look-ups of clients that the store is asked for at a time. The others wait unasked, so that the store
+/// works for nobody who has given up.
+pub const LOADS_READS_MAX: usize = 4;
 /// Messages of other shards that wait for the store; above it new ones are lost, and are sent again.
 pub const LOADS_PARKED_MAX: usize = 256;
 

@@ -1,7 +1,7 @@
 //! What replicas say to each other.
 
 use crate::time::Timestamp;
-use crate::{paxos, txn};
+use crate::{paxos, snapshot, txn};
 
 /// A message between two replicas, of one group or of two.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,4 +16,6 @@ pub struct PeerMessage {
 pub enum PeerBody {
     Paxos(paxos::message::Message),
     Txn(txn::message::Message),
+    /// Inside the group, between the shells: the core takes no notice.
+    Snapshot(snapshot::Message),
 }

@@ -80,6 +80,7 @@ impl World {
             timing: TIMING,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
+            tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
             seed: 7,
         }

@@ -96,6 +96,29 @@ impl Store {
         })
     }
 
+    /// The manifests that can be read, the newest one first. Files that only the second lists may be missing.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let other = self.other.as_ref().map(|older| &older.manifest);
+        [&self.current]
+            .into_iter()
+            .chain(other)
+            .filter(|manifest| manifest.number > 0)
+    }
+
+    /// The manifests all of whose files are as they say.
+    pub fn whole_manifests(&self) -> impl Iterator<Item = &Manifest> {
+        let other = self.other.as_ref().filter(|older| older.complete);
+        [&self.current]
+            .into_iter()
+            .chain(other.map(|older| &older.manifest))
+    }
+
+    /// A manifest that may be newer and cannot be used: it has to be retracted before anything is written.
+    #[must_use]
+    pub fn unusable(&self) -> Option<Generation> {
+        self.unusable
+    }
+
     /// Whose store it is.
     #[must_use]
     pub fn binding(&self) -> Binding {

@@ -438,6 +438,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
+        tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
         checkpoint_weight: None,
         seed: 1,
     }

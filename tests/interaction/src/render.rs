@@ -14,6 +14,7 @@ use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::Record;
 use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
+use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::txn::message::Message as Txn;
 use quorate_protocol::txn::record::{
     Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow, Verdict,
@@ -47,11 +48,16 @@ pub fn kind(message: &PeerMessage) -> &'static str {
             Txn::LookedUp(_) => "LookedUp",
             Txn::NotLeading { .. } => "NotLeading",
         },
+        PeerBody::Snapshot(message) => match message {
+            Snapshot::Ask { .. } => "Ask",
+            Snapshot::Chunk { .. } => "Chunk",
+            Snapshot::Gone { .. } => "Gone",
+        },
     }
 }
 
 /// Every name that [`kind`] gives.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 23] = [
     "PreVote",
     "PreVoteReply",
     "Prepare",
@@ -72,6 +78,9 @@ pub const KINDS: [&str; 20] = [
     "LookUps",
     "LookedUp",
     "NotLeading",
+    "Ask",
+    "Chunk",
+    "Gone",
 ];
 
 /// A message between replicas.
@@ -81,8 +90,34 @@ pub fn message(message: &PeerMessage) -> String {
     let rest = match &message.body {
         PeerBody::Paxos(message) => paxos(message),
         PeerBody::Txn(message) => txn(message),
+        PeerBody::Snapshot(message) => snapshot(message),
     };
     format!("{kind} {rest}")
+}
+
+fn snapshot(message: &Snapshot) -> String {
+    match message {
+        Snapshot::Ask { part, offset } => format!("{} from {offset}", snapshot_part(*part)),
+        Snapshot::Chunk {
+            part,
+            offset,
+            total,
+            bytes,
+        } => format!(
+            "{} from {offset}: {} of {total} bytes",
+            snapshot_part(*part),
+            bytes.as_bytes().len()
+        ),
+        Snapshot::Gone { part } => snapshot_part(*part),
+    }
+}
+
+fn snapshot_part(part: Part) -> String {
+    match part {
+        Part::Newest => "newest manifest".to_owned(),
+        Part::Manifest { number } => format!("manifest {number}"),
+        Part::File { kind, number } => format!("file {number} of kind {kind}"),
+    }
 }
 
 fn paxos(message: &Paxos) -> String {

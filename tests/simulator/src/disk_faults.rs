@@ -52,7 +52,8 @@ pub fn strike(world: &mut World, fault: Fault) {
         | Fault::ClockJump
         | Fault::OperatorDeath
         | Fault::Usurper
-        | Fault::Relay => unreachable!("{fault:?} is no fault of a disk"),
+        | Fault::Relay
+        | Fault::LeftBehind => unreachable!("{fault:?} is no fault of a disk"),
     }
     let (now_ns, address) = (world.now_ns(), world.processes[process].address());
     world

@@ -37,9 +37,10 @@ pub enum Fault {
     DiskLost = 14,
     Usurper = 15,
     Relay = 16,
+    LeftBehind = 17,
 }
 
-const ALL: [Fault; 17] = [
+const ALL: [Fault; 18] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::Blackout,
@@ -57,6 +58,7 @@ const ALL: [Fault; 17] = [
     Fault::DiskLost,
     Fault::Usurper,
     Fault::Relay,
+    Fault::LeftBehind,
 ];
 
 /// A fault that follows another one closely comes within this time.
@@ -123,6 +125,7 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::DiskLost => intervals.disk_lost_ns,
         Fault::Usurper => intervals.usurper_ns,
         Fault::Relay => intervals.relay_ns,
+        Fault::LeftBehind => intervals.left_behind_ns,
     };
     if mean_ns > 0 {
         // Beyond its duration a run only goes on to get its transfers done: ever less is in the way.
@@ -167,8 +170,21 @@ pub fn strike(world: &mut World, fault: Fault) {
         Fault::OperatorDeath => operator::die(world),
         Fault::Usurper => plots::begin_usurper(world),
         Fault::Relay => plots::begin_relay(world),
+        Fault::LeftBehind => leave_behind(world),
     }
     plan(world, fault);
+}
+
+/// A node is down for so long that its groups take checkpoints without it, if they can.
+fn leave_behind(world: &mut World) {
+    let node = some_node(world, Fault::LeftBehind);
+    if world.nodes[node].up {
+        world.faults.add("left_behind");
+        let down_ns = world
+            .fault_stream(Fault::LeftBehind)
+            .between(5 * SECOND, 20 * SECOND);
+        restart(world, node, down_ns);
+    }
 }
 
 fn clock_jump(world: &mut World) {

@@ -39,6 +39,8 @@ pub struct Intervals {
     pub usurper_ns: u64,
     /// A leader is cut off from its group, and its successor as soon as it has had something chosen.
     pub relay_ns: u64,
+    /// A node is down for long.
+    pub left_behind_ns: u64,
 }
 
 /// Longest durations of the same.
@@ -148,6 +150,10 @@ pub struct Parameters {
     pub clock_offset_ns: u64,
     /// Faults go on for about this long.
     pub duration_ns: u64,
+    /// Applied entries that a replica keeps in memory.
+    pub tail_bytes_max: usize,
+    /// What the entries between two checkpoints weigh; `None`: there are none.
+    pub checkpoint_weight: Option<u64>,
     /// Applied slots between two comparisons of digests.
     pub digest_every: u64,
 }
@@ -191,6 +197,8 @@ impl Parameters {
             "clock_drift_ppm": self.clock_drift_ppm,
             "clock_offset_ns": self.clock_offset_ns,
             "duration_ns": self.duration_ns,
+            "tail_bytes_max": self.tail_bytes_max,
+            "checkpoint_weight": self.checkpoint_weight,
             "digest_every": self.digest_every,
         })
     }

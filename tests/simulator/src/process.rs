@@ -2,34 +2,45 @@
 //!
 //! `Persist` goes to the log, a flush takes what has gathered as soon as the one before is durable,
 //! and a durable flush goes back as `Input::Durable`. Reads of the log come from the simulated disk.
+//! The store works beside it, and a core that the log cannot help any more makes room for a rebuild.
 //! A process ends at any event; its next life starts from what the disk holds, through the recovery
 //! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
 
+mod rebuild;
+mod recovery;
 mod rot;
+mod store;
 
 use std::collections::BTreeMap;
 
+use quorate_durable::keeper::{Keeper, Step};
+use quorate_durable::log::{self, entry_of, to_wal};
+use quorate_durable::restore;
 use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
-use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
 use quorate_protocol::input::Input;
-use quorate_protocol::message::PeerMessage;
+use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::{Output, Record, StopReason};
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::replica::Replica;
+use quorate_protocol::snapshot;
 use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, Superblock};
 use quorate_storage::wal;
-use quorate_storage::wal::{
-    Flush, Losses, Operation, Options, Recovery, Repair, SegmentNumber, Wal,
-};
+use quorate_storage::wal::{Flush, Operation, Options, SegmentNumber, Wal};
 
 use crate::budget::Health;
 use crate::disk::{SimDisk, WriteMark};
 use crate::exit::Exit;
+
+use self::rebuild::Rebuild;
+use self::recovery::lost_records;
+pub use self::store::StoreEffect;
+use self::store::{Files, StoreTask};
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
@@ -62,6 +73,15 @@ pub enum Effect {
     Stopped { reason: StopReason },
     /// The core reported a slot as applied whose entry its log never had.
     AppliedUnseen { slot: Slot },
+    /// The store began something; call [`Process::store_middle`], [`Process::store_operated`] or
+    /// [`Process::store_loaded`] when the time has come.
+    Store(StoreEffect),
+    /// A checkpoint is in the store for good.
+    Checkpointed,
+    /// The core has ended: the log cannot help it any more.
+    Rebuilds,
+    /// A rebuild has ended, with a new core or without.
+    Restarted(Result<Started, String>),
 }
 
 /// A flush under way.
@@ -76,6 +96,10 @@ struct OpenFlush {
 struct Running {
     replica: Replica,
     wal: Wal<Words>,
+    store: StoreTask,
+    seed: u64,
+    /// Whose checkpoint the core asks for.
+    wants_snapshot: Option<ReplicaId>,
     flush: Option<OpenFlush>,
     operation: Option<Operation>,
     /// The file of the open operation has its name, which is not durable yet.
@@ -98,6 +122,8 @@ pub struct Started {
     pub tail: usize,
     /// Records that are lost, but for their names.
     pub lost: usize,
+    /// The slot of the checkpoint that it begins with; 0 = none.
+    pub checkpoint: Slot,
 }
 
 /// A replica on its disk, running or not.
@@ -106,6 +132,9 @@ pub struct Process {
     superblock: Superblock,
     disk: SimDisk,
     running: Option<Running>,
+    rebuild: Option<Rebuild>,
+    /// Cores and rebuilds so far: what one of them began does not end in the next.
+    incarnation: u64,
     /// Out of service for as long as its node runs: it was not started, or stopped itself.
     is_parked: bool,
     health: Health,
@@ -142,6 +171,8 @@ impl Process {
             superblock: block,
             disk,
             running: None,
+            rebuild: None,
+            incarnation: 0,
             is_parked: false,
             health: Health::default(),
         }
@@ -157,6 +188,18 @@ impl Process {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// Whether it takes a checkpoint of its group before it runs again.
+    #[must_use]
+    pub fn is_rebuilding(&self) -> bool {
+        self.rebuild.is_some()
+    }
+
+    /// Cores and rebuilds so far.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// Whether its node runs without it.
@@ -204,6 +247,14 @@ impl Process {
         self.running.as_ref().is_some_and(|r| r.is_renamed)
     }
 
+    /// Whether a file operation of the store is under way.
+    #[must_use]
+    pub fn is_writing_store(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|r| r.store.open.is_some())
+    }
+
     /// Whether a flush is on its way to the disk.
     #[must_use]
     pub fn is_flushing(&self) -> bool {
@@ -232,7 +283,11 @@ impl Process {
     /// When it wants its next tick, on its monotonic clock; `None` if it does not run.
     #[must_use]
     pub fn deadline_ns(&self) -> Option<u64> {
-        self.running.as_ref().map(|r| r.replica.deadline_ns())
+        match (&self.running, &self.rebuild) {
+            (Some(running), _) => Some(running.replica.deadline_ns()),
+            (None, Some(rebuild)) => Some(rebuild.fetch.deadline_ns()),
+            (None, None) => None,
+        }
     }
 
     /// Ends the process. What it wrote stays readable, unless the power goes as well.
@@ -245,6 +300,7 @@ impl Process {
             }
             self.health.stopped();
         }
+        self.rebuild = None;
         self.is_parked = false;
         if power_loss {
             self.disk.crash();
@@ -257,11 +313,21 @@ impl Process {
     /// If recovery refuses the disk or reports damage that cannot be named: crashes alone never do any.
     pub fn start(&mut self, seed: u64, now: Now) -> Result<Started, String> {
         assert!(self.running.is_none(), "started twice");
+        let opened = self.open_store()?;
+        let config = ReplicaConfig {
+            seed,
+            ..self.config.clone()
+        };
+        let loaded = restore::load(&opened.store, &config, &mut Files(&self.disk))
+            .map_err(|error| error.to_string())?;
+        let ledger = loaded.ledger;
+        let checkpoint = ledger.as_ref().map_or(Slot::ZERO, |ledger| ledger.slot());
         let (recovery, log) = self.recover()?;
         let lost = lost_records(&recovery)?;
+        let known = checkpoint.0.max(recovery.chosen_upto);
         let tail: Vec<LoggedEntry> = log
             .values()
-            .filter(|logged| logged.slot.0 > recovery.chosen_upto)
+            .filter(|logged| logged.slot.0 > known)
             .cloned()
             .collect();
         let started = Started {
@@ -269,28 +335,33 @@ impl Process {
             chosen_upto: Slot(recovery.chosen_upto),
             tail: tail.len(),
             lost: lost.len(),
+            checkpoint,
         };
         let recovered = Recovered {
-            checkpoint: Slot::ZERO,
-            log_start: Slot::ZERO,
+            checkpoint,
+            log_start: log::log_start(&recovery.index, &lost, checkpoint),
             promised: Ballot(recovery.promised),
             chosen_upto: Slot(recovery.chosen_upto),
             tail,
             lost,
         };
         self.repair(&recovery.repairs)?;
-        let config = ReplicaConfig {
-            seed,
-            ..self.config.clone()
+        let replica = match ledger {
+            Some(ledger) => Replica::restored(config, recovered, ledger, now),
+            None => Replica::new(config, recovered, now),
         };
+        self.incarnation += 1;
         self.running = Some(Running {
-            replica: Replica::new(config, recovered, now),
+            replica,
             wal: Wal::resume(recovery, Options::default()),
+            store: StoreTask::new(Keeper::new(opened.store, loaded.index)),
+            seed,
+            wants_snapshot: None,
             flush: None,
             operation: None,
             is_renamed: false,
             log,
-            applied_upto: Slot::ZERO,
+            applied_upto: checkpoint,
             advanced: false,
             leading: None,
         });
@@ -302,12 +373,84 @@ impl Process {
     /// # Panics
     /// If the process does not run, and wherever the core asserts.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        if self.rebuild.is_some() {
+            return self.rebuild_step(now, input);
+        }
         let mut effects = Vec::new();
         let running = self.running.as_mut().expect("only running processes step");
-        running.replica.step(now, input);
-        running.drain(&mut self.disk, &mut effects);
-        running.watch(&mut effects);
+        if let Input::Peer { from, message } = &input
+            && let PeerBody::Snapshot(message) = &message.body
+        {
+            if let snapshot::Message::Ask { part, offset } = message {
+                let answer = running.store.serve(&self.disk, *part, *offset);
+                effects.push(rebuild::snapshot(*from, answer));
+            }
+            return effects;
+        }
+        running.take(now, input, &mut self.disk, &mut effects);
         running.write(&mut self.disk, &mut effects);
+        if let Some(from) = running.wants_snapshot.take() {
+            self.begin_rebuild(now, from, &mut effects);
+        }
+        effects
+    }
+
+    /// The open operation of the store is halfway.
+    ///
+    /// # Errors
+    /// If there is no room for it, or the disk reports an error.
+    ///
+    /// # Panics
+    /// If none is open.
+    pub fn store_middle(&mut self) -> Result<(), Exit> {
+        match &mut self.running {
+            Some(running) => {
+                let open = running.store.open.as_mut().expect("an operation is open");
+                open.middle(&mut self.disk)
+            }
+            None => self.rebuild_middle(),
+        }
+    }
+
+    /// The open operation of the store has ended.
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    ///
+    /// # Panics
+    /// If none is open.
+    pub fn store_operated(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
+        let Some(running) = &mut self.running else {
+            return self.rebuild_operated(now);
+        };
+        let open = running.store.open.take().expect("an operation is open");
+        let operation = open.end(&mut self.disk)?;
+        running.store.keeper.finish_operation(operation);
+        Ok(self.go_on(now))
+    }
+
+    /// Blocks that the store wanted have been read.
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    ///
+    /// # Panics
+    /// If no read is open.
+    pub fn store_loaded(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
+        let running = self.running.as_mut().expect("checked by the world");
+        running.store.loaded(&mut self.disk)?;
+        Ok(self.go_on(now))
+    }
+
+    /// Lets the store go on, and the core with what the store has for it.
+    fn go_on(&mut self, now: Now) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let running = self.running.as_mut().expect("checked by the caller");
+        running.settle(now, &mut self.disk, &mut effects);
+        running.write(&mut self.disk, &mut effects);
+        if let Some(from) = running.wants_snapshot.take() {
+            self.begin_rebuild(now, from, &mut effects);
+        }
         effects
     }
 
@@ -412,80 +555,38 @@ impl Process {
         }
         Ok(self.step(now, answer))
     }
-
-    fn recover(&self) -> Result<(Recovery, BTreeMap<Slot, LoggedEntry>), String> {
-        let superblock = self.disk.open(FILE_NAME).ok_or("the superblock is gone")?;
-        let found =
-            Superblock::decode(self.disk.bytes(superblock)).map_err(|error| error.to_string())?;
-        found
-            .check(&self.superblock)
-            .map_err(|error| error.to_string())?;
-        let identity = found.identity;
-        let segments: Vec<(SegmentNumber, &[u8])> = self
-            .disk
-            .names()
-            .filter_map(|name| {
-                let number = SegmentNumber::from_file_name(name)?;
-                Some((number, self.disk.bytes(self.disk.open(name)?)))
-            })
-            .collect();
-        let recovery = wal::recover(&segments, &identity).map_err(|error| error.to_string())?;
-        let mut log = BTreeMap::new();
-        for (slot, location) in recovery.index.iter() {
-            let bytes = segments
-                .iter()
-                .find(|(number, _)| *number == location.segment)
-                .map_or(&[][..], |(_, bytes)| bytes);
-            let at = usize::try_from(location.offset).expect("a u32 fits");
-            let frame = wal::Frame::decode(
-                bytes.get(at..).unwrap_or(&[]),
-                location.segment,
-                location.offset,
-                identity.seal(),
-            )
-            .map_err(|error| format!("slot {slot}: {error}"))?;
-            let entry = entry_of(frame.payload).map_err(|error| format!("slot {slot}: {error}"))?;
-            let logged = LoggedEntry {
-                slot: Slot(slot),
-                accepted: Ballot(location.ballot),
-                entry,
-            };
-            log.insert(logged.slot, logged);
-        }
-        Ok((recovery, log))
-    }
-
-    fn repair(&mut self, repairs: &[Repair]) -> Result<(), String> {
-        let open = |disk: &SimDisk, segment: &SegmentNumber| {
-            disk.open(&segment.file_name())
-                .ok_or("a segment to repair is gone")
-        };
-        for repair in repairs {
-            match repair {
-                Repair::Write {
-                    segment,
-                    offset,
-                    bytes,
-                } => {
-                    let file = open(&self.disk, segment)?;
-                    self.disk.write(file, length(*offset), bytes);
-                }
-                Repair::Sync { segment } => {
-                    let file = open(&self.disk, segment)?;
-                    let mark = self.disk.mark();
-                    self.disk.synced(file, mark);
-                }
-                Repair::SyncDirectory => {
-                    let mark = self.disk.mark();
-                    self.disk.directory_synced(mark);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Running {
+    /// Takes one input, and all that follows from it at once.
+    fn take(&mut self, now: Now, input: Input, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        self.replica.step(now, input);
+        self.settle(now, disk, effects);
+    }
+
+    /// Drains the core, and lets the store tell it what there is to tell.
+    fn settle(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        loop {
+            self.drain(disk, effects);
+            self.watch(effects);
+            let told = match self.store.keeper.step() {
+                Step::Told(input) => Some(input),
+                Step::Worked => continue,
+                Step::Waits => {
+                    let mut started = Vec::new();
+                    let answer = self.store.go_on(disk, &mut started);
+                    effects.extend(started.into_iter().map(Effect::Store));
+                    answer
+                }
+            };
+            let Some(input) = told else { return };
+            if let Input::CheckpointDurable { .. } = input {
+                effects.push(Effect::Checkpointed);
+            }
+            self.replica.step(now, input);
+        }
+    }
+
     fn drain(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
         while let Some(output) = self.replica.poll_output() {
             match output {
@@ -502,44 +603,36 @@ impl Running {
                     let answer = self.read_log(disk, from, upto, bytes_max);
                     effects.push(Effect::ReadStarted { answer });
                 }
-                Output::Checkpoint(_)
-                | Output::ReleaseLog { .. }
-                | Output::Load { .. }
-                | Output::FetchSnapshot { .. } => {
-                    panic!("there are no checkpoints")
+                Output::Checkpoint(part) => {
+                    let taken = self.store.keeper.take(part, &mut Files(disk));
+                    taken.expect("nothing rots in the store");
                 }
+                Output::ReleaseLog { below } => self.wal.release_below(below.0),
+                Output::Load { question, names } => self.store.ask(question, names),
+                Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }
         }
     }
 
     fn persist(&mut self, seq: PersistSeq, record: Record) {
-        let record = match record {
-            Record::Promise { ballot } => wal::Record::Promise { ballot: ballot.0 },
-            Record::Accepted {
-                ballot,
-                slot,
-                entry,
-            } => {
-                let payload = entry.words().clone();
-                let logged = LoggedEntry {
-                    slot,
-                    accepted: ballot,
-                    entry,
-                };
-                let known = self.log.entry(slot).or_insert(logged.clone());
-                if known.accepted <= ballot {
-                    *known = logged;
-                }
-                wal::Record::Accepted {
-                    ballot: ballot.0,
-                    slot: slot.0,
-                    payload,
-                }
+        if let Record::Accepted {
+            ballot,
+            slot,
+            entry,
+        } = &record
+        {
+            let logged = LoggedEntry {
+                slot: *slot,
+                accepted: *ballot,
+                entry: entry.clone(),
+            };
+            let known = self.log.entry(*slot).or_insert(logged.clone());
+            if known.accepted <= *ballot {
+                *known = logged;
             }
-            Record::Chosen { upto } => wal::Record::Chosen { upto: upto.0 },
-        };
-        self.wal.append(seq.0, record);
+        }
+        self.wal.append(seq.0, to_wal(record));
     }
 
     fn read_log(&self, disk: &SimDisk, from: Slot, upto: Slot, bytes_max: usize) -> Input {
@@ -627,23 +720,9 @@ impl Running {
     }
 }
 
-/// What recovery cannot read any more, by name.
-fn lost_records(recovery: &Recovery) -> Result<Vec<LostRecord>, String> {
-    match recovery.losses() {
-        Losses::Records(records) => Ok(records
-            .iter()
-            .map(|record| LostRecord {
-                slot: Slot(record.slot),
-                accepted: Ballot(record.ballot),
-            })
-            .collect()),
-        Losses::Unknown => Err(format!("damage without a name: {:?}", recovery.damage)),
-    }
-}
-
-fn entry_of(payload: &[u8]) -> Result<Entry, String> {
-    let words = Words::from_bytes(payload).ok_or("payload is not whole words")?;
-    Entry::from_words(words).map_err(|error| error.to_string())
+/// Another replica of the same group.
+fn peer_of(address: ReplicaAddress, replica: ReplicaId) -> ReplicaAddress {
+    ReplicaAddress { replica, ..address }
 }
 
 fn length(bytes: u64) -> usize {

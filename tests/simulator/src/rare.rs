@@ -4,7 +4,7 @@ pub mod messages;
 
 use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
 use quorate_protocol::entry::{Entry, Section};
-use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::ids::{ReplicaAddress, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::ResultCode;
 use quorate_protocol::txn::record::CommitKind;
@@ -174,10 +174,19 @@ pub fn of_start(rare: &mut Counters, started: &Started) {
     if started.tail > 0 {
         rare.add("start_with_accepted_tail");
     }
+    if started.checkpoint > Slot::ZERO {
+        rare.add("start_from_checkpoint");
+    }
 }
 
 /// A process ends.
 pub fn of_crash(rare: &mut Counters, process: &Process, power_loss: bool) {
+    if process.is_rebuilding() {
+        rare.add("crash_while_rebuilding");
+    }
+    if process.is_writing_store() {
+        rare.add("crash_during_checkpoint");
+    }
     let Some(status) = process.status() else {
         return;
     };

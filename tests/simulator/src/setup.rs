@@ -47,7 +47,8 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                     requests_max: parameters.workload.admitted_requests_max,
                     proposal_bytes_max: parameters.workload.admitted_bytes_max,
                 },
-                checkpoint_weight: None,
+                tail_bytes_max: parameters.tail_bytes_max,
+                checkpoint_weight: parameters.checkpoint_weight,
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

@@ -6,7 +6,7 @@
 //! old seeds as they were.
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING};
+use quorate_protocol::limits::{LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
 
@@ -72,6 +72,8 @@ impl Parameters {
             clock_offset_ns: clocks.pick(&[0, MS, 100 * MS, 4 * SECOND]),
             duration_ns,
             digest_every: shape.pick(&[4, 16, 64]),
+            tail_bytes_max: LOG_TAIL_BYTES_MAX,
+            checkpoint_weight: None,
             workload,
         }
     }
@@ -130,6 +132,7 @@ fn draw_intervals(stream: &mut Stream, duration_ns: u64) -> Intervals {
         disk_lost_ns: if interval(3) == 0 { 0 } else { duration_ns * 4 },
         usurper_ns: interval(20),
         relay_ns: interval(12),
+        left_behind_ns: 0,
     }
 }
 

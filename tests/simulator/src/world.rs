@@ -359,8 +359,17 @@ impl World {
         setup::process_index(&self.parameters, address)
     }
 
+    /// Rises with every start of its node, and with every core in between.
     fn life_of(&self, process: usize) -> u64 {
-        self.nodes[self.node_of[process]].life
+        let node = &self.nodes[self.node_of[process]];
+        (node.life << 32) + self.processes[process].incarnation()
+    }
+
+    /// Whether it runs or rebuilds.
+    fn is_alive(&self, process: usize) -> bool {
+        let process_here = &self.processes[process];
+        let does_something = process_here.is_running() || process_here.is_rebuilding();
+        self.nodes[self.node_of[process]].up && does_something
     }
 
     fn is_up(&self, process: usize) -> bool {

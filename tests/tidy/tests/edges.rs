@@ -39,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "protocol",
             "wire",
             "storage",
+            "durable",
             "protocol-planted",
             "storage-planted",
             "simulator-planted",
@@ -48,8 +49,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorate-storage-planted", &[]),
     ("quorate-wire-planted", &["protocol-planted"]),
     (
+        "quorate-durable-planted",
+        &["protocol-planted", "storage-planted"],
+    ),
+    (
         "quorate-simulator-planted",
-        &["protocol-planted", "wire-planted", "storage-planted"],
+        &[
+            "protocol-planted",
+            "wire-planted",
+            "storage-planted",
+            "durable-planted",
+        ],
     ),
     (
         "quorate-cluster-tests",
@@ -176,7 +186,7 @@ fn only_twins_have_the_switch_of_planted_bugs() {
         .iter()
         .filter(|package| package.name.as_str().ends_with("-planted"))
         .collect();
-    assert_eq!(twins.len(), 4);
+    assert_eq!(twins.len(), 5);
     for package in &packages {
         let is_twin = twins.iter().any(|twin| twin.name == package.name);
         let switches = package.features.contains_key("planted");

@@ -50,6 +50,7 @@ impl World {
             timing: TIMING,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
+            tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
             seed: 1,
         }

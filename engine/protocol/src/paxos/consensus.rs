@@ -114,7 +114,7 @@ impl Consensus {
         }
         let covered = recovered.checkpoint;
         let chosen_logged = recovered.chosen_upto.max(covered);
-        let mut log = Log::new(recovered);
+        let mut log = Log::new(recovered, config.tail_bytes_max);
         // What a checkpoint covers need not be read again, and cannot be served from here.
         if let Some(unreadable) = lost.forget_upto(covered) {
             log.release_below(unreadable.next());

@@ -49,13 +49,15 @@ pub(super) struct Log {
     applied_upto: Slot,
     /// Bytes of all that is held, with overhead.
     kept_bytes: usize,
+    /// Above it the oldest that are applied and durable are dropped.
+    kept_bytes_max: usize,
     /// Bytes of entries above `applied_upto`, without overhead.
     unapplied_bytes: usize,
 }
 
 impl Log {
     /// From the watermark and the tail of what was recovered.
-    pub(super) fn new(recovered: Recovered) -> Self {
+    pub(super) fn new(recovered: Recovered, kept_bytes_max: usize) -> Self {
         let checkpoint = recovered.checkpoint;
         let chosen_upto = recovered.chosen_upto.max(checkpoint);
         let wal_start = match recovered.log_start {
@@ -71,6 +73,7 @@ impl Log {
             chosen_upto,
             applied_upto: checkpoint,
             kept_bytes: 0,
+            kept_bytes_max: kept_bytes_max.min(LOG_TAIL_BYTES_MAX),
             unapplied_bytes: 0,
         };
         for logged in recovered.tail {
@@ -185,7 +188,7 @@ impl Log {
 
     /// Drops the oldest entries that are applied and durable, down to the bound.
     pub(super) fn trim(&mut self, durable: PersistSeq) {
-        while self.kept_bytes > LOG_TAIL_BYTES_MAX {
+        while self.kept_bytes > self.kept_bytes_max {
             let Some(oldest) = self.held.first_entry() else {
                 return;
             };

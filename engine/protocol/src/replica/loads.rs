@@ -17,7 +17,7 @@ use crate::entry::{Entry, Section};
 use crate::ids::{ReplicaAddress, ShardId, TransferId};
 use crate::ledger::history::{Known, Record, RecordName};
 use crate::ledger::state::Ledger;
-use crate::limits::{LOAD_NAMES_MAX, LOADS_PARKED_MAX};
+use crate::limits::{LOAD_NAMES_MAX, LOADS_PARKED_MAX, LOADS_READS_MAX};
 use crate::output::Output;
 use crate::replica::Replica;
 use crate::replica::requests::RequestKey;
@@ -85,6 +85,9 @@ impl Replica {
         names.truncate(LOAD_NAMES_MAX);
         if names.is_empty() {
             return false;
+        }
+        if self.loads.reads.len() >= LOADS_READS_MAX {
+            return true;
         }
         self.loads.reads.insert(key);
         self.ask_store(names, Purpose::Read(key));

@@ -296,6 +296,7 @@ impl Replica {
                     self.on_txn(from, message);
                 }
             }
+            PeerBody::Snapshot(_) => {}
         }
     }
 
@@ -411,12 +412,16 @@ impl Replica {
     }
 
     /// Proposes what has gathered: an idle leader at once, a busy one when its flush returns or an
-    /// entry is full.
+    /// entry is full. Not while as many entries as a pipeline has wait to be applied: what is chosen
+    /// may have to wait for the store.
     fn propose(&mut self) {
         let Some(ballot) = self.consensus.serving() else {
             return;
         };
-        while !self.proposals.is_empty() && self.consensus.can_propose() {
+        while !self.proposals.is_empty()
+            && self.consensus.can_propose()
+            && count(self.in_flight.len()) < PIPELINE_MAX
+        {
             let bytes_max = self.config.entry_bytes_max;
             if self.consensus.own_flush_open() && !self.proposals.fills_entry(bytes_max) {
                 return;
@@ -436,10 +441,6 @@ impl Replica {
                 .consensus
                 .propose(self.now, builder.finish(ballot, timestamp, 0));
             self.in_flight.push_back(proposed);
-            assert!(
-                count(self.in_flight.len()) <= PIPELINE_MAX,
-                "the pipeline is bounded"
-            );
         }
     }
 

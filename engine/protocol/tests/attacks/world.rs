@@ -129,7 +129,9 @@ impl World {
                         self.asked_ghost = to.replica;
                         self.to_ghost.push_back(message);
                     }
-                    PeerBody::Paxos(_) => panic!("{at} speaks Paxos to another shard"),
+                    PeerBody::Paxos(_) | PeerBody::Snapshot(_) => {
+                        panic!("{at} speaks to another shard what belongs into the group")
+                    }
                 },
                 Output::Send { to, message } => {
                     self.inbox
@@ -358,6 +360,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         timing: TIMING,
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
+        tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
         checkpoint_weight: None,
         seed: 7,
     }

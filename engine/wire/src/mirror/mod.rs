@@ -10,6 +10,7 @@ pub(crate) mod paxos;
 pub(crate) mod peer;
 pub(crate) mod reply;
 pub(crate) mod request;
+pub(crate) mod snapshot;
 pub(crate) mod txn;
 
 use quorate_protocol::ids::{Ballot, ReplicaAddress, ReplicaId, ShardId};

@@ -5,6 +5,7 @@ use quorate_protocol::time::Timestamp;
 use rkyv::{Archive, Serialize};
 
 use super::paxos::PaxosMirror;
+use super::snapshot::SnapshotMirror;
 use super::txn::TxnMirror;
 use crate::error::FrameError;
 
@@ -18,6 +19,7 @@ pub(crate) struct PeerMirror {
 enum BodyMirror {
     Paxos(PaxosMirror),
     Txn(TxnMirror),
+    Snapshot(SnapshotMirror),
 }
 
 impl PeerMirror {
@@ -27,6 +29,7 @@ impl PeerMirror {
             body: match &message.body {
                 PeerBody::Paxos(body) => BodyMirror::Paxos(PaxosMirror::of(body)),
                 PeerBody::Txn(body) => BodyMirror::Txn(TxnMirror::of(body)),
+                PeerBody::Snapshot(body) => BodyMirror::Snapshot(SnapshotMirror::of(body)),
             },
         }
     }
@@ -39,6 +42,7 @@ impl ArchivedPeerMirror {
             body: match &self.body {
                 ArchivedBodyMirror::Paxos(body) => PeerBody::Paxos(body.read()?),
                 ArchivedBodyMirror::Txn(body) => PeerBody::Txn(body.read()?),
+                ArchivedBodyMirror::Snapshot(body) => PeerBody::Snapshot(body.read()),
             },
         })
     }

@@ -11,6 +11,7 @@ use quorate_protocol::ids::{
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
+use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
 use quorate_protocol::txn::record::{
@@ -38,6 +39,13 @@ pub fn all() -> Vec<(String, Frame)> {
             Frame::Peer(PeerMessage { clock, body }),
         )
     }));
+    samples.extend(snapshot().into_iter().map(|(name, message)| {
+        let body = PeerBody::Snapshot(message);
+        (
+            format!("snapshot_{name}"),
+            Frame::Peer(PeerMessage { clock, body }),
+        )
+    }));
     samples.extend(requests().into_iter().map(|(name, body)| {
         let request = Request {
             id: RequestId(0x0102_0304_0506_0708),
@@ -56,6 +64,39 @@ pub fn all() -> Vec<(String, Frame)> {
         (format!("reply_{name}"), Frame::Reply(reply))
     }));
     samples
+}
+
+fn snapshot() -> Vec<(&'static str, Snapshot)> {
+    let file = Part::File {
+        kind: 2,
+        number: 0x0102_0304_0506,
+    };
+    vec![
+        (
+            "ask_newest",
+            Snapshot::Ask {
+                part: Part::Newest,
+                offset: 0,
+            },
+        ),
+        (
+            "ask_file",
+            Snapshot::Ask {
+                part: file,
+                offset: 1 << 40,
+            },
+        ),
+        (
+            "chunk",
+            Snapshot::Chunk {
+                part: Part::Manifest { number: 7 },
+                offset: 4096,
+                total: 8192,
+                bytes: Words::from_bytes(&[0x5a; 48]).unwrap(),
+            },
+        ),
+        ("gone", Snapshot::Gone { part: file }),
+    ]
 }
 
 pub fn address(shard: u32, replica: u8) -> ReplicaAddress {

@@ -38,6 +38,7 @@ pub fn of_message(rare: &mut Counters, message: &PeerMessage) {
     match &message.body {
         PeerBody::Paxos(message) => of_paxos(rare, message),
         PeerBody::Txn(message) => of_txn(rare, message),
+        PeerBody::Snapshot(_) => rare.add("snapshot_message"),
     }
 }
 

@@ -88,4 +88,7 @@ pub enum OwnEvent {
     Renamed,
     Operated,
     LogRead { answer: Input },
+    StoreMiddle,
+    StoreOperated,
+    StoreLoaded,
 }

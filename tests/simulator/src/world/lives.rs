@@ -2,17 +2,18 @@
 
 use quorate_protocol::input::Input;
 use quorate_protocol::output::StopReason;
+use quorate_protocol::time::MS;
 
 use crate::exit::Exit;
 use crate::plots::{self, late_move};
-use crate::process::Effect;
+use crate::process::{Effect, StoreEffect};
 use crate::world::event::{Event, OwnEvent};
 use crate::world::{World, wide};
 use crate::{faults, rare};
 
 impl World {
     pub(super) fn own(&mut self, process: usize, life: u64, what: OwnEvent) {
-        if life != self.life_of(process) || !self.is_up(process) {
+        if life != self.life_of(process) || !self.is_alive(process) {
             return;
         }
         let now = self.clocks(process);
@@ -33,6 +34,19 @@ impl World {
             }
             OwnEvent::Operated => {
                 let effects = self.processes[process].operation_done();
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::StoreMiddle => {
+                let done = self.processes[process].store_middle();
+                self.carry_out_or_exit(process, done.map(|()| Vec::new()));
+            }
+            OwnEvent::StoreOperated => {
+                let effects = self.processes[process].store_operated(now);
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::StoreLoaded => {
+                self.rare.add("history_read_from_disk");
+                let effects = self.processes[process].store_loaded(now);
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::LogRead { answer } => {
@@ -106,6 +120,37 @@ impl World {
                     self.violate("agreement", format!("{from} applied unlogged slot {slot}"));
                 }
                 Effect::Stopped { reason } => self.stopped_itself(process, &reason),
+                Effect::Store(StoreEffect::OperationStarted { bytes, has_middle }) => {
+                    let first_ns = self.flush_ns(process, bytes);
+                    if has_middle {
+                        self.plan_own(process, first_ns, OwnEvent::StoreMiddle);
+                        let second_ns = first_ns + 10 * self.flush_ns(process, 0);
+                        self.plan_own(process, second_ns, OwnEvent::StoreOperated);
+                    } else {
+                        self.plan_own(process, first_ns, OwnEvent::StoreOperated);
+                    }
+                }
+                Effect::Store(StoreEffect::LoadStarted) => {
+                    let delay_ns = self.read_ns();
+                    self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
+                }
+                Effect::Checkpointed => self.rare.add("checkpoint_published"),
+                Effect::Rebuilds => {
+                    let at_ns = self.now_ns();
+                    self.trace.line(at_ns, || format!("{from} rebuilds"));
+                    self.rare.add("replica_rebuilds");
+                    self.ticks[process] = None;
+                }
+                Effect::Restarted(Ok(started)) => {
+                    let at_ns = self.now_ns();
+                    self.trace
+                        .line(at_ns, || format!("{from} is rebuilt: {started:?}"));
+                    self.rare.add("replica_rebuilt");
+                    rare::of_start(&mut self.rare, &started);
+                    self.ticks[process] = None;
+                    self.step(process, Input::Tick);
+                }
+                Effect::Restarted(Err(problem)) => self.refuse_damage(process, &problem),
             }
         }
         self.compare_digest(process);
@@ -168,6 +213,17 @@ impl World {
             what,
         };
         self.queue.push(self.now_ns() + delay_ns, event);
+    }
+
+    /// A read of some blocks flushes nothing.
+    fn read_ns(&mut self) -> u64 {
+        let disk = &self.parameters.disk;
+        let mut delay_ns = MS / 20 + self.disk_stream.exponential(MS / 20);
+        if !self.healed && self.disk_stream.chance(disk.stall_ppm) {
+            self.faults.add("disk_stalled");
+            delay_ns += self.disk_stream.below(disk.stall_ns);
+        }
+        delay_ns
     }
 
     pub(super) fn flush_ns(&mut self, process: usize, bytes: usize) -> u64 {

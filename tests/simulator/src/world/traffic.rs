@@ -20,7 +20,7 @@ impl World {
         bytes: &[u8],
         corrupted: bool,
     ) {
-        if !self.is_up(process) {
+        if !self.is_alive(process) {
             return;
         }
         match self.codec.peer(bytes) {
@@ -55,7 +55,9 @@ impl World {
         bytes: &[u8],
         corrupted: bool,
     ) {
-        if self.nodes[self.node_of[process]].up && self.processes[process].is_parked() {
+        let is_away =
+            self.processes[process].is_parked() || self.processes[process].is_rebuilding();
+        if self.nodes[self.node_of[process]].up && is_away {
             return self.send_away(process, connection, bytes);
         }
         if !self.is_up(process) {

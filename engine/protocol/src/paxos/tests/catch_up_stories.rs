@@ -323,7 +323,7 @@ fn large(stamp: u64) -> Entry {
 
 #[test]
 fn applied_and_durable_entries_leave_memory_at_the_bound_and_nothing_else_does() {
-    let mut log = Log::new(Recovered::default());
+    let mut log = Log::new(Recovered::default(), LOG_TAIL_BYTES_MAX);
     let entry = large(1);
     let fitting = LOG_TAIL_BYTES_MAX / entry.bytes();
     let count = u64::try_from(fitting).expect("64") + 8;

@@ -212,6 +212,7 @@ impl World {
             timing: self.timing,
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
+            tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
             seed: self.random.draw(),
         };

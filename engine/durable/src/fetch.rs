@@ -1,0 +1,468 @@
+//! A replica that rebuilds: takes the newest checkpoint of its group into its own store.
+//!
+//! ```text
+//! Manifest -> Files (each: create, write .., sync) -> names synced -> published -> Done
+//!    ^          |
+//!    +--- Gone -+   the other one has two newer checkpoints: begin again, keep the files
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Nothing counts before it is published, which is one rename behind all syncs: killed at any moment,
+//!    the next start finds the old checkpoint or the new one.
+//! 2. Every block is checked against its own place, and every file against the manifest's sum, before it
+//!    is written or counted: what was altered in flight is asked for again.
+//! 3. A file that a whole generation here lists is not asked for: it has the same bytes there. Should it
+//!    not, the replicas have diverged, and that is an error, not something to repair.
+//! 4. At most one question is open, and none while bytes wait to be written: so a fetch takes as much memory
+//!    as two chunks, and as much of the other's time as the own disk lets it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_protocol::ids::ReplicaId;
+use quorate_protocol::snapshot::{CHUNK_BYTES, Message, Part};
+use quorate_protocol::time::{MS, SECOND};
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{
+    Binding, BlockRef, ContentSum, FileId, Generation, Listed, MANIFEST_BYTES_MAX, Manifest,
+    Operation, Store, decode_block,
+};
+use thiserror::Error;
+
+const BLOCK: usize = BLOCK_BYTES as usize;
+/// A question without an answer is put to the next replica.
+const ANSWER_NS_MAX: u64 = SECOND;
+/// Who has nothing newer is asked again, once all others were.
+const PAUSE_NS: u64 = 100 * MS;
+/// Bytes asked for per second at most: a rebuild must not take the link from those who serve.
+pub const BYTES_PER_SECOND_MAX: u64 = 128 << 20;
+
+/// The checkpoint of the group cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FetchError {
+    /// Two replicas of one shard wrote different bytes.
+    #[error(
+        "{file} has content {own:016x} here and {theirs:016x} at {from}: the replicas diverged"
+    )]
+    Diverged {
+        file: FileId,
+        own: u64,
+        theirs: u64,
+        from: ReplicaId,
+    },
+}
+
+/// What it has done, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the checkpoint that is being taken; 0 while none is known.
+    pub number: u64,
+    pub files_left: usize,
+    /// Written so far.
+    pub bytes: u64,
+    /// Chunks that were not what was written, or not what was asked for.
+    pub chunks_refused: u64,
+    /// How often it had to begin again with a newer checkpoint.
+    pub begun_again: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The manifest so far.
+    Manifest {
+        number: Option<u64>,
+        bytes: Vec<u8>,
+    },
+    Files {
+        manifest: Manifest,
+        /// The first one is under way.
+        missing: VecDeque<Listed>,
+        offset: u64,
+        sum: ContentSum,
+    },
+    /// What is left is operations.
+    Closing,
+    Done,
+}
+
+/// One rebuild. The store is closed meanwhile.
+#[derive(Debug)]
+pub struct Fetch {
+    binding: Binding,
+    /// Of the own newest checkpoint: an older or equal one is no help.
+    slot: u64,
+    peers: Vec<ReplicaId>,
+    asked: usize,
+    stage: Stage,
+    /// What is whole on the own disk, published or not.
+    have: BTreeMap<FileId, Listed>,
+    /// Sent, and when.
+    question: Option<(Part, u64, u64)>,
+    /// No question before.
+    not_before_ns: u64,
+    operations: VecDeque<Operation>,
+    is_open: bool,
+    progress: Progress,
+}
+
+impl Fetch {
+    /// Begins; `first` is asked first, then the `others`.
+    #[must_use]
+    pub fn new(store: &Store, first: ReplicaId, others: impl Iterator<Item = ReplicaId>) -> Self {
+        let mut operations = VecDeque::new();
+        if let Some(generation) = store.unusable() {
+            operations.push_back(Operation::Retract { generation });
+        }
+        if store.manifest().number == 0 {
+            // Files without any manifest would look like a store that lost both.
+            operations.push_back(Operation::Publish {
+                generation: Generation::of(0),
+                bytes: Manifest::empty(store.binding()).encode(),
+            });
+        }
+        let whole = store.whole_manifests().flat_map(|manifest| &manifest.files);
+        Self {
+            binding: store.binding(),
+            slot: store.manifest().slot,
+            peers: [first]
+                .into_iter()
+                .chain(others.filter(|other| *other != first))
+                .collect(),
+            asked: 0,
+            stage: Stage::begin(),
+            have: whole.map(|listed| (listed.file, *listed)).collect(),
+            question: None,
+            not_before_ns: 0,
+            operations,
+            is_open: false,
+            progress: Progress::default(),
+        }
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Whether the checkpoint is published: open the store anew.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// The next question, if it is time.
+    pub fn next_question(&mut self, now_ns: u64) -> Option<(ReplicaId, Message)> {
+        if let Some((_, _, sent_ns)) = self.question
+            && now_ns >= sent_ns + ANSWER_NS_MAX
+        {
+            self.turn_to_next(now_ns);
+        }
+        let waits = self.question.is_some() || self.is_open || !self.operations.is_empty();
+        if waits || now_ns < self.not_before_ns {
+            return None;
+        }
+        let (part, offset) = self.wanted()?;
+        self.question = Some((part, offset, now_ns));
+        let to = self.peers[self.asked % self.peers.len()];
+        Some((to, Message::Ask { part, offset }))
+    }
+
+    /// When [`Self::next_question`] is worth calling again, if nothing else happens.
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        match self.question {
+            Some((_, _, sent_ns)) => sent_ns + ANSWER_NS_MAX,
+            None if self.is_open || !self.operations.is_empty() => u64::MAX,
+            None => match self.stage {
+                Stage::Manifest { .. } | Stage::Files { .. } => self.not_before_ns,
+                Stage::Closing | Stage::Done => u64::MAX,
+            },
+        }
+    }
+
+    /// A replica of the group said something.
+    ///
+    /// # Errors
+    /// If the replicas have diverged.
+    pub fn on_message(
+        &mut self,
+        now_ns: u64,
+        from: ReplicaId,
+        message: &Message,
+    ) -> Result<(), FetchError> {
+        let Some((part, offset, sent_ns)) = self.question else {
+            return Ok(());
+        };
+        match message {
+            Message::Chunk {
+                part: of,
+                offset: at,
+                total,
+                bytes,
+            } if *at == offset && answers(part, *of) => {
+                self.question = None;
+                let bytes = bytes.as_bytes();
+                let pause_ns = bytes.len() as u64 * SECOND / BYTES_PER_SECOND_MAX;
+                self.not_before_ns = sent_ns + pause_ns;
+                let taken = match *of {
+                    Part::Manifest { number } => {
+                        self.manifest_chunk(now_ns, from, number, *total, bytes)?
+                    }
+                    Part::File { .. } => self.file_chunk(bytes),
+                    Part::Newest => false,
+                };
+                if !taken {
+                    self.progress.chunks_refused += 1;
+                    self.turn_to_next(now_ns);
+                }
+            }
+            Message::Gone { part: of } if *of == part => {
+                if !matches!(self.stage, Stage::Manifest { number: None, .. }) {
+                    self.progress.begun_again += 1;
+                }
+                self.stage = Stage::begin();
+                self.turn_to_next(now_ns);
+            }
+            Message::Chunk { .. } | Message::Gone { .. } | Message::Ask { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// The next operation to carry out, if one is due and none is open.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        if self.is_open {
+            return None;
+        }
+        let operation = self.operations.pop_front()?;
+        self.is_open = true;
+        Some(operation)
+    }
+
+    /// The operation was carried out.
+    ///
+    /// # Panics
+    /// If none is open.
+    pub fn finish_operation(&mut self, operation: &Operation) {
+        assert!(std::mem::take(&mut self.is_open), "an operation is open");
+        if let Operation::Write { bytes, .. } = operation {
+            self.progress.bytes += bytes.len() as u64;
+        }
+        if self.operations.is_empty() && matches!(self.stage, Stage::Closing) {
+            self.stage = Stage::Done;
+        }
+    }
+
+    fn wanted(&self) -> Option<(Part, u64)> {
+        match &self.stage {
+            Stage::Manifest { number: None, .. } => Some((Part::Newest, 0)),
+            Stage::Manifest {
+                number: Some(number),
+                bytes,
+            } => Some((Part::Manifest { number: *number }, bytes.len() as u64)),
+            Stage::Files {
+                missing, offset, ..
+            } => missing.front().map(|listed| {
+                let part = Part::File {
+                    kind: listed.file.kind.code(),
+                    number: listed.file.number,
+                };
+                (part, *offset)
+            }),
+            Stage::Closing | Stage::Done => None,
+        }
+    }
+
+    /// Asks somebody else, a while later if all were asked.
+    fn turn_to_next(&mut self, now_ns: u64) {
+        self.question = None;
+        self.asked += 1;
+        if self.asked.is_multiple_of(self.peers.len()) {
+            self.not_before_ns = now_ns + PAUSE_NS;
+        }
+    }
+
+    /// False if it is none.
+    fn manifest_chunk(
+        &mut self,
+        now_ns: u64,
+        from: ReplicaId,
+        number: u64,
+        total: u64,
+        chunk: &[u8],
+    ) -> Result<bool, FetchError> {
+        let Stage::Manifest {
+            number: known,
+            bytes,
+        } = &mut self.stage
+        else {
+            return Ok(false);
+        };
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        if total > MANIFEST_BYTES_MAX || bytes.len() + chunk.len() > total || chunk.is_empty() {
+            self.stage = Stage::begin();
+            return Ok(false);
+        }
+        *known = Some(number);
+        bytes.extend_from_slice(chunk);
+        if bytes.len() < total {
+            return Ok(true);
+        }
+        let manifest = Manifest::decode(bytes).ok().filter(|manifest| {
+            manifest.number == number && manifest.check_owner(&self.binding).is_ok()
+        });
+        self.stage = Stage::begin();
+        let Some(manifest) = manifest else {
+            return Ok(false);
+        };
+        if manifest.slot <= self.slot {
+            // No help, and no fault.
+            self.turn_to_next(now_ns);
+            return Ok(true);
+        }
+        self.begin_files(from, manifest)?;
+        Ok(true)
+    }
+
+    fn begin_files(&mut self, from: ReplicaId, manifest: Manifest) -> Result<(), FetchError> {
+        let mut missing = VecDeque::new();
+        for listed in &manifest.files {
+            match self.have.get(&listed.file) {
+                Some(own) if own.content == listed.content => {}
+                Some(own) => {
+                    return Err(FetchError::Diverged {
+                        file: listed.file,
+                        own: own.content,
+                        theirs: listed.content,
+                        from,
+                    });
+                }
+                None => missing.push_back(*listed),
+            }
+        }
+        self.progress.number = manifest.number;
+        self.progress.files_left = missing.len();
+        if let Some(first) = missing.front() {
+            self.operations
+                .push_back(Operation::Create { file: first.file });
+        }
+        let is_complete = missing.is_empty();
+        self.stage = Stage::Files {
+            manifest,
+            missing,
+            offset: 0,
+            sum: ContentSum::default(),
+        };
+        if is_complete {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// False if it is not what was written there.
+    fn file_chunk(&mut self, chunk: &[u8]) -> bool {
+        let Stage::Files {
+            missing,
+            offset,
+            sum,
+            ..
+        } = &mut self.stage
+        else {
+            return false;
+        };
+        let listed = *missing.front().expect("it was asked for");
+        let total = u64::from(listed.blocks) * u64::from(BLOCK_BYTES);
+        let expected = (total - *offset).min(CHUNK_BYTES as u64);
+        if chunk.len() as u64 != expected {
+            return false;
+        }
+        let mut added = *sum;
+        let first = u32::try_from(*offset / u64::from(BLOCK_BYTES)).expect("a file's block");
+        for (block, bytes) in (first..).zip(chunk.chunks(BLOCK)) {
+            let place = BlockRef {
+                file: listed.file,
+                block,
+            };
+            match decode_block(bytes, &self.binding, place) {
+                // The sum is of all blocks but the footer, which comes last.
+                Ok(found) if block + 1 < listed.blocks => added.add(found.crc),
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        let is_whole = *offset + expected == total;
+        if is_whole && added.value() != listed.content {
+            // Each block is one of this file, and yet they are not the file that the manifest means.
+            self.operations
+                .push_back(Operation::Create { file: listed.file });
+            (*offset, *sum) = (0, ContentSum::default());
+            return false;
+        }
+        self.operations.push_back(Operation::Write {
+            file: listed.file,
+            offset: *offset,
+            bytes: chunk.to_vec(),
+        });
+        (*offset, *sum) = (*offset + expected, added);
+        if is_whole {
+            self.file_complete(listed);
+        }
+        true
+    }
+
+    fn file_complete(&mut self, listed: Listed) {
+        let Stage::Files {
+            missing,
+            offset,
+            sum,
+            ..
+        } = &mut self.stage
+        else {
+            return;
+        };
+        self.operations
+            .push_back(Operation::Sync { file: listed.file });
+        self.have.insert(listed.file, listed);
+        missing.pop_front();
+        (*offset, *sum) = (0, ContentSum::default());
+        self.progress.files_left = missing.len();
+        match missing.front() {
+            Some(next) => self
+                .operations
+                .push_back(Operation::Create { file: next.file }),
+            None => self.close(),
+        }
+    }
+
+    fn close(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Closing);
+        let Stage::Files { manifest, .. } = stage else {
+            unreachable!("all files of a manifest are there");
+        };
+        self.operations.push_back(Operation::SyncDirectory);
+        self.operations.push_back(Operation::Publish {
+            generation: Generation::of(manifest.number),
+            bytes: manifest.encode(),
+        });
+    }
+}
+
+impl Stage {
+    fn begin() -> Self {
+        Self::Manifest {
+            number: None,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// Whether a chunk of `found` can be the answer to a question for `asked`.
+fn answers(asked: Part, found: Part) -> bool {
+    match (asked, found) {
+        (Part::Newest, Part::Manifest { .. }) => true,
+        (Part::Newest, _) => false,
+        (asked, found) => asked == found,
+    }
+}
+
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(BLOCK));
