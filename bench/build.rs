@@ -9,6 +9,10 @@ fn main() {
     // Only release builds are measured; others need not be rebuilt after every commit.
     if profile == "release" {
         println!("cargo:rerun-if-changed=../.git/logs/HEAD");
+        // What the binaries are made of: a change of it may make the tree dirty, or clean again.
+        for sources in ["src", "../engine", "../storage", "../Cargo.lock"] {
+            println!("cargo:rerun-if-changed={sources}");
+        }
         if let Some(hash) = commit() {
             println!("cargo:rustc-env=QUORATE_GIT_HASH={hash}");
         }

@@ -141,6 +141,11 @@ impl DialError {
     pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Refused { refused, .. } => refused.refusal.is_final(),
+            // Whoever refuses these says so in a frame that is foreign itself.
+            Self::Frame {
+                source: FrameError::Version { .. } | FrameError::Cluster { .. },
+                ..
+            } => true,
             Self::Connect { .. }
             | Self::Handshake { .. }
             | Self::Frame { .. }

@@ -73,16 +73,21 @@ enum Stage {
         number: Option<u64>,
         bytes: Vec<u8>,
     },
-    Files {
-        manifest: Manifest,
-        /// The first one is under way.
-        missing: VecDeque<Listed>,
-        offset: u64,
-        sum: ContentSum,
-    },
+    Files(Files),
     /// What is left is operations.
     Closing,
     Done,
+}
+
+/// The files of a manifest.
+#[derive(Debug)]
+struct Files {
+    manifest: Manifest,
+    /// The first one is under way.
+    missing: VecDeque<Listed>,
+    /// How much of it is taken, in bytes, and what that adds up to.
+    offset: u64,
+    sum: ContentSum,
 }
 
 /// One rebuild. The store is closed meanwhile.
@@ -175,7 +180,7 @@ impl Fetch {
             Some((_, _, sent_ns)) => sent_ns + ANSWER_NS_MAX,
             None if self.is_open || !self.operations.is_empty() => u64::MAX,
             None => match self.stage {
-                Stage::Manifest { .. } | Stage::Files { .. } => self.not_before_ns,
+                Stage::Manifest { .. } | Stage::Files(_) => self.not_before_ns,
                 Stage::Closing | Stage::Done => u64::MAX,
             },
         }
@@ -260,14 +265,12 @@ impl Fetch {
                 number: Some(number),
                 bytes,
             } => Some((Part::Manifest { number: *number }, bytes.len() as u64)),
-            Stage::Files {
-                missing, offset, ..
-            } => missing.front().map(|listed| {
+            Stage::Files(files) => files.missing.front().map(|listed| {
                 let part = Part::File {
                     kind: listed.file.kind.code(),
                     number: listed.file.number,
                 };
-                (part, *offset)
+                (part, files.offset)
             }),
             Stage::Closing | Stage::Done => None,
         }
@@ -341,92 +344,24 @@ impl Fetch {
             }
         }
         self.progress.number = manifest.number;
-        self.progress.files_left = missing.len();
-        if let Some(first) = missing.front() {
-            self.operations
-                .push_back(Operation::Create { file: first.file });
-        }
-        let is_complete = missing.is_empty();
-        self.stage = Stage::Files {
+        self.stage = Stage::Files(Files {
             manifest,
             missing,
             offset: 0,
             sum: ContentSum::default(),
-        };
-        if is_complete {
-            self.close();
-        }
+        });
+        self.begin_file();
         Ok(())
     }
 
-    /// False if it is not what was written there.
-    fn file_chunk(&mut self, chunk: &[u8]) -> bool {
-        let Stage::Files {
-            missing,
-            offset,
-            sum,
-            ..
-        } = &mut self.stage
-        else {
-            return false;
+    /// Creates the next file that is missing; behind the last one the manifest is published.
+    fn begin_file(&mut self) {
+        let Stage::Files(files) = &mut self.stage else {
+            unreachable!("a file is begun behind its manifest");
         };
-        let listed = *missing.front().expect("it was asked for");
-        let total = u64::from(listed.blocks) * u64::from(BLOCK_BYTES);
-        let expected = (total - *offset).min(CHUNK_BYTES as u64);
-        if chunk.len() as u64 != expected {
-            return false;
-        }
-        let mut added = *sum;
-        let first = u32::try_from(*offset / u64::from(BLOCK_BYTES)).expect("a file's block");
-        for (block, bytes) in (first..).zip(chunk.chunks(BLOCK)) {
-            let place = BlockRef {
-                file: listed.file,
-                block,
-            };
-            match decode_block(bytes, &self.binding, place) {
-                // The sum is of all blocks but the footer, which comes last.
-                Ok(found) if block + 1 < listed.blocks => added.add(found.crc),
-                Ok(_) => {}
-                Err(_) => return false,
-            }
-        }
-        let is_whole = *offset + expected == total;
-        if is_whole && added.value() != listed.content {
-            // Each block is one of this file, and yet they are not the file that the manifest means.
-            self.operations
-                .push_back(Operation::Create { file: listed.file });
-            (*offset, *sum) = (0, ContentSum::default());
-            return false;
-        }
-        self.operations.push_back(Operation::Write {
-            file: listed.file,
-            offset: *offset,
-            bytes: chunk.to_vec(),
-        });
-        (*offset, *sum) = (*offset + expected, added);
-        if is_whole {
-            self.file_complete(listed);
-        }
-        true
-    }
-
-    fn file_complete(&mut self, listed: Listed) {
-        let Stage::Files {
-            missing,
-            offset,
-            sum,
-            ..
-        } = &mut self.stage
-        else {
-            return;
-        };
-        self.operations
-            .push_back(Operation::Sync { file: listed.file });
-        self.have.insert(listed.file, listed);
-        missing.pop_front();
-        (*offset, *sum) = (0, ContentSum::default());
-        self.progress.files_left = missing.len();
-        match missing.front() {
+        (files.offset, files.sum) = (0, ContentSum::default());
+        self.progress.files_left = files.missing.len();
+        match files.missing.front() {
             Some(next) => self
                 .operations
                 .push_back(Operation::Create { file: next.file }),
@@ -434,9 +369,57 @@ impl Fetch {
         }
     }
 
+    /// False if it is not what was written there.
+    fn file_chunk(&mut self, chunk: &[u8]) -> bool {
+        let Stage::Files(files) = &mut self.stage else {
+            return false;
+        };
+        let listed = *files.missing.front().expect("it was asked for");
+        let total = u64::from(listed.blocks) * u64::from(BLOCK_BYTES);
+        let offset = files.offset;
+        let expected = (total - offset).min(CHUNK_BYTES as u64);
+        if chunk.len() as u64 != expected {
+            return false;
+        }
+        let mut sum = files.sum;
+        let first = u32::try_from(offset / u64::from(BLOCK_BYTES)).expect("a file's block");
+        for (block, bytes) in (first..).zip(chunk.chunks(BLOCK)) {
+            let place = BlockRef {
+                file: listed.file,
+                block,
+            };
+            match decode_block(bytes, &self.binding, place) {
+                // The sum is of all blocks but the footer, which comes last.
+                Ok(found) if block + 1 < listed.blocks => sum.add(found.crc),
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+        let is_whole = offset + expected == total;
+        if is_whole && sum.value() != listed.content {
+            // Each block is one of this file, and yet they are not the file that the manifest means.
+            self.begin_file();
+            return false;
+        }
+        (files.offset, files.sum) = (offset + expected, sum);
+        self.operations.push_back(Operation::Write {
+            file: listed.file,
+            offset,
+            bytes: chunk.to_vec(),
+        });
+        if is_whole {
+            files.missing.pop_front();
+            self.have.insert(listed.file, listed);
+            self.operations
+                .push_back(Operation::Sync { file: listed.file });
+            self.begin_file();
+        }
+        true
+    }
+
     fn close(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Closing);
-        let Stage::Files { manifest, .. } = stage else {
+        let Stage::Files(Files { manifest, .. }) = stage else {
             unreachable!("all files of a manifest are there");
         };
         self.operations.push_back(Operation::SyncDirectory);

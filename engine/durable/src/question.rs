@@ -88,12 +88,22 @@ impl Question {
         let candidate = lookup
             .feed(store, bytes)
             .map_err(|(block, error)| (block, error.to_string()))?;
-        if let Some(candidate) = candidate
-            && let Ok(row) = HistoryRow::read_from_bytes(candidate.row)
-            && let Some(context) = store.locate_context(candidate.number, row.context)
-        {
-            self.row = Some((row, context));
-        }
+        let Some(candidate) = candidate else {
+            return Ok(());
+        };
+        let row =
+            HistoryRow::read_from_bytes(candidate.row).expect("the section's rows have this size");
+        let row_block = store
+            .locate_history(candidate.position)
+            .expect("it was just read")
+            .place;
+        // A row that was dropped here would count as an id that was never used.
+        let context = store.locate_context(candidate.number, row.context);
+        let context = context.ok_or_else(|| {
+            let problem = format!("a row names context {}, which is not there", row.context);
+            (row_block, problem)
+        })?;
+        self.row = Some((row, context));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! A store that takes another one's newest checkpoint, over a link that loses and alters, killed at any
 //! moment: afterwards it opens as the other one does, and never as anything in between.
 
-use std::collections::BTreeMap;
+mod support;
 
 use quorate_durable::fetch::{Fetch, FetchError};
 use quorate_durable::serve::{Answer, answer};
@@ -9,7 +9,9 @@ use quorate_protocol::ids::ReplicaId;
 use quorate_protocol::prng::Prng;
 use quorate_protocol::snapshot::Message;
 use quorate_protocol::words::Words;
-use quorate_storage::store::{Binding, Finish, Manifest, Operation, Read, Store, Unreadable, open};
+use quorate_storage::store::{Binding, Finish, Manifest, Read, Store, Unreadable, open};
+
+use support::Files;
 
 const BINDING: Binding = Binding {
     cluster: 1,
@@ -17,55 +19,9 @@ const BINDING: Binding = Binding {
 };
 const OTHER: ReplicaId = ReplicaId(2);
 
-/// The files of one directory.
-#[derive(Clone, Default, PartialEq)]
-struct Files(BTreeMap<String, Vec<u8>>);
-
-impl Read for Files {
-    fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Unreadable> {
-        let start = usize::try_from(offset).expect("small");
-        let file = self.0.get(name).ok_or(Unreadable)?;
-        out.copy_from_slice(file.get(start..start + out.len()).ok_or(Unreadable)?);
-        Ok(())
-    }
-}
-
 impl Files {
-    fn carry_out(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Create { file } => {
-                self.0.insert(file.file_name(), Vec::new());
-            }
-            Operation::Write {
-                file,
-                offset,
-                bytes,
-            } => {
-                let content = self.0.get_mut(&file.file_name()).expect("created");
-                assert_eq!(content.len() as u64, *offset, "files are written in order");
-                content.extend_from_slice(bytes);
-            }
-            Operation::Publish { generation, bytes } => {
-                let name = generation.file_name().to_owned();
-                self.0.insert(name, bytes.clone());
-            }
-            Operation::Retract { generation } => {
-                self.0.remove(generation.file_name());
-            }
-            Operation::Remove { file } => {
-                self.0.remove(&file.file_name());
-            }
-            Operation::Sync { .. } | Operation::SyncDirectory => {}
-        }
-    }
-
     fn open(&mut self) -> Store {
-        let listing: Vec<(String, u64)> = self
-            .0
-            .iter()
-            .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
-            .collect();
-        let opened = open(&listing, self, BINDING).expect("a store that was only killed");
+        let opened = open(&self.listing(), self, BINDING).expect("a store that was only killed");
         assert_eq!(opened.damage, []);
         let repairs = opened.repairs.iter();
         repairs.for_each(|repair| self.carry_out(repair));

@@ -2,6 +2,8 @@
 //! moment, against a twin that never stops: the same answers, also to ids that are only in the store, and
 //! the same balances and counts at the end.
 
+mod support;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_durable::keeper::{Keeper, Step};
@@ -24,59 +26,15 @@ use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Now, Timestamp};
 use quorate_protocol::words::Rows;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{Binding, Operation, Read, Unreadable, open};
+use quorate_storage::store::{Binding, Read, open};
+
+use support::Files;
 
 const BINDING: Binding = Binding {
     cluster: 1,
     shard: 1,
 };
 const WALL_NS: u64 = 1_700_000_000_000_000_000;
-
-/// The files of one directory.
-#[derive(Clone, Default)]
-struct Files(BTreeMap<String, Vec<u8>>);
-
-impl Read for Files {
-    fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Unreadable> {
-        let start = usize::try_from(offset).expect("small");
-        let found = self
-            .0
-            .get(name)
-            .and_then(|file| file.get(start..start + out.len()));
-        out.copy_from_slice(found.ok_or(Unreadable)?);
-        Ok(())
-    }
-}
-
-impl Files {
-    fn carry_out(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Create { file } => {
-                self.0.insert(file.file_name(), Vec::new());
-            }
-            Operation::Write {
-                file,
-                offset,
-                bytes,
-            } => {
-                let content = self.0.get_mut(&file.file_name()).expect("created");
-                assert_eq!(content.len() as u64, *offset, "files are written in order");
-                content.extend_from_slice(bytes);
-            }
-            Operation::Publish { generation, bytes } => {
-                self.0
-                    .insert(generation.file_name().to_owned(), bytes.clone());
-            }
-            Operation::Retract { generation } => {
-                self.0.remove(generation.file_name());
-            }
-            Operation::Remove { file } => {
-                self.0.remove(&file.file_name());
-            }
-            Operation::Sync { .. } | Operation::SyncDirectory => {}
-        }
-    }
-}
 
 fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
     ReplicaConfig {
@@ -116,11 +74,8 @@ struct Machine {
 
 impl Machine {
     fn start(config: ReplicaConfig, mut files: Files, log: Vec<Record>, now_ns: u64) -> Self {
-        let listing = files.0.iter();
-        let listing: Vec<(String, u64)> = listing
-            .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
-            .collect();
-        let opened = open(&listing, &mut files, BINDING).expect("a store that was only killed");
+        let opened =
+            open(&files.listing(), &mut files, BINDING).expect("a store that was only killed");
         assert_eq!(opened.damage, []);
         opened
             .repairs

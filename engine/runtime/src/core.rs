@@ -16,6 +16,14 @@ pub(crate) enum Core {
     Parked(Parked),
 }
 
+/// What a replica is in its group, as the log tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) role: Role,
+    pub(crate) ballot: Ballot,
+    pub(crate) serves: bool,
+}
+
 /// A replica that does not run.
 #[derive(Debug)]
 pub(crate) struct Parked {
@@ -99,15 +107,19 @@ impl Core {
         }
     }
 
-    /// What the log tells of this replica's part in its group: role, ballot, and whether it serves.
-    pub(crate) fn part(&self) -> (Role, Ballot, bool) {
+    /// Its part in its group.
+    pub(crate) fn part(&self) -> Part {
         match self {
-            Self::Running(replica) => (
-                replica.role(),
-                replica.ballot(),
-                replica.serving().is_some(),
-            ),
-            Self::Parked(_) => (Role::Stopped, Ballot::ZERO, false),
+            Self::Running(replica) => Part {
+                role: replica.role(),
+                ballot: replica.ballot(),
+                serves: replica.serving().is_some(),
+            },
+            Self::Parked(_) => Part {
+                role: Role::Stopped,
+                ballot: Ballot::ZERO,
+                serves: false,
+            },
         }
     }
 

@@ -22,9 +22,9 @@ use futures_lite::future;
 use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
-use quorate_protocol::client::{Reply, ReplyBody, Role};
+use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::{Ballot, ConnectionId, ReplicaAddress, RequestId};
+use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Output;
 use quorate_protocol::replica::Replica;
@@ -34,7 +34,7 @@ use crate::acceptor::{Acceptor, Bell};
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::control::{Command, next_command};
-use crate::core::{Core, Parked, stop_reason};
+use crate::core::{Core, Parked, Part, stop_reason};
 use crate::directory::DataDirectory;
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::{Inbox, Next};
@@ -154,7 +154,7 @@ async fn log_refusals(replica: String, refusals: Rc<Refusals>) {
 struct Shell {
     core: Core,
     /// As it was told last.
-    part: (Role, Ballot, bool),
+    part: Part,
     /// None if the replica could not start.
     log: Option<Log>,
     peers: Peers,
@@ -260,7 +260,11 @@ impl Shell {
     fn tell_part(&mut self) {
         let part = self.core.part();
         if part != self.part {
-            let (role, ballot, serves) = part;
+            let Part {
+                role,
+                ballot,
+                serves,
+            } = part;
             let replica = self.connections.address;
             tracing::info!(%replica, role = role.name(), %ballot, serves, "part in the group");
             self.part = part;

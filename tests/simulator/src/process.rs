@@ -73,15 +73,8 @@ pub enum Effect {
     Stopped { reason: StopReason },
     /// The core reported a slot as applied whose entry its log never had.
     AppliedUnseen { slot: Slot },
-    /// The store began something; call [`Process::store_middle`], [`Process::store_operated`] or
-    /// [`Process::store_loaded`] when the time has come.
+    /// The store began or ended something.
     Store(StoreEffect),
-    /// A checkpoint is in the store for good.
-    Checkpointed,
-    /// The core has ended: the log cannot help it any more.
-    Rebuilds,
-    /// A rebuild has ended, with a new core or without.
-    Restarted(Result<Started, String>),
 }
 
 /// A flush under way.
@@ -581,7 +574,7 @@ impl Running {
             };
             let Some(input) = told else { return };
             if let Input::CheckpointDurable { .. } = input {
-                effects.push(Effect::Checkpointed);
+                effects.push(Effect::Store(StoreEffect::Published));
             }
             self.replica.step(now, input);
         }

@@ -12,7 +12,7 @@ use quorate_simulator::phases;
 use quorate_simulator::runner::{SeedResult, Summary};
 use quorate_simulator::trace::Trace;
 
-/// Seeds whose clients send rising ids: the store is asked only about what may be in it.
+/// Half a minute of them.
 const SEEDS: std::ops::Range<u64> = 0..24;
 
 #[test]

@@ -383,6 +383,20 @@ fn rows_that_no_leader_was_reached_for_did_nothing() {
     );
 }
 
+/// Whoever has another cluster's configuration asked until the deadline.
+#[test]
+fn a_refusal_for_good_ends_the_work_at_once() {
+    let mut session = session();
+    session.submit(transfers(&[transfer(1, 1)]), DEADLINE_NS);
+    let send = one_send(&mut session, 0);
+    session.on_refused(send.to, "another genesis");
+    assert_eq!(
+        only_outcome(&mut session),
+        Outcome::BadRequest("another genesis".to_owned())
+    );
+    assert!(session.is_idle());
+}
+
 #[test]
 fn silence_is_given_up_after_an_attempt_and_the_next_replica_is_asked() {
     let mut session = session();

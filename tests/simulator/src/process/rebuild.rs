@@ -7,7 +7,7 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::snapshot::Message;
 use quorate_protocol::time::{Now, Timestamp};
 
-use super::store::OpenOperation;
+use super::store::{OpenOperation, StoreEffect};
 use super::{Effect, Process, peer_of};
 use crate::exit::Exit;
 
@@ -27,7 +27,9 @@ impl Process {
         self.incarnation += 1;
         let opened = match self.open_store() {
             Ok(opened) => opened,
-            Err(problem) => return effects.push(Effect::Restarted(Err(problem))),
+            Err(problem) => {
+                return effects.push(Effect::Store(StoreEffect::RebuildEnded(Err(problem))));
+            }
         };
         let others = self.config.peers();
         self.rebuild = Some(Rebuild {
@@ -35,7 +37,7 @@ impl Process {
             open: None,
             seed: seed.wrapping_add(1),
         });
-        effects.push(Effect::Rebuilds);
+        effects.push(Effect::Store(StoreEffect::RebuildStarted));
         self.rebuild_on(now, effects);
     }
 
@@ -49,7 +51,9 @@ impl Process {
         {
             let taken = rebuild.fetch.on_message(now.mono_ns, from.replica, message);
             if let Err(error) = taken {
-                effects.push(Effect::Restarted(Err(error.to_string())));
+                effects.push(Effect::Store(StoreEffect::RebuildEnded(Err(
+                    error.to_string()
+                ))));
                 return effects;
             }
         }
@@ -74,7 +78,9 @@ impl Process {
         if rebuild.fetch.is_done() {
             let seed = rebuild.seed;
             self.rebuild = None;
-            effects.push(Effect::Restarted(self.start(seed, now)));
+            effects.push(Effect::Store(StoreEffect::RebuildEnded(
+                self.start(seed, now),
+            )));
         } else {
             self.rebuild_on(now, &mut effects);
         }

@@ -16,17 +16,27 @@ use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::store::{BlockRun, Operation, Read, Unreadable};
 
-use super::{TEMPORARY, length};
+use super::{Started, TEMPORARY, length};
 use crate::disk::{SimDisk, WriteMark};
 use crate::exit::Exit;
 
-/// What the store asks the world to let pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the world has to know of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEffect {
-    /// An operation has started. Some are in force, but not durable, before they end.
+    /// An operation has started; call [`Process::store_operated`] when it ends. Some are in force, but not
+    /// durable, before: call [`Process::store_middle`] then.
+    ///
+    /// [`Process::store_operated`]: super::Process::store_operated
+    /// [`Process::store_middle`]: super::Process::store_middle
     OperationStarted { bytes: usize, has_middle: bool },
-    /// Blocks are being read.
+    /// Blocks are being read; call [`super::Process::store_loaded`] when they are there.
     LoadStarted,
+    /// A checkpoint is in the store for good.
+    Published,
+    /// The core has ended: the log cannot help it any more.
+    RebuildStarted,
+    /// With a new core, or without.
+    RebuildEnded(Result<Started, String>),
 }
 
 /// An operation under way.

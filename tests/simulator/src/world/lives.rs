@@ -120,43 +120,46 @@ impl World {
                     self.violate("agreement", format!("{from} applied unlogged slot {slot}"));
                 }
                 Effect::Stopped { reason } => self.stopped_itself(process, &reason),
-                Effect::Store(StoreEffect::OperationStarted { bytes, has_middle }) => {
-                    let first_ns = self.flush_ns(process, bytes);
-                    if has_middle {
-                        self.plan_own(process, first_ns, OwnEvent::StoreMiddle);
-                        let second_ns = first_ns + 10 * self.flush_ns(process, 0);
-                        self.plan_own(process, second_ns, OwnEvent::StoreOperated);
-                    } else {
-                        self.plan_own(process, first_ns, OwnEvent::StoreOperated);
-                    }
-                }
-                Effect::Store(StoreEffect::LoadStarted) => {
-                    let delay_ns = self.read_ns();
-                    self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
-                }
-                Effect::Checkpointed => self.rare.add("checkpoint_published"),
-                Effect::Rebuilds => {
-                    let at_ns = self.now_ns();
-                    self.trace.line(at_ns, || format!("{from} rebuilds"));
-                    self.rare.add("replica_rebuilds");
-                    self.ticks[process] = None;
-                }
-                Effect::Restarted(Ok(started)) => {
-                    let at_ns = self.now_ns();
-                    self.trace
-                        .line(at_ns, || format!("{from} is rebuilt: {started:?}"));
-                    self.rare.add("replica_rebuilt");
-                    rare::of_start(&mut self.rare, &started);
-                    self.ticks[process] = None;
-                    self.step(process, Input::Tick);
-                }
-                Effect::Restarted(Err(problem)) => self.refuse_damage(process, &problem),
+                Effect::Store(effect) => self.carry_out_store(process, effect),
             }
         }
         self.compare_digest(process);
         self.plan_tick(process);
         if sent {
             faults::burn_fuse_after_send(self, self.node_of[process]);
+        }
+    }
+
+    fn carry_out_store(&mut self, process: usize, effect: StoreEffect) {
+        let (at_ns, from) = (self.now_ns(), self.processes[process].address());
+        match effect {
+            StoreEffect::OperationStarted { bytes, has_middle } => {
+                let mut delay_ns = self.flush_ns(process, bytes);
+                if has_middle {
+                    self.plan_own(process, delay_ns, OwnEvent::StoreMiddle);
+                    delay_ns += 10 * self.flush_ns(process, 0);
+                }
+                self.plan_own(process, delay_ns, OwnEvent::StoreOperated);
+            }
+            StoreEffect::LoadStarted => {
+                let delay_ns = self.read_ns();
+                self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
+            }
+            StoreEffect::Published => self.rare.add("checkpoint_published"),
+            StoreEffect::RebuildStarted => {
+                self.trace.line(at_ns, || format!("{from} rebuilds"));
+                self.rare.add("replica_rebuilds");
+                self.ticks[process] = None;
+            }
+            StoreEffect::RebuildEnded(Ok(started)) => {
+                self.trace
+                    .line(at_ns, || format!("{from} is rebuilt: {started:?}"));
+                self.rare.add("replica_rebuilt");
+                rare::of_start(&mut self.rare, &started);
+                self.ticks[process] = None;
+                self.step(process, Input::Tick);
+            }
+            StoreEffect::RebuildEnded(Err(problem)) => self.refuse_damage(process, &problem),
         }
     }
 
