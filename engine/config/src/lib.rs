@@ -95,6 +95,8 @@ pub struct ClusterConfig {
     pub keep: Keep,
     pub ids: IdRule,
     pub segment_bytes: u64,
+    /// Bytes of the log between two checkpoints; each entry counts a block more.
+    pub checkpoint_bytes: u64,
     pub timing: Timing,
     pub limits: ConnectionLimits,
     nodes: BTreeMap<NodeId, NodeConfig>,
@@ -141,6 +143,7 @@ impl ClusterConfig {
             placement: self.placement,
             ids: self.ids,
             lease_ns: self.timing.lease_ns,
+            checkpoint_weight: Some(self.checkpoint_bytes),
         }
     }
 
@@ -276,7 +279,7 @@ impl ClusterConfig {
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,
             admission: quorate_protocol::config::Admission::default(),
             tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
-            checkpoint_weight: None,
+            checkpoint_weight: Some(self.checkpoint_bytes),
             seed,
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::TIMING;
+use quorate_protocol::limits::{CHECKPOINT_WEIGHT, TIMING};
 use quorate_protocol::shard::map::Placement;
 
 use crate::{ClusterConfig, ConnectionLimits, Keep};
@@ -51,6 +51,9 @@ fn write_to(out: &mut String, config: &ClusterConfig) -> std::fmt::Result {
     };
     writeln!(out, "ids = \"{ids}\"  # transfer ids: \"ulid\" or \"any\"")?;
     writeln!(out, "segment_bytes = {}", config.segment_bytes)?;
+    if config.checkpoint_bytes != CHECKPOINT_WEIGHT {
+        writeln!(out, "checkpoint_bytes = {}", config.checkpoint_bytes)?;
+    }
     if let Some(rows) = config.layout.explicit_rows() {
         let rows: Vec<Vec<u32>> = rows
             .iter()

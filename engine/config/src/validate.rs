@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress};
-use quorate_protocol::limits::{TIMING, Timing};
+use quorate_protocol::limits::{CHECKPOINT_WEIGHT, TIMING, Timing};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::SECOND;
 use toml::Spanned;
@@ -27,6 +27,8 @@ use crate::{
 
 /// Default size of a log segment.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+/// Fewest and most bytes of the log between two checkpoints: about one full request, and a long replay.
+const CHECKPOINT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// Smallest and largest segment. The smallest holds one entry of the largest size with its frame.
 const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 2 << 20..=1 << 30;
 /// Segments are whole blocks for direct writes.
@@ -69,6 +71,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
         return Err(source.refuse(raw.replicas.span(), "replicas", problem));
     }
     let segment_bytes = check_segment_bytes(&source, raw.segment_bytes.as_ref())?;
+    let checkpoint_bytes = check_checkpoint_bytes(&source, raw.checkpoint_bytes.as_ref())?;
     let placement = check_placement(&source, &raw)?;
     let timing = check_timing(&source, raw.timing)?;
     let limits = check_limits(&source, raw.limits)?;
@@ -93,6 +96,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
             Some(RawIds::Any) => IdRule::Any,
         },
         segment_bytes,
+        checkpoint_bytes,
         timing,
         limits,
         nodes,
@@ -118,6 +122,25 @@ fn check_segment_bytes(
             SEGMENT_BYTES_RANGE.end()
         );
         return Err(source.refuse(raw.span(), "segment_bytes", problem));
+    }
+    Ok(bytes)
+}
+
+fn check_checkpoint_bytes(
+    source: &Source<'_>,
+    raw: Option<&Spanned<u64>>,
+) -> Result<u64, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(CHECKPOINT_WEIGHT);
+    };
+    let bytes = *raw.get_ref();
+    if !CHECKPOINT_BYTES_RANGE.contains(&bytes) {
+        let problem = format!(
+            "{bytes} is not between {} and {}",
+            CHECKPOINT_BYTES_RANGE.start(),
+            CHECKPOINT_BYTES_RANGE.end()
+        );
+        return Err(source.refuse(raw.span(), "checkpoint_bytes", problem));
     }
     Ok(bytes)
 }

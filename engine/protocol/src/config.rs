@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ids::{Ballot, ClusterId, ReplicaAddress, ReplicaId, Slot};
-use crate::limits::{PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
+use crate::limits::{CHECKPOINT_WEIGHT, PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing};
 use crate::paxos::message::LoggedEntry;
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
@@ -58,6 +58,7 @@ impl ReplicaConfig {
             placement: self.placement,
             ids: self.ids,
             lease_ns: self.timing.lease_ns,
+            checkpoint_weight: self.checkpoint_weight,
         }
     }
 
@@ -83,6 +84,8 @@ pub struct Genesis {
     /// A leader reads alone for as long as followers wait before they elect another one: both sides must
     /// mean the same time.
     pub lease_ns: u64,
+    /// Replicas that write their checkpoints at other slots cannot give each other files, nor compare them.
+    pub checkpoint_weight: Option<u64>,
 }
 
 /// Longest text of a [`Genesis`] in bytes.
@@ -105,8 +108,13 @@ impl fmt::Display for Genesis {
             IdRule::Any => write!(f, ", ids = any")?,
         }
         match (self.lease_ns / MS, self.lease_ns % MS) {
-            (whole, 0) => write!(f, ", lease = {whole}ms"),
-            _ => write!(f, ", lease = {}ns", self.lease_ns),
+            (whole, 0) => write!(f, ", lease = {whole}ms")?,
+            _ => write!(f, ", lease = {}ns", self.lease_ns)?,
+        }
+        match self.checkpoint_weight {
+            Some(CHECKPOINT_WEIGHT) => Ok(()),
+            Some(weight) => write!(f, ", checkpoint_bytes = {weight}"),
+            None => write!(f, ", no checkpoints"),
         }
     }
 }
@@ -188,6 +196,7 @@ mod tests {
             placement: Placement::Hash,
             ids: IdRule::Ulid,
             lease_ns: 400 * MS,
+            checkpoint_weight: Some(CHECKPOINT_WEIGHT),
         };
         assert_eq!(
             genesis.to_string(),
@@ -201,7 +210,13 @@ mod tests {
             },
             ids: IdRule::Ulid,
             lease_ns: u64::MAX,
+            checkpoint_weight: Some(u64::MAX),
         };
         assert!(longest.to_string().len() <= GENESIS_BYTES_MAX);
+        let often = Genesis {
+            checkpoint_weight: Some(1 << 20),
+            ..genesis
+        };
+        assert!(often.to_string().ends_with(", checkpoint_bytes = 1048576"));
     }
 }

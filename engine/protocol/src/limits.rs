@@ -83,6 +83,9 @@ const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 
+/// What the entries between two checkpoints weigh, unless the cluster says otherwise: bytes of the log, and
+/// so of a replay. A restart replays up to two of them in some seconds.
+pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
 /// Rows of one part of a checkpoint: about 100 us of work.
 pub const CHECKPOINT_PART_ROWS: usize = 1024;
 /// Bytes of one part of the side tables.

@@ -1,7 +1,8 @@
 //! The replica that an executor runs, or what answers in its place.
 //!
 //! A replica that could not start, or that the core stopped, is *parked*: it says why when asked for
-//! its status, sends every other client on, and is silent towards peers. No decision is taken here.
+//! its status, sends every other client on, and is silent towards peers. One that takes a checkpoint of its
+//! group is parked meanwhile. No decision is taken here.
 
 use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody, Role, Status};
 use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
@@ -28,6 +29,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Parked {
     address: ReplicaAddress,
+    role: Role,
     reason: String,
     replies: Vec<Output>,
 }
@@ -36,8 +38,17 @@ impl Parked {
     pub(crate) fn new(address: ReplicaAddress, reason: String) -> Self {
         Self {
             address,
+            role: Role::Stopped,
             reason,
             replies: Vec::new(),
+        }
+    }
+
+    /// A replica that takes a checkpoint of its group, and will run again.
+    pub(crate) fn rebuilding(address: ReplicaAddress) -> Self {
+        Self {
+            role: Role::Recovering,
+            ..Self::new(address, "takes a checkpoint of its group".to_owned())
         }
     }
 
@@ -73,7 +84,7 @@ impl Parked {
         Status {
             shard: self.address.shard,
             replica: self.address.replica,
-            role: Role::Stopped,
+            role: self.role,
             ballot: Ballot::ZERO,
             leader: None,
             serving: false,
@@ -115,8 +126,8 @@ impl Core {
                 ballot: replica.ballot(),
                 serves: replica.serving().is_some(),
             },
-            Self::Parked(_) => Part {
-                role: Role::Stopped,
+            Self::Parked(parked) => Part {
+                role: parked.role,
                 ballot: Ballot::ZERO,
                 serves: false,
             },
@@ -129,11 +140,6 @@ impl Core {
             Self::Running(replica) => replica.deadline_ns(),
             Self::Parked(_) => u64::MAX,
         }
-    }
-
-    /// Puts the replica out of service for good.
-    pub(crate) fn park(&mut self, address: ReplicaAddress, reason: String) {
-        *self = Self::Parked(Parked::new(address, reason));
     }
 }
 

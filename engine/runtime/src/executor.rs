@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use glommio::timer::{Timer, sleep};
@@ -24,10 +24,11 @@ use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
+use quorate_protocol::ids::{ConnectionId, ReplicaAddress, ReplicaId, RequestId};
 use quorate_protocol::input::Input;
+use quorate_protocol::message::PeerBody;
 use quorate_protocol::output::Output;
-use quorate_protocol::replica::Replica;
+use quorate_protocol::snapshot;
 use quorate_protocol::time::{Now, Timestamp};
 
 use crate::acceptor::{Acceptor, Bell};
@@ -41,8 +42,10 @@ use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::recover::open_log;
+use crate::rebuild::Rebuild;
 use crate::refusals::Refusals;
+use crate::start::start_replica;
+use crate::store::{Store, between_shells};
 use crate::turn::give_way;
 use crate::{listener, socket};
 
@@ -69,54 +72,31 @@ pub(crate) struct Entrances {
 
 /// Runs one replica until it is told to stop.
 pub(crate) async fn run(setup: Setup) {
-    let address = setup.config.address;
-    let inbox = Rc::new(Inbox::default());
-    let mut clock = Clock::start();
+    let Setup {
+        cluster,
+        config,
+        directory,
+        entrances,
+        report,
+        running,
+    } = setup;
+    let mut shell = Shell::new(cluster, config, Clock::start());
     // The directory's lock is held until this function ends.
-    let (directory, started) = match setup.directory {
+    let outcome = match directory {
         Ok(directory) => {
-            let (cluster, config) = (&setup.cluster, setup.config);
-            let started = start_core(cluster, config, &directory, &inbox, &mut clock).await;
-            (Some(directory), started)
+            let started = shell.start(&directory).await;
+            shell.directory = Some(directory);
+            started
         }
-        Err(fault) => (None, Err(fault)),
+        Err(fault) => Err(fault),
     };
-    let (core, log, outcome) = match started {
-        Ok((core, log)) => (core, Some(log), Ok(())),
-        Err(fault) => {
-            tracing::error!(replica = %address, "parked: {fault}");
-            let parked = Parked::new(address, fault.to_string());
-            (Core::Parked(parked), None, Err(fault))
-        }
-    };
-    let shell = Shell::new(
-        setup.cluster,
-        address,
-        (core, log),
-        inbox,
-        clock,
-        setup.entrances,
-    );
-    if setup.report.send(outcome).is_err() {
-        tracing::debug!(replica = %address, "nobody waits for the report");
+    let outcome = outcome.inspect_err(|fault| shell.park(&fault.to_string()));
+    shell.open(entrances);
+    if report.send(outcome).is_err() {
+        tracing::debug!(replica = %shell.address(), "nobody waits for the report");
     }
     shell.serve().await;
-    drop(directory);
-    drop(setup.running);
-}
-
-async fn start_core(
-    cluster: &ClusterConfig,
-    config: ReplicaConfig,
-    directory: &DataDirectory,
-    inbox: &Rc<Inbox>,
-    clock: &mut Clock,
-) -> Result<(Core, Log), Fatal> {
-    let opened = open_log(directory, cluster, config.address).await?;
-    let log = Log::start(opened.wal, opened.files, Rc::clone(inbox));
-    let now = clock.now()?;
-    let replica = Replica::new(config, opened.recovered, now);
-    Ok((Core::Running(Box::new(replica)), log))
+    drop(running);
 }
 
 /// Carries commands out until `Stop`.
@@ -152,66 +132,101 @@ async fn log_refusals(replica: String, refusals: Rc<Refusals>) {
 }
 
 struct Shell {
+    config: ReplicaConfig,
+    cluster: Rc<ClusterConfig>,
+    /// None if it cannot be used.
+    directory: Option<DataDirectory>,
     core: Core,
     /// As it was told last.
     part: Part,
-    /// None if the replica could not start.
+    /// None while no core runs, as is the store.
     log: Option<Log>,
-    peers: Peers,
+    store: Option<Store>,
+    /// The core has ended with the wish for a checkpoint of this replica.
+    snapshot_from: Option<ReplicaId>,
+    peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
     clock: Clock,
     stopping: Rc<Cell<bool>>,
     /// Dropped, and so ended, with the shell: listener, commands, counters.
-    tasks: [Task<()>; 3],
+    tasks: Vec<Task<()>>,
 }
 
 impl Shell {
-    /// Opens the entrances: from now on the replica is reached.
-    fn new(
-        cluster: ClusterConfig,
-        address: ReplicaAddress,
-        (core, log): (Core, Option<Log>),
-        inbox: Rc<Inbox>,
-        clock: Clock,
-        entrances: Entrances,
-    ) -> Self {
+    /// Nothing runs yet.
+    fn new(cluster: ClusterConfig, config: ReplicaConfig, clock: Clock) -> Self {
+        let address = config.address;
+        let cluster = Rc::new(cluster);
+        let inbox = Rc::new(Inbox::default());
         let refusals = Rc::new(Refusals::default());
         let isolated = Rc::new(Cell::new(false));
-        let stopping = Rc::new(Cell::new(false));
-        let cluster = Rc::new(cluster);
-        let connections = Rc::new(Connections::new(
-            Rc::clone(&cluster),
-            address,
-            Rc::clone(&inbox),
-            Rc::clone(&refusals),
-            Rc::clone(&isolated),
-        ));
-        let tasks = [
-            spawn_local(listener::serve_accepted(
-                entrances.acceptor,
-                entrances.bell,
-                Rc::clone(&connections),
-            )),
-            spawn_local(obey(
-                entrances.commands,
-                Rc::clone(&isolated),
-                Rc::clone(&stopping),
-                Rc::clone(&inbox),
-            )),
-            spawn_local(log_refusals(address.to_string(), Rc::clone(&refusals))),
-        ];
+        let core = Core::Parked(Parked::new(address, "starts".to_owned()));
         Self {
             part: core.part(),
             core,
-            log,
-            peers: Peers::new(cluster, address, refusals, isolated),
-            connections,
+            directory: None,
+            log: None,
+            store: None,
+            snapshot_from: None,
+            peers: Rc::new(Peers::new(
+                Rc::clone(&cluster),
+                address,
+                Rc::clone(&refusals),
+                Rc::clone(&isolated),
+            )),
+            connections: Rc::new(Connections::new(
+                Rc::clone(&cluster),
+                address,
+                Rc::clone(&inbox),
+                refusals,
+                isolated,
+            )),
+            config,
+            cluster,
             inbox,
             clock,
-            stopping,
-            tasks,
+            stopping: Rc::new(Cell::new(false)),
+            tasks: Vec::new(),
         }
+    }
+
+    fn address(&self) -> ReplicaAddress {
+        self.config.address
+    }
+
+    /// Recovers the replica; it runs from now on.
+    async fn start(&mut self, directory: &DataDirectory) -> Result<(), Fatal> {
+        let started = start_replica(
+            &self.cluster,
+            self.config.clone(),
+            directory,
+            (&self.inbox, &self.peers),
+            &mut self.clock,
+        )
+        .await?;
+        self.core = Core::Running(started.replica);
+        (self.log, self.store) = (Some(started.log), Some(started.store));
+        // No two cores of one process draw the same election timeouts.
+        self.config.seed = self.config.seed.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Opens the entrances: from now on the replica is reached.
+    fn open(&mut self, entrances: Entrances) {
+        self.part = self.core.part();
+        let (stopping, inbox) = (Rc::clone(&self.stopping), Rc::clone(&self.inbox));
+        let isolated = Rc::clone(&self.connections.isolated);
+        let refusals = Rc::clone(&self.connections.refusals);
+        self.tasks = vec![
+            spawn_local(listener::serve_accepted(
+                entrances.acceptor,
+                entrances.bell,
+                Rc::clone(&self.connections),
+            )),
+            spawn_local(obey(entrances.commands, isolated, stopping, inbox)),
+            spawn_local(log_refusals(self.address().to_string(), refusals)),
+        ];
     }
 
     async fn serve(mut self) {
@@ -219,14 +234,99 @@ impl Shell {
         self.drain();
         while !self.stopping.get() {
             self.turn();
+            if let Some(problem) = self.store.as_ref().and_then(Store::damage) {
+                self.park(&problem);
+            }
             self.tell_part();
-            if self.inbox.is_empty() {
-                self.wait().await;
+            if let Some(from) = self.snapshot_from.take() {
+                self.rebuild(from).await;
+            } else if self.inbox.is_empty() {
+                self.wait_until(self.core.deadline_ns()).await;
             } else {
                 give_way().await;
             }
         }
         self.stop().await;
+    }
+
+    /// Puts the replica out of service until the process is started again.
+    fn park(&mut self, reason: &str) {
+        let address = self.address();
+        tracing::error!(replica = %address, "parked: {reason}");
+        self.core = Core::Parked(Parked::new(address, reason.to_owned()));
+    }
+
+    /// Takes a checkpoint of the group, then starts anew.
+    async fn rebuild(&mut self, from: ReplicaId) {
+        let address = self.address();
+        tracing::warn!(replica = %address, %from, "too far behind for the log: takes a checkpoint");
+        self.core = Core::Parked(Parked::rebuilding(address));
+        self.tell_part();
+        if let Some(log) = self.log.take() {
+            log.quiesce().await;
+        }
+        if let Some(store) = self.store.take() {
+            store.quiesce().await;
+        }
+        // What they still said was for the core that has ended.
+        self.inbox.clear_own();
+        let directory = self.directory.take().expect("a replica ran on it");
+        let fetched = self.fetch(&directory, from).await;
+        let started = match fetched {
+            Ok(true) => self.start(&directory).await.map_err(|it| it.to_string()),
+            Ok(false) => Ok(()),
+            Err(problem) => Err(problem),
+        };
+        self.directory = Some(directory);
+        match started {
+            Ok(()) => self.drain(),
+            Err(problem) => self.park(&problem),
+        }
+    }
+
+    /// True once the store holds a newer checkpoint; false if the process is to stop first.
+    async fn fetch(&mut self, directory: &DataDirectory, from: ReplicaId) -> Result<bool, String> {
+        let address = self.address();
+        let mut rebuild = Rebuild::begin(directory, &self.config, from, &self.inbox)
+            .map_err(|fault| fault.to_string())?;
+        let started = Instant::now();
+        while !self.stopping.get() {
+            let now = self.now();
+            for _ in 0..INPUTS_PER_FETCH_TURN {
+                let Some(next) = self.inbox.pop() else { break };
+                match next {
+                    Next::Input(Input::Peer { from, message }) => {
+                        if let PeerBody::Snapshot(message) = &message.body
+                            && from.shard == address.shard
+                        {
+                            let taken = rebuild.on_message(now.mono_ns, from.replica, message);
+                            taken.map_err(|error| error.to_string())?;
+                        }
+                    }
+                    Next::Input(input) => self.step(now, input),
+                    Next::TooOld {
+                        connection,
+                        request,
+                    } => busy(&self.connections, now, connection, request),
+                }
+            }
+            if let Some((replica, message)) = rebuild.go_on(now.mono_ns) {
+                let to = ReplicaAddress { replica, ..address };
+                self.peers.send(to, &between_shells(message));
+            }
+            if rebuild.is_done() {
+                let progress = rebuild.progress();
+                let milliseconds = started.elapsed().as_millis();
+                tracing::info!(replica = %address, milliseconds, ?progress, "checkpoint taken");
+                return Ok(true);
+            }
+            if self.inbox.is_empty() {
+                self.wait_until(rebuild.deadline_ns()).await;
+            } else {
+                give_way().await;
+            }
+        }
+        Ok(false)
     }
 
     /// Steps through what has arrived, for one slice of time at most.
@@ -272,8 +372,24 @@ impl Shell {
     }
 
     fn step(&mut self, now: Now, input: Input) {
+        if let Input::Peer { from, message } = &input
+            && let PeerBody::Snapshot(message) = &message.body
+        {
+            self.serve_snapshot(*from, message);
+            return;
+        }
         self.core.step(now, input);
         self.drain();
+    }
+
+    /// Between shells: no core knows of it. Only replicas of the group have a use for it.
+    fn serve_snapshot(&self, from: ReplicaAddress, message: &snapshot::Message) {
+        if let snapshot::Message::Ask { part, offset } = message
+            && from.shard == self.address().shard
+            && let Some(store) = &self.store
+        {
+            store.serve(from, *part, *offset);
+        }
     }
 
     fn drain(&mut self) {
@@ -295,25 +411,31 @@ impl Shell {
                         log.read(from, upto, bytes_max);
                     }
                 }
-                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
-                    unreachable!("the configuration asks for no checkpoints")
+                Output::Checkpoint(part) => {
+                    if let Some(store) = &self.store {
+                        store.take(part);
+                    }
                 }
-                // Whoever says that its log has begun to be released is mistaken.
-                Output::FetchSnapshot { .. } => {}
-                Output::Stop { reason } => {
-                    let reason = stop_reason(&reason);
-                    let address = self.connections.address;
-                    tracing::error!(replica = %address, "stopped: {reason}");
-                    self.core.park(address, reason);
+                Output::ReleaseLog { below } => {
+                    if let Some(log) = &self.log {
+                        log.release_below(below);
+                    }
                 }
+                Output::Load { question, names } => {
+                    if let Some(store) = &self.store {
+                        store.ask(question, names);
+                    }
+                }
+                Output::FetchSnapshot { from } => self.snapshot_from = Some(from.replica),
+                Output::Stop { reason } => self.park(&stop_reason(&reason)),
             }
         }
     }
 
-    /// Until something arrives or the core's deadline comes.
-    async fn wait(&mut self) {
+    /// Until something arrives or the deadline comes.
+    async fn wait_until(&mut self, deadline_ns: u64) {
         let now = self.now();
-        let left_ns = self.core.deadline_ns().saturating_sub(now.mono_ns);
+        let left_ns = deadline_ns.saturating_sub(now.mono_ns);
         let mut timer = pin!(Timer::new(Duration::from_nanos(
             left_ns.min(LONGEST_WAIT_NS)
         )));
@@ -337,8 +459,13 @@ impl Shell {
     async fn stop(mut self) {
         drop(self.tasks);
         self.connections.stop_reading();
-        let log = self.log.take();
+        let (log, store) = (self.log.take(), self.store.take());
         let ended = async {
+            if let Some(store) = &store {
+                store.quiesce().await;
+                let counters = store.counters();
+                tracing::info!(replica = %self.connections.address, ?counters, "store closed");
+            }
             if let Some(log) = &log {
                 log.flush().await;
             }
@@ -383,6 +510,8 @@ impl Shell {
     }
 }
 
+/// What has arrived is looked at in pieces while a checkpoint is taken.
+const INPUTS_PER_FETCH_TURN: usize = 256;
 /// Timers take durations; "never" is a long one.
 const LONGEST_WAIT_NS: u64 = 3_600 * quorate_protocol::time::SECOND;
 

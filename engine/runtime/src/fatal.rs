@@ -2,16 +2,16 @@
 //!
 //! | code | variant | cause |
 //! | --- | --- | --- |
-//! | 10 | `WriteFailed` | a write to the log failed (EIO, no space left for a segment that is needed now) |
-//! | 11 | `SyncFailed` | a flush of the log or of its directory failed; never retried: the page cache may have dropped the data |
-//! | 12 | `ReadFailed` | the log or the superblock cannot be read |
+//! | 10 | `WriteFailed` | a write to the log or the store failed (EIO, no space left for a segment that is needed now) |
+//! | 11 | `SyncFailed` | a flush of the log, the store or their directory failed; never retried: the page cache may have dropped the data |
+//! | 12 | `ReadFailed` | the log, the store or the superblock cannot be read |
 //! | 13 | `CannotListen` | a port is in use, or an address is not this host's |
 //! | 14 | `DataDirectory` | a data directory is missing rights, read-only, or without direct IO |
 //! | 15 | `DirectoryLocked` | another process runs on the data directory |
 //! | 16 | `WrongIdentity` | the data directory belongs to another cluster, node, shard or replica, to another genesis, or to another version |
 //! | 17 | `Resources` | locked memory, file descriptors, a CPU or io_uring are not to be had |
 //! | 18 | `ClockWentBack` | the wall clock was set back by more than peers tolerate, or the monotonic clock went back |
-//! | 19 | `LogCorrupt` | the log or the superblock holds damage that recovery must not cut away |
+//! | 19 | `LogCorrupt` | the log, the store or the superblock holds damage that recovery must not cut away |
 //! | 1 | `NotStopped` | a replica did not end within the time that a stop may take; what it had acknowledged is durable all the same |
 //!
 //! At run time a fault ends the process ([`end_process`]). At start it parks the replica that has
@@ -92,6 +92,11 @@ impl Fatal {
     pub(crate) fn read(path: &Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         Self::ReadFailed { path, source }
+    }
+
+    pub(crate) fn corrupt(path: &Path, problem: impl Into<String>) -> Self {
+        let (path, problem) = (path.to_owned(), problem.into());
+        Self::LogCorrupt { path, problem }
     }
 
     pub(crate) fn directory(path: &Path, problem: impl Into<String>) -> Self {

@@ -63,6 +63,11 @@ impl Inbox {
         self.filled.set();
     }
 
+    /// Forgets the events of the shell itself: the core that they are for has ended.
+    pub(crate) fn clear_own(&self) {
+        self.own.borrow_mut().clear();
+    }
+
     /// Queues an input that came as `bytes` bytes. The caller has waited for [`Self::room`]; the end
     /// of a connection is queued in any case, behind what it had sent.
     pub(crate) fn push(&self, lane: Lane, input: Input, bytes: usize) {

@@ -8,6 +8,7 @@
 //! sockets -> connection (frames) -> inbox -> executor: step, drain -> connections, peers -> sockets
 //!                                     ^                |
 //!                                     +-- log <--------+ persist
+//!                                     +-- store <------+ checkpoints, look-ups
 //! ```
 //!
 //! Start with [`run_node`]. glommio's types stay inside this crate.
@@ -31,10 +32,13 @@ mod listener;
 mod log;
 mod node;
 mod peers;
+mod rebuild;
 mod recover;
 mod refusals;
 mod roster;
 mod socket;
+mod start;
+mod store;
 mod stream;
 mod turn;
 mod wakeup;

@@ -34,11 +34,13 @@ pub(crate) struct RecoveredLog {
     pub(crate) recovered: Recovered,
 }
 
-/// Formats or recovers. Blocks the executor: nothing is served yet.
+/// Recovers the log of a replica whose state begins with a checkpoint; zero: with none. Blocks the
+/// executor: nothing is served yet.
 pub(crate) async fn open_log(
     directory: &DataDirectory,
     cluster: &ClusterConfig,
     replica: ReplicaAddress,
+    checkpoint: Slot,
 ) -> Result<RecoveredLog, Fatal> {
     open_block_first(directory).await?;
     let identity = directory.identity(cluster, replica)?;
@@ -50,14 +52,15 @@ pub(crate) async fn open_log(
         .map(|(&number, map)| (number, map.as_ref()))
         .collect();
     let recovery = recover(&segments, &identity)
-        .map_err(|error| corrupt(directory.path(), error.to_string()))?;
+        .map_err(|error| Fatal::corrupt(directory.path(), error.to_string()))?;
     let lost = lost_records(directory.path(), &recovery)?;
+    let known = checkpoint.0.max(recovery.chosen_upto);
     let recovered = Recovered {
-        checkpoint: Slot::ZERO,
-        log_start: Slot::ZERO,
+        checkpoint,
+        log_start: log::log_start(&recovery.index, &lost, checkpoint),
         promised: Ballot(recovery.promised),
         chosen_upto: Slot(recovery.chosen_upto),
-        tail: read_tail(directory.path(), &recovery, &maps)?,
+        tail: read_tail(directory.path(), &recovery, &maps, known)?,
         lost,
     };
     drop(segments);
@@ -112,7 +115,7 @@ pub(crate) fn refuse_foreign_log(path: &Path) -> Result<(), Fatal> {
     for (number, map) in map_segments(path)? {
         if map.as_ref().iter().any(|&byte| byte != 0) {
             let problem = format!("{number} holds a log, but there is no superblock");
-            return Err(corrupt(path, problem));
+            return Err(Fatal::corrupt(path, problem));
         }
     }
     Ok(())
@@ -150,7 +153,7 @@ fn lost_records(path: &Path, recovery: &Recovery) -> Result<Vec<LostRecord>, Fat
                 .iter()
                 .find(|damage| damage.harm() == Harm::Replica);
             let first = unnamed.map_or_else(|| "too many damages".to_owned(), described);
-            Err(corrupt(path, first))
+            Err(Fatal::corrupt(path, first))
         }
     }
 }
@@ -170,21 +173,19 @@ fn described(damage: &Damage) -> String {
     }
 }
 
-/// The accepted entries above the watermark, while the maps are there.
+/// The accepted entries above what is known to be chosen, while the maps are there.
 fn read_tail(
     path: &Path,
     recovery: &Recovery,
     maps: &BTreeMap<SegmentNumber, Map>,
+    known: u64,
 ) -> Result<Vec<LoggedEntry>, Fatal> {
-    let above = recovery
-        .index
-        .iter()
-        .filter(|(slot, _)| *slot > recovery.chosen_upto);
+    let above = recovery.index.iter().filter(|(slot, _)| *slot > known);
     above
         .map(|(slot, location)| {
             read_entry(recovery, maps, slot, &location).map_err(|problem| {
                 let place = format!("{} at {}", location.segment, location.offset);
-                corrupt(path, format!("{place}: slot {slot}: {problem}"))
+                Fatal::corrupt(path, format!("{place}: slot {slot}: {problem}"))
             })
         })
         .collect()
@@ -238,11 +239,4 @@ fn repair(directory: &DataDirectory, repairs: &[Repair]) -> Result<(), Fatal> {
         }
     }
     Ok(())
-}
-
-fn corrupt(path: &Path, problem: impl Into<String>) -> Fatal {
-    Fatal::LogCorrupt {
-        path: path.to_owned(),
-        problem: problem.into(),
-    }
 }

@@ -62,6 +62,11 @@ struct Shared {
     seq_last: Cell<u64>,
     durable_upto: Cell<u64>,
     flushed: Wakeup,
+    /// A segment is being prepared or recycled.
+    is_preparing: Cell<bool>,
+    /// None is any more.
+    is_closing: Cell<bool>,
+    prepared: Wakeup,
     /// Records wait for a segment, and the moment when that comes to be so.
     is_starved: Cell<bool>,
     starved: Wakeup,
@@ -81,6 +86,9 @@ impl Log {
             seq_last: Cell::new(0),
             durable_upto: Cell::new(0),
             flushed: Wakeup::default(),
+            is_preparing: Cell::new(false),
+            is_closing: Cell::new(false),
+            prepared: Wakeup::default(),
             is_starved: Cell::new(false),
             starved: Wakeup::default(),
         });
@@ -123,6 +131,23 @@ impl Log {
     pub(crate) async fn flush(&self) {
         while self.shared.durable_upto.get() < self.shared.seq_last.get() {
             self.shared.flushed.wait().await;
+        }
+    }
+
+    /// The records of all slots below are not needed any more.
+    pub(crate) fn release_below(&self, slot: Slot) {
+        self.shared.wal.borrow_mut().release_below(slot.0);
+        self.shared.room_wanted.set();
+    }
+
+    /// Waits until all that was appended is durable and nothing is under way, and begins nothing any more:
+    /// a write that is in flight when its file is opened anew could land in what is written then.
+    pub(crate) async fn quiesce(&self) {
+        self.flush().await;
+        self.shared.is_closing.set(true);
+        self.shared.starved.set();
+        while self.shared.is_preparing.get() {
+            self.shared.prepared.wait().await;
         }
     }
 
@@ -188,11 +213,17 @@ impl Shared {
     async fn prepare_for_ever(&self) {
         loop {
             self.room_wanted.wait().await;
-            loop {
+            while !self.is_closing.get() {
                 let operation = self.wal.borrow_mut().next_operation();
                 let Some(operation) = operation else { break };
-                if let Err(fault) = self.carry_out_in_time(operation).await {
-                    end_process(&fault);
+                self.is_preparing.set(true);
+                let carried_out = self.carry_out_in_time(operation).await;
+                self.is_preparing.set(false);
+                self.prepared.set();
+                match carried_out {
+                    Ok(()) => {}
+                    Err(fault) if fault.is_full_disk() && self.is_closing.get() => return,
+                    Err(fault) => end_process(&fault),
                 }
                 self.wal.borrow_mut().finish_operation(operation);
                 // A flush may have waited for the segment.
@@ -209,7 +240,7 @@ impl Shared {
                 Ok(()) => return Ok(()),
                 Err(fault) => fault,
             };
-            if !fault.is_full_disk() || self.is_starved.get() {
+            if !fault.is_full_disk() || self.is_starved.get() || self.is_closing.get() {
                 return Err(fault);
             }
             failures += 1;

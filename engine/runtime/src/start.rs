@@ -1,0 +1,73 @@
+//! From a locked data directory to a replica that runs: its store, its log, its core.
+//!
+//! ```text
+//! store opened -> checkpoint loaded -> log recovered above it -> core made -> tasks started
+//! ```
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use quorate_config::ClusterConfig;
+use quorate_durable::keeper::Keeper;
+use quorate_protocol::config::ReplicaConfig;
+use quorate_protocol::ids::Slot;
+use quorate_protocol::replica::Replica;
+use quorate_storage::store::Binding;
+
+use crate::clock::Clock;
+use crate::directory::DataDirectory;
+use crate::fatal::Fatal;
+use crate::inbox::Inbox;
+use crate::log::Log;
+use crate::peers::Peers;
+use crate::recover::open_log;
+use crate::store::{Files, Store, StoreFiles, load_checkpoint, open_store};
+
+/// A replica with what carries out its outputs.
+pub(crate) struct Started {
+    pub(crate) replica: Box<Replica>,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+}
+
+/// Whose files a replica's store are.
+pub(crate) fn binding_of(config: &ReplicaConfig) -> Binding {
+    Binding {
+        cluster: config.cluster.0,
+        shard: config.address.shard.0,
+    }
+}
+
+/// Recovers a replica and starts its tasks. Blocks the executor: nothing is served yet.
+pub(crate) async fn start_replica(
+    cluster: &ClusterConfig,
+    config: ReplicaConfig,
+    directory: &DataDirectory,
+    (inbox, peers): (&Rc<Inbox>, &Rc<Peers>),
+    clock: &mut Clock,
+) -> Result<Started, Fatal> {
+    let started = Instant::now();
+    let path = directory.path();
+    let opened = open_store(directory, binding_of(&config))?;
+    let loaded = load_checkpoint(path, &opened, &config)?;
+    let checkpoint = loaded.ledger.as_ref().map_or(Slot::ZERO, |it| it.slot());
+    let recovered = open_log(directory, cluster, config.address, checkpoint).await?;
+    let address = config.address;
+    let now = clock.now()?;
+    let replica = match loaded.ledger {
+        Some(ledger) => Replica::restored(config, recovered.recovered, ledger, now),
+        None => Replica::new(config, recovered.recovered, now),
+    };
+    let files = (StoreFiles::new(path.to_owned()), Files::new(path));
+    let keeper = Keeper::new(opened, loaded.index);
+    tracing::info!(
+        replica = %address,
+        milliseconds = started.elapsed().as_millis(),
+        "recovered"
+    );
+    Ok(Started {
+        replica: Box::new(replica),
+        log: Log::start(recovered.wal, recovered.files, Rc::clone(inbox)),
+        store: Store::start(keeper, files, Rc::clone(inbox), Rc::clone(peers)),
+    })
+}

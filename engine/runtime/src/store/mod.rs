@@ -1,0 +1,300 @@
+//! The store's shell: carries out what `quorate_durable` asks for, beside the log.
+//!
+//! Four tasks share the keeper and borrow it only between awaits:
+//!
+//! ```text
+//! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
+//! writer     next_operation -> create, write, sync, publish, remove -> finish_operation
+//! looker     Load -> reads of blocks -> Loaded
+//! server     Ask of a replica that rebuilds -> one read -> Chunk
+//! ```
+//!
+//! | queue | bound |
+//! | --- | --- |
+//! | bytes to be written | the keeper asks for no part while more than two extents wait |
+//! | questions of the core | the core's (`LOADS_READS_MAX`, and one that holds apply) |
+//! | questions of other replicas | [`ASKED_MAX`]; above it they are dropped, and asked again |
+//!
+//! An error ends the process, as one of the log does. A block that is not what was written is no error of
+//! the device: the replica is put out of service, and says which block.
+
+mod files;
+mod open;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use glommio::Task;
+use quorate_durable::keeper::{Keeper, Step};
+use quorate_durable::question::{Question, Wanted};
+use quorate_durable::serve::{Answer, answer};
+use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::input::Input;
+use quorate_protocol::ledger::history::RecordName;
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::output::CheckpointPart;
+use quorate_protocol::snapshot::{Message, Part};
+use quorate_protocol::time::Timestamp;
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{BlockRun, Counters};
+
+use crate::fatal::{Fatal, end_process};
+use crate::inbox::Inbox;
+use crate::peers::Peers;
+use crate::turn::give_way;
+use crate::wakeup::Wakeup;
+
+pub(crate) use files::StoreFiles;
+pub(crate) use open::{Files, load_checkpoint, open_store};
+
+/// Questions of other replicas that wait: each asks one at a time.
+const ASKED_MAX: usize = 8;
+
+/// The store of a running replica.
+pub(crate) struct Store {
+    shared: Rc<Shared>,
+    _tasks: [Task<()>; 4],
+}
+
+struct Shared {
+    keeper: RefCell<Keeper>,
+    files: StoreFiles,
+    inbox: Rc<Inbox>,
+    peers: Rc<Peers>,
+    /// For the rare read that taking a part needs.
+    blocking: RefCell<Files>,
+    step_wanted: Wakeup,
+    write_wanted: Wakeup,
+    is_writing: Cell<bool>,
+    is_closing: Cell<bool>,
+    written: Wakeup,
+    questions: RefCell<VecDeque<Question>>,
+    question_asked: Wakeup,
+    asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
+    chunk_wanted: Wakeup,
+    /// A block that is not what was written.
+    damage: RefCell<Option<String>>,
+}
+
+impl Store {
+    /// Goes on with an opened store. What the core is to know is put into `inbox`, what other replicas ask
+    /// for is sent through `peers`.
+    pub(crate) fn start(
+        keeper: Keeper,
+        (files, blocking): (StoreFiles, Files),
+        inbox: Rc<Inbox>,
+        peers: Rc<Peers>,
+    ) -> Self {
+        let shared = Rc::new(Shared {
+            keeper: RefCell::new(keeper),
+            files,
+            inbox,
+            peers,
+            blocking: RefCell::new(blocking),
+            step_wanted: Wakeup::default(),
+            write_wanted: Wakeup::default(),
+            is_writing: Cell::new(false),
+            is_closing: Cell::new(false),
+            written: Wakeup::default(),
+            questions: RefCell::default(),
+            question_asked: Wakeup::default(),
+            asked: RefCell::default(),
+            chunk_wanted: Wakeup::default(),
+            damage: RefCell::default(),
+        });
+        let [stepper, writer, looker, server] = [(); 4].map(|()| Rc::clone(&shared));
+        let tasks = [
+            glommio::spawn_local(async move { stepper.step_for_ever().await }),
+            glommio::spawn_local(async move { writer.write_for_ever().await }),
+            glommio::spawn_local(async move { looker.look_for_ever().await }),
+            glommio::spawn_local(async move { server.serve_for_ever().await }),
+        ];
+        Self {
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    /// Takes the next part of a checkpoint.
+    pub(crate) fn take(&self, part: CheckpointPart) {
+        let shared = &self.shared;
+        let taken = shared
+            .keeper
+            .borrow_mut()
+            .take(part, &mut *shared.blocking.borrow_mut());
+        if let Err(problem) = taken {
+            shared.report_damage(problem);
+        }
+        shared.step_wanted.set();
+        shared.write_wanted.set();
+    }
+
+    /// Answers with `Input::Loaded`.
+    pub(crate) fn ask(&self, question: u64, names: Vec<RecordName>) {
+        let question = Question::new(question, names);
+        self.shared.questions.borrow_mut().push_back(question);
+        self.shared.question_asked.set();
+    }
+
+    /// Answers a replica that rebuilds, unless it asks for more at a time than such a one does.
+    pub(crate) fn serve(&self, to: ReplicaAddress, part: Part, offset: u64) {
+        let mut asked = self.shared.asked.borrow_mut();
+        if asked.len() < ASKED_MAX {
+            asked.push_back((to, part, offset));
+            self.shared.chunk_wanted.set();
+        }
+    }
+
+    /// What was found not to be what was written; the replica cannot go on without it.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.shared.damage.borrow_mut().take()
+    }
+
+    /// Waits until no operation is under way, and begins none any more: files may be opened by others then.
+    pub(crate) async fn quiesce(&self) {
+        self.shared.is_closing.set(true);
+        while self.shared.is_writing.get() {
+            self.shared.written.wait().await;
+        }
+    }
+
+    /// What was written since the start.
+    pub(crate) fn counters(&self) -> Counters {
+        self.shared.keeper.borrow().store().counters()
+    }
+}
+
+impl Shared {
+    async fn step_for_ever(&self) {
+        loop {
+            let step = self.keeper.borrow_mut().step();
+            match step {
+                Step::Told(input) => {
+                    if let Input::CheckpointDurable { number } = input {
+                        tracing::info!(number, "checkpoint published");
+                    }
+                    self.inbox.push_own(input);
+                }
+                Step::Worked => {
+                    self.write_wanted.set();
+                    give_way().await;
+                }
+                Step::Waits => {
+                    self.write_wanted.set();
+                    self.step_wanted.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn write_for_ever(&self) {
+        loop {
+            self.write_wanted.wait().await;
+            while !self.is_closing.get() {
+                let operation = self.keeper.borrow_mut().next_operation();
+                let Some(operation) = operation else { break };
+                self.is_writing.set(true);
+                let carried_out = self.files.carry_out(&operation).await;
+                self.is_writing.set(false);
+                if let Err(fault) = carried_out {
+                    end_process(&fault);
+                }
+                self.keeper.borrow_mut().finish_operation(operation);
+                self.written.set();
+                self.step_wanted.set();
+            }
+        }
+    }
+
+    async fn look_for_ever(&self) {
+        loop {
+            let wanted = {
+                let (mut questions, keeper) = (self.questions.borrow_mut(), self.keeper.borrow());
+                let first = questions.front_mut();
+                first.map(|question| question.wanted(keeper.store()))
+            };
+            match wanted {
+                None => self.question_asked.wait().await,
+                Some(Wanted::Nothing) => {
+                    let answered = self.questions.borrow_mut().pop_front();
+                    if let Some(question) = answered {
+                        self.inbox.push_own(question.answer());
+                    }
+                    give_way().await;
+                }
+                Some(Wanted::Blocks(run)) => match self.feed(run).await {
+                    Ok(true) => {}
+                    Ok(false) => self.question_asked.wait().await,
+                    Err(fault) => end_process(&fault),
+                },
+            }
+        }
+    }
+
+    /// Reads blocks for the question in front. False if they are not what was written.
+    async fn feed(&self, run: BlockRun) -> Result<bool, Fatal> {
+        let bytes = run.blocks as usize * BLOCK_BYTES as usize;
+        let file = run.first.file;
+        let read = self.files.read(file, run.first.offset(), bytes).await?;
+        let mut questions = self.questions.borrow_mut();
+        let question = questions.front_mut().expect("it asked for them");
+        let keeper = self.keeper.borrow();
+        let Some(read) = read else {
+            // Dropped while it was on its way: then the question wants other blocks now.
+            if question.wanted(keeper.store()) == Wanted::Blocks(run) {
+                self.report_damage(format!("{file}: block {} is gone", run.first.block));
+                return Ok(false);
+            }
+            return Ok(true);
+        };
+        match question.feed(keeper.store(), &read) {
+            Ok(()) => Ok(true),
+            Err((place, problem)) => {
+                let block = place.block;
+                self.report_damage(format!("{}: block {block}: {problem}", place.file));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn serve_for_ever(&self) {
+        loop {
+            let asked = self.asked.borrow_mut().pop_front();
+            let Some((to, part, offset)) = asked else {
+                self.chunk_wanted.wait().await;
+                continue;
+            };
+            let found = answer(self.keeper.borrow().store(), part, offset);
+            let message = match found {
+                Answer::Say(message) => message,
+                Answer::Read(wanted) => {
+                    match self
+                        .files
+                        .read(wanted.file, wanted.offset, wanted.bytes)
+                        .await
+                    {
+                        Ok(Some(read)) => wanted.chunk(&read),
+                        Ok(None) => wanted.gone(),
+                        Err(fault) => end_process(&fault),
+                    }
+                }
+            };
+            self.peers.send(to, &between_shells(message));
+            give_way().await;
+        }
+    }
+
+    fn report_damage(&self, problem: String) {
+        *self.damage.borrow_mut() = Some(problem);
+        self.inbox.nudge();
+    }
+}
+
+/// A message that no core has stamped.
+pub(crate) fn between_shells(message: Message) -> PeerMessage {
+    PeerMessage {
+        clock: Timestamp::ZERO,
+        body: PeerBody::Snapshot(message),
+    }
+}

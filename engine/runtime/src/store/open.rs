@@ -1,0 +1,110 @@
+//! From the files of a data directory to a store and the ledger that it holds. Blocks the executor:
+//! nothing is served yet.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use quorate_durable::restore::{Loaded, load};
+use quorate_protocol::config::ReplicaConfig;
+use quorate_storage::store::{Binding, Operation, Read, Store, Unreadable, open};
+
+use crate::directory::DataDirectory;
+use crate::fatal::Fatal;
+
+/// Reads by name; what cannot be read is logged.
+pub(crate) struct Files {
+    directory: PathBuf,
+    open: BTreeMap<String, File>,
+}
+
+impl Files {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn read_exact(&mut self, name: &str, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if !self.open.contains_key(name) {
+            let file = File::open(self.directory.join(name))?;
+            self.open.insert(name.to_owned(), file);
+        }
+        self.open[name].read_exact_at(out, offset)
+    }
+}
+
+impl Read for Files {
+    fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Unreadable> {
+        self.read_exact(name, offset, out).map_err(|error| {
+            let path = self.directory.join(name);
+            tracing::error!(path = %path.display(), offset, "not read: {error}");
+            Unreadable
+        })
+    }
+}
+
+/// Opens the store of a replica, and makes what has to be repaired before it is used.
+pub(crate) fn open_store(directory: &DataDirectory, binding: Binding) -> Result<Store, Fatal> {
+    let path = directory.path();
+    let listing = listing(path)?;
+    let opened = open(&listing, &mut Files::new(path), binding)
+        .map_err(|error| Fatal::corrupt(path, error.to_string()))?;
+    for damage in &opened.damage {
+        tracing::warn!(path = %path.display(), "{damage}");
+    }
+    for repair in &opened.repairs {
+        match repair {
+            Operation::SyncDirectory => directory.sync()?,
+            Operation::Remove { file } => {
+                let path = path.join(file.file_name());
+                std::fs::remove_file(&path).map_err(|error| Fatal::write(&path, error))?;
+            }
+            Operation::Create { .. }
+            | Operation::Write { .. }
+            | Operation::Sync { .. }
+            | Operation::Publish { .. }
+            | Operation::Retract { .. } => unreachable!("no repair: {repair:?}"),
+        }
+    }
+    Ok(opened.store)
+}
+
+/// The newest checkpoint of an opened store.
+pub(crate) fn load_checkpoint(
+    path: &Path,
+    store: &Store,
+    config: &ReplicaConfig,
+) -> Result<Loaded, Fatal> {
+    let started = Instant::now();
+    let loaded = load(store, config, &mut Files::new(path))
+        .map_err(|error| Fatal::corrupt(path, error.to_string()))?;
+    let manifest = store.manifest();
+    tracing::info!(
+        replica = %config.address,
+        checkpoint = manifest.number,
+        slot = manifest.slot,
+        accounts = loaded.accounts,
+        milliseconds = started.elapsed().as_millis(),
+        "checkpoint loaded"
+    );
+    Ok(loaded)
+}
+
+fn listing(path: &Path) -> Result<Vec<(String, u64)>, Fatal> {
+    let failed = |error| Fatal::read(path, error);
+    let mut listing = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let bytes = entry.metadata().map_err(failed)?.len();
+        // A name that is no text is none of the store's.
+        if let Ok(name) = entry.file_name().into_string() {
+            listing.push((name, bytes));
+        }
+    }
+    Ok(listing)
+}
