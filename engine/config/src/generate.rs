@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::limits::{CHECKPOINT_WEIGHT, TIMING};
+use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING};
 use quorate_protocol::shard::map::Placement;
 
 use crate::validate::SEGMENT_BYTES;
@@ -77,6 +77,7 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
         ids: IdRule::Ulid,
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: CHECKPOINT_WEIGHT,
+        cached_accounts: ACCOUNTS_IN_MEMORY_MAX,
         timing: TIMING,
         limits: ConnectionLimits::default(),
         nodes,

@@ -97,6 +97,8 @@ pub struct ClusterConfig {
     pub segment_bytes: u64,
     /// Bytes of the log between two checkpoints; each entry counts a block more.
     pub checkpoint_bytes: u64,
+    /// Accounts that each replica keeps in memory.
+    pub cached_accounts: usize,
     pub timing: Timing,
     pub limits: ConnectionLimits,
     nodes: BTreeMap<NodeId, NodeConfig>,
@@ -280,6 +282,7 @@ impl ClusterConfig {
             admission: quorate_protocol::config::Admission::default(),
             tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: Some(self.checkpoint_bytes),
+            accounts_in_memory_max: self.cached_accounts,
             seed,
         }
     }

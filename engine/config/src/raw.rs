@@ -21,6 +21,7 @@ pub(crate) struct RawConfig {
     pub ids: Option<RawIds>,
     pub segment_bytes: Option<Spanned<u64>>,
     pub checkpoint_bytes: Option<Spanned<u64>>,
+    pub cached_accounts: Option<Spanned<usize>>,
     pub layout: Option<Spanned<Vec<Vec<u32>>>>,
     pub timing: Option<Spanned<RawTiming>>,
     pub limits: Option<Spanned<RawLimits>>,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::{CHECKPOINT_WEIGHT, TIMING};
+use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING};
 use quorate_protocol::shard::map::Placement;
 
 use crate::{ClusterConfig, ConnectionLimits, Keep};
@@ -53,6 +53,9 @@ fn write_to(out: &mut String, config: &ClusterConfig) -> std::fmt::Result {
     writeln!(out, "segment_bytes = {}", config.segment_bytes)?;
     if config.checkpoint_bytes != CHECKPOINT_WEIGHT {
         writeln!(out, "checkpoint_bytes = {}", config.checkpoint_bytes)?;
+    }
+    if config.cached_accounts != ACCOUNTS_IN_MEMORY_MAX {
+        writeln!(out, "cached_accounts = {}", config.cached_accounts)?;
     }
     if let Some(rows) = config.layout.explicit_rows() {
         let rows: Vec<Vec<u32>> = rows

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress};
-use quorate_protocol::limits::{CHECKPOINT_WEIGHT, TIMING, Timing};
+use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING, Timing};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::SECOND;
 use toml::Spanned;
@@ -29,6 +29,8 @@ use crate::{
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 /// Fewest and most bytes of the log between two checkpoints: about one full request, and a long replay.
 const CHECKPOINT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
+/// As many as a store has places for.
+const CACHED_ACCOUNTS_MAX: usize = 1 << 30;
 /// Smallest and largest segment. The smallest holds one entry of the largest size with its frame.
 const SEGMENT_BYTES_RANGE: std::ops::RangeInclusive<u64> = 2 << 20..=1 << 30;
 /// Segments are whole blocks for direct writes.
@@ -72,6 +74,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
     }
     let segment_bytes = check_segment_bytes(&source, raw.segment_bytes.as_ref())?;
     let checkpoint_bytes = check_checkpoint_bytes(&source, raw.checkpoint_bytes.as_ref())?;
+    let cached_accounts = check_cached_accounts(&source, raw.cached_accounts.as_ref())?;
     let placement = check_placement(&source, &raw)?;
     let timing = check_timing(&source, raw.timing)?;
     let limits = check_limits(&source, raw.limits)?;
@@ -97,6 +100,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
         },
         segment_bytes,
         checkpoint_bytes,
+        cached_accounts,
         timing,
         limits,
         nodes,
@@ -143,6 +147,21 @@ fn check_checkpoint_bytes(
         return Err(source.refuse(raw.span(), "checkpoint_bytes", problem));
     }
     Ok(bytes)
+}
+
+fn check_cached_accounts(
+    source: &Source<'_>,
+    raw: Option<&Spanned<usize>>,
+) -> Result<usize, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(ACCOUNTS_IN_MEMORY_MAX);
+    };
+    let accounts = *raw.get_ref();
+    if accounts > CACHED_ACCOUNTS_MAX {
+        let problem = format!("{accounts} is above {CACHED_ACCOUNTS_MAX}");
+        return Err(source.refuse(raw.span(), "cached_accounts", problem));
+    }
+    Ok(accounts)
 }
 
 fn check_placement(source: &Source<'_>, raw: &RawConfig) -> Result<Placement, ConfigError> {

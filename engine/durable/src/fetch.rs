@@ -94,8 +94,8 @@ struct Files {
 #[derive(Debug)]
 pub struct Fetch {
     binding: Binding,
-    /// Of the own newest checkpoint: an older or equal one is no help.
-    slot: u64,
+    /// A checkpoint of a slot below is no help.
+    least: u64,
     peers: Vec<ReplicaId>,
     asked: usize,
     stage: Stage,
@@ -127,18 +127,33 @@ impl Fetch {
         }
         let whole = store.whole_manifests().flat_map(|manifest| &manifest.files);
         Self {
-            binding: store.binding(),
-            slot: store.manifest().slot,
-            peers: [first]
-                .into_iter()
-                .chain(others.filter(|other| *other != first))
-                .collect(),
+            least: store.manifest().slot + 1,
+            have: whole.map(|listed| (listed.file, *listed)).collect(),
+            operations,
+            ..Self::afresh(store.binding(), 0, first, others)
+        }
+    }
+
+    /// Begins for a store that cannot be opened, or holds what was not written: nothing of it is used. A
+    /// checkpoint of a slot below `least` is no help: the own log does not go on from there.
+    #[must_use]
+    pub fn afresh(
+        binding: Binding,
+        least: u64,
+        first: ReplicaId,
+        others: impl Iterator<Item = ReplicaId>,
+    ) -> Self {
+        let others = others.filter(|other| *other != first);
+        Self {
+            binding,
+            least,
+            peers: [first].into_iter().chain(others).collect(),
             asked: 0,
             stage: Stage::begin(),
-            have: whole.map(|listed| (listed.file, *listed)).collect(),
+            have: BTreeMap::new(),
             question: None,
             not_before_ns: 0,
-            operations,
+            operations: VecDeque::new(),
             is_open: false,
             progress: Progress::default(),
         }
@@ -318,7 +333,7 @@ impl Fetch {
         let Some(manifest) = manifest else {
             return Ok(false);
         };
-        if manifest.slot <= self.slot {
+        if manifest.slot < self.least {
             // No help, and no fault.
             self.turn_to_next(now_ns);
             return Ok(true);

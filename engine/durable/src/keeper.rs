@@ -82,6 +82,12 @@ impl Keeper {
         &self.store
     }
 
+    /// Where the accounts' newest rows lie, published or not.
+    #[must_use]
+    pub fn index(&self) -> &AccountIndex {
+        &self.index
+    }
+
     /// Takes the next part. `disk` is read only to tell apart accounts that share a fingerprint.
     ///
     /// # Errors

@@ -8,15 +8,19 @@
 //! | --- | --- |
 //! | `log` | records and entries as the log's records, and back |
 //! | `keeper` | the parts of a checkpoint into the store |
-//! | `question` | a question about transfer ids through the store's look-ups |
+//! | `question` | a question about transfer ids and accounts through the store's look-ups |
+//! | `accounts` | rows of accounts by id |
+//! | `listing` | which accounts the store holds |
 //! | `restore` | a checkpoint back into a ledger |
 //! | `fetch` | another replica's newest checkpoint into the store |
 //! | `serve` | what another one asks for that |
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod fetch;
 pub mod keeper;
+pub mod listing;
 pub mod log;
 pub mod question;
 pub mod restore;

@@ -1,21 +1,27 @@
-//! A question of the core about transfer ids, as look-ups in the store.
+//! A question of the core about transfer ids and accounts, as look-ups in the store.
 //!
-//! One after the other; which blocks to read is said, and their bytes are fed. Ids that no file can hold,
-//! by its range of ids, cost no read.
+//! Ids of transfers come first, one after the other; which blocks to read is said, and their bytes are fed.
+//! Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be
+//! read in any order, and several at once.
 
 use std::collections::VecDeque;
 
 use quorate_protocol::checkpoint::rows::{ContextRow, HistoryRow};
+use quorate_protocol::ids::AccountId;
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::history::RecordName;
-use quorate_storage::store::{BlockRef, BlockRun, Lookup, LookupStep, RowAt, Store};
+use quorate_storage::store::{AccountIndex, BlockRef, BlockRun, Lookup, LookupStep, RowAt, Store};
 use zerocopy::FromBytes;
+
+use crate::accounts::AccountReads;
 
 /// What is to be read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// These blocks, given to [`Question::feed`].
     Blocks(BlockRun),
+    /// Every block of [`Question::account_blocks`], each given to [`Question::feed_account`].
+    Accounts,
     /// Nothing: [`Question::answer`] has it all.
     Nothing,
 }
@@ -29,23 +35,27 @@ pub struct Question {
     /// A row whose context is being read.
     row: Option<(HistoryRow, RowAt)>,
     rows: Vec<(HistoryRow, ContextRow)>,
+    ids: Vec<AccountId>,
+    accounts: Option<AccountReads>,
 }
 
 impl Question {
     /// Begins; reads nothing.
     #[must_use]
-    pub fn new(number: u64, names: Vec<RecordName>) -> Self {
+    pub fn new(number: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) -> Self {
         Self {
             number,
             names: names.into(),
             lookup: None,
             row: None,
             rows: Vec::new(),
+            ids: accounts,
+            accounts: None,
         }
     }
 
     /// What to read next. Asked again without feeding, it says the same.
-    pub fn wanted(&mut self, store: &Store) -> Wanted {
+    pub fn wanted(&mut self, store: &Store, index: &AccountIndex) -> Wanted {
         loop {
             if let Some((_, context)) = &self.row {
                 return Wanted::Blocks(BlockRun {
@@ -60,7 +70,13 @@ impl Question {
                 }
             }
             let Some(name) = self.names.pop_front() else {
-                return Wanted::Nothing;
+                let ids = &self.ids;
+                let reads = || AccountReads::new(store, index, ids);
+                let reads = self.accounts.get_or_insert_with(reads);
+                return match reads.blocks().next() {
+                    Some(_) => Wanted::Accounts,
+                    None => Wanted::Nothing,
+                };
             };
             self.lookup = Some(Lookup::new(name.fingerprint(), name.id.0));
         }
@@ -107,12 +123,42 @@ impl Question {
         Ok(())
     }
 
+    /// The blocks with accounts that were not fed yet.
+    pub fn account_blocks(&self) -> impl Iterator<Item = BlockRef> {
+        self.accounts.iter().flat_map(AccountReads::blocks)
+    }
+
+    /// Takes the bytes of one of them.
+    ///
+    /// # Errors
+    /// Why these are not what was written; the block is still wanted.
+    pub fn feed_account(
+        &mut self,
+        store: &Store,
+        place: BlockRef,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        match &mut self.accounts {
+            Some(reads) => reads.feed(store, place, bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// A file was dropped that a block was to be read from: its rows are elsewhere now.
+    pub fn look_again(&mut self) {
+        self.accounts = None;
+    }
+
     /// The answer, once nothing is wanted.
     #[must_use]
     pub fn answer(self) -> Input {
         Input::Loaded {
             question: self.number,
             rows: self.rows,
+            accounts: self
+                .accounts
+                .map(AccountReads::into_rows)
+                .unwrap_or_default(),
         }
     }
 }

@@ -7,9 +7,10 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_durable::keeper::{Keeper, Step};
+use quorate_durable::listing::Listing;
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::restore::load;
-use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody};
+use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request, RequestBody};
 use quorate_protocol::config::{Admission, IdRule, Reads, Recovered, ReplicaConfig};
 use quorate_protocol::ids::{
     AccountId, ClusterId, ConnectionId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot,
@@ -26,7 +27,7 @@ use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Now, Timestamp};
 use quorate_protocol::words::Rows;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{Binding, Read, open};
+use quorate_storage::store::{Binding, BlockRef, BlockRun, Read, open};
 
 use support::Files;
 
@@ -54,6 +55,7 @@ fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
         admission: Admission::default(),
         tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
         checkpoint_weight,
+        accounts_in_memory_max: 16,
         seed: 1,
     }
 }
@@ -69,6 +71,7 @@ struct Machine {
     now_ns: u64,
     replies: Vec<Reply>,
     questions: usize,
+    accounts_asked: usize,
     restored: u64,
 }
 
@@ -102,6 +105,7 @@ impl Machine {
             now_ns,
             replies: Vec::new(),
             questions: 0,
+            accounts_asked: 0,
             restored: checkpoint.0,
         };
         machine.drain();
@@ -137,10 +141,19 @@ impl Machine {
                 Output::Checkpoint(part) => {
                     self.keeper.take(part, &mut self.files).expect("readable");
                 }
-                Output::Load { question, names } => {
+                Output::Load {
+                    question,
+                    names,
+                    accounts,
+                } => {
                     self.questions += names.len();
-                    let answer = self.ask(Question::new(question, names));
+                    self.accounts_asked += accounts.len();
+                    let answer = self.ask(Question::new(question, names, accounts));
                     self.inbox.push_back(answer);
+                }
+                Output::List { after, limit } => {
+                    let ids = self.list(after, limit);
+                    self.inbox.push_back(Input::Listed { ids });
                 }
                 // The log is a vector here: nothing has to be released.
                 Output::ReleaseLog { .. } => {}
@@ -152,17 +165,34 @@ impl Machine {
     }
 
     fn ask(&mut self, mut question: Question) -> Input {
-        while let Wanted::Blocks(run) = question.wanted(self.keeper.store()) {
-            let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES as usize];
-            let name = run.first.file.file_name();
-            self.files
-                .read(&name, run.first.offset(), &mut bytes)
-                .expect("published");
-            question
-                .feed(self.keeper.store(), &bytes)
-                .expect("as written");
+        loop {
+            let (store, index) = (self.keeper.store(), self.keeper.index());
+            match question.wanted(store, index) {
+                Wanted::Nothing => return question.answer(),
+                Wanted::Blocks(run) => {
+                    let bytes = read(&mut self.files, run);
+                    question.feed(store, &bytes).expect("as written");
+                }
+                Wanted::Accounts => {
+                    let blocks: Vec<BlockRef> = question.account_blocks().collect();
+                    for first in blocks {
+                        let bytes = read(&mut self.files, BlockRun { first, blocks: 1 });
+                        let fed = question.feed_account(store, first, &bytes);
+                        fed.expect("as written");
+                    }
+                }
+            }
         }
-        question.answer()
+    }
+
+    fn list(&mut self, after: AccountId, limit: usize) -> Vec<AccountId> {
+        let (store, index) = (self.keeper.store(), self.keeper.index());
+        let mut listing = Listing::new(store, after, limit);
+        while let Some(run) = listing.wanted(store) {
+            let bytes = read(&mut self.files, run);
+            listing.feed(store, index, &bytes).expect("as written");
+        }
+        listing.into_ids()
     }
 
     /// Lets one thing happen: an input, a part, an operation. False if there is nothing.
@@ -216,18 +246,53 @@ impl Machine {
         });
     }
 
-    /// The results of a request, however often it has to be sent.
-    fn results(&mut self, body: &RequestBody, random: &mut Prng) -> Vec<ResultRow> {
+    /// The answer to a request, however often it has to be sent.
+    fn answer(&mut self, body: &RequestBody, random: &mut Prng) -> ReplyBody {
         for _ in 0..100 {
             self.replies.clear();
             self.send(body.clone());
             self.settle(random);
-            if let Some(ReplyBody::Results(rows)) = self.replies.pop().map(|reply| reply.body) {
-                return rows.to_vec();
+            match self.replies.pop().map(|reply| reply.body) {
+                None | Some(ReplyBody::NotLeader { .. } | ReplyBody::Unknown) => {}
+                Some(body) => return body,
             }
         }
         panic!("no answer");
     }
+
+    fn results(&mut self, body: &RequestBody, random: &mut Prng) -> Vec<ResultRow> {
+        match self.answer(body, random) {
+            ReplyBody::Results(rows) => rows.to_vec(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Every account, by pages, and what it holds.
+    fn accounts(&mut self, random: &mut Prng) -> Vec<AccountAnswer> {
+        let (mut ids, mut after) = (Vec::new(), AccountId(0));
+        loop {
+            let page = RequestBody::ListAccounts { after, limit: 7 };
+            let ReplyBody::AccountList(page) = self.answer(&page, random) else {
+                panic!("no page");
+            };
+            let Some(last) = page.last() else { break };
+            after = *last;
+            ids.extend(page.iter().copied());
+        }
+        let look_up = RequestBody::LookupAccounts(Rows::from_slice(&ids));
+        match self.answer(&look_up, random) {
+            ReplyBody::Accounts(answers) => answers,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn read(files: &mut Files, run: BlockRun) -> Vec<u8> {
+    let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES as usize];
+    let name = run.first.file.file_name();
+    let read = files.read(&name, run.first.offset(), &mut bytes);
+    read.expect("published");
+    bytes
 }
 
 fn now(now_ns: u64) -> Now {
@@ -308,6 +373,7 @@ fn transfers(random: &mut Prng, ids: &mut u128) -> RequestBody {
 #[test]
 fn a_replica_with_a_store_does_what_one_without_does_however_often_it_is_killed() {
     let (mut starts, mut from_checkpoint, mut asked, mut again) = (0, 0, 0, 0);
+    let mut accounts_asked = 0;
     for seed in 0..12 {
         let mut random = Prng::new(seed);
         let weight = random.range(3_000, 60_000);
@@ -341,6 +407,7 @@ fn a_replica_with_a_store_does_what_one_without_does_however_often_it_is_killed(
                     stored.happen(&mut random);
                 }
                 asked += stored.questions;
+                accounts_asked += stored.accounts_asked;
                 stored = stored.killed();
                 starts += 1;
                 from_checkpoint += u32::from(stored.restored > 0);
@@ -357,16 +424,26 @@ fn a_replica_with_a_store_does_what_one_without_does_however_often_it_is_killed(
             )
         });
         assert_eq!(totals[0], totals[1], "seed {seed}");
-        for id in (1..=40).map(AccountId) {
-            let balances = ledgers.map(|ledger| {
-                let account = ledger.account(id).expect("created").account;
-                (account.debits_posted, account.credits_posted)
+        accounts_asked += stored.accounts_asked;
+        let balances = |answers: Vec<AccountAnswer>| -> Vec<(AccountId, u128, u128)> {
+            let found = answers.into_iter().map(|answer| match answer {
+                AccountAnswer::Found(it) => (it.id, it.debits_posted, it.credits_posted),
+                other => panic!("{other:?}"),
             });
-            assert_eq!(balances[0], balances[1], "seed {seed}, account {id}");
-        }
+            found.collect()
+        };
+        let of_plain = balances(plain.accounts(&mut random));
+        assert_eq!(of_plain.len(), 40);
+        assert_eq!(
+            balances(stored.accounts(&mut random)),
+            of_plain,
+            "seed {seed}"
+        );
     }
     println!(
-        "{starts} starts, {from_checkpoint} from a checkpoint, {asked} ids asked of the store, {again} ids again"
+        "{starts} starts, {from_checkpoint} from a checkpoint; {asked} ids and {accounts_asked} accounts \
+         asked of the store, {again} ids again"
     );
     assert!(starts > 100 && from_checkpoint > 50 && asked > 100 && again > 500);
+    assert!(accounts_asked > 500);
 }

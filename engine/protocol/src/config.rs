@@ -35,6 +35,9 @@ pub struct ReplicaConfig {
     /// What the entries between two checkpoints weigh, the same on every replica of the cluster. `None`:
     /// the shell has no store, and there are none.
     pub checkpoint_weight: Option<u64>,
+    /// Accounts that stay in memory though the store has them as they are. Those that have changed since the
+    /// last checkpoint come on top. Nothing that a replica computes depends on it.
+    pub accounts_in_memory_max: usize,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use crate::checkpoint::rows::{ContextRow, HistoryRow};
+use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow};
 use crate::client::Request;
 use crate::config::LostRecord;
-use crate::ids::{ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::ids::{AccountId, ConnectionId, PersistSeq, ReplicaAddress, Slot};
 use crate::message::PeerMessage;
 use crate::paxos::message::LoggedEntry;
 
@@ -36,11 +36,15 @@ pub enum Input {
         lost: Option<LostRecord>,
     },
     /// The answer to `Output::Load`: every row that is filed under one of the fingerprints, with its
-    /// context, as far as the store holds it. Rows of other ids may be among them.
+    /// context, and the newest rows of the accounts, as far as the store holds them. Rows of other ids may
+    /// be among them.
     Loaded {
         question: u64,
         rows: Vec<(HistoryRow, ContextRow)>,
+        accounts: Vec<AccountRow>,
     },
+    /// The answer to `Output::List`.
+    Listed { ids: Vec<AccountId> },
     /// The part of the checkpoint that was given out last is written, or will be: there is room for the
     /// next.
     CheckpointRoom,

@@ -86,6 +86,10 @@ pub const CUTS_MAX: usize = 8;
 /// What the entries between two checkpoints weigh, unless the cluster says otherwise: bytes of the log, and
 /// so of a replay. A restart replays up to two of them in some seconds.
 pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
+/// Accounts that stay in memory, unless the cluster says otherwise: some 600 MB.
+pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;
+/// Transfers, and again moves, of a leader that wait for an account to come from the store.
+pub const LOADS_ADMISSIONS_MAX: usize = 65_536;
 /// Rows of one part of a checkpoint: about 100 us of work.
 pub const CHECKPOINT_PART_ROWS: usize = 1024;
 /// Bytes of one part of the side tables.

@@ -43,12 +43,16 @@ pub enum Output {
     /// start anew from it and the own log: what is missing here is in nobody's log. Said again while
     /// that is so; once is enough.
     FetchSnapshot { from: ReplicaAddress },
-    /// Ask the store for rows of history. `Input::Loaded` answers, with the rows that it holds at some
-    /// moment in between.
+    /// Ask the store for rows of history and for accounts. `Input::Loaded` answers, with the rows that it
+    /// holds at some moment in between.
     Load {
         question: u64,
         names: Vec<RecordName>,
+        accounts: Vec<AccountId>,
     },
+    /// Ask the store which accounts it holds: the ids above `after`, ascending, at most `limit`.
+    /// `Input::Listed` answers. At most one such question is open.
+    List { after: AccountId, limit: usize },
     /// The replica must not go on.
     Stop { reason: StopReason },
 }

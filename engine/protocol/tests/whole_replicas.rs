@@ -82,6 +82,7 @@ impl World {
             admission: quorate_protocol::config::Admission::default(),
             tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
+            accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
             seed: 7,
         }
     }
@@ -120,6 +121,7 @@ impl World {
                 Output::Checkpoint(_)
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
+                | Output::List { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }

@@ -24,7 +24,7 @@ use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::{ConnectionId, ReplicaAddress, ReplicaId, RequestId};
+use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::PeerBody;
 use quorate_protocol::output::Output;
@@ -42,7 +42,7 @@ use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::rebuild::Rebuild;
+use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
 use crate::start::start_replica;
 use crate::store::{Store, between_shells};
@@ -90,7 +90,7 @@ pub(crate) async fn run(setup: Setup) {
         }
         Err(fault) => Err(fault),
     };
-    let outcome = outcome.inspect_err(|fault| shell.park(&fault.to_string()));
+    let outcome = outcome.or_else(|fault| shell.make_do(fault));
     shell.open(entrances);
     if report.send(outcome).is_err() {
         tracing::debug!(replica = %shell.address(), "nobody waits for the report");
@@ -142,8 +142,8 @@ struct Shell {
     /// None while no core runs, as is the store.
     log: Option<Log>,
     store: Option<Store>,
-    /// The core has ended with the wish for a checkpoint of this replica.
-    snapshot_from: Option<ReplicaId>,
+    /// The core has ended: it needs a checkpoint of its group.
+    rebuild: Option<Why>,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -168,7 +168,7 @@ impl Shell {
             directory: None,
             log: None,
             store: None,
-            snapshot_from: None,
+            rebuild: None,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -235,11 +235,11 @@ impl Shell {
         while !self.stopping.get() {
             self.turn();
             if let Some(problem) = self.store.as_ref().and_then(Store::damage) {
-                self.park(&problem);
+                self.repair_or_park(&problem);
             }
             self.tell_part();
-            if let Some(from) = self.snapshot_from.take() {
-                self.rebuild(from).await;
+            if let Some(why) = self.rebuild.take() {
+                self.rebuild(why).await;
             } else if self.inbox.is_empty() {
                 self.wait_until(self.core.deadline_ns()).await;
             } else {
@@ -247,6 +247,30 @@ impl Shell {
             }
         }
         self.stop().await;
+    }
+
+    /// What to do about a replica that did not start: one with a damaged store gets another from its group.
+    fn make_do(&mut self, fault: Fatal) -> Result<(), Fatal> {
+        if let Fatal::StoreCorrupt { .. } = fault {
+            self.repair_or_park(&fault.to_string());
+            if self.rebuild.is_some() {
+                return Ok(());
+            }
+        } else {
+            self.park(&fault.to_string());
+        }
+        Err(fault)
+    }
+
+    /// The store is not what was written. The log is, and so is what this replica has promised.
+    fn repair_or_park(&mut self, problem: &str) {
+        match self.config.peers().next() {
+            Some(from) => {
+                tracing::error!(replica = %self.address(), "the store is damaged: {problem}");
+                self.rebuild = Some(Why::Damaged { from });
+            }
+            None => self.park(problem),
+        }
     }
 
     /// Puts the replica out of service until the process is started again.
@@ -257,9 +281,9 @@ impl Shell {
     }
 
     /// Takes a checkpoint of the group, then starts anew.
-    async fn rebuild(&mut self, from: ReplicaId) {
+    async fn rebuild(&mut self, why: Why) {
         let address = self.address();
-        tracing::warn!(replica = %address, %from, "too far behind for the log: takes a checkpoint");
+        tracing::warn!(replica = %address, ?why, "takes a checkpoint of its group");
         self.core = Core::Parked(Parked::rebuilding(address));
         self.tell_part();
         if let Some(log) = self.log.take() {
@@ -271,7 +295,7 @@ impl Shell {
         // What they still said was for the core that has ended.
         self.inbox.clear_own();
         let directory = self.directory.take().expect("a replica ran on it");
-        let fetched = self.fetch(&directory, from).await;
+        let fetched = self.fetch(&directory, why).await;
         let started = match fetched {
             Ok(true) => self.start(&directory).await.map_err(|it| it.to_string()),
             Ok(false) => Ok(()),
@@ -285,9 +309,10 @@ impl Shell {
     }
 
     /// True once the store holds a newer checkpoint; false if the process is to stop first.
-    async fn fetch(&mut self, directory: &DataDirectory, from: ReplicaId) -> Result<bool, String> {
+    async fn fetch(&mut self, directory: &DataDirectory, why: Why) -> Result<bool, String> {
         let address = self.address();
-        let mut rebuild = Rebuild::begin(directory, &self.config, from, &self.inbox)
+        let configs = (&*self.cluster, &self.config);
+        let mut rebuild = Rebuild::begin(directory, configs, why, &self.inbox)
             .map_err(|fault| fault.to_string())?;
         let started = Instant::now();
         while !self.stopping.get() {
@@ -421,12 +446,24 @@ impl Shell {
                         log.release_below(below);
                     }
                 }
-                Output::Load { question, names } => {
+                Output::Load {
+                    question,
+                    names,
+                    accounts,
+                } => {
                     if let Some(store) = &self.store {
-                        store.ask(question, names);
+                        store.ask(question, names, accounts);
                     }
                 }
-                Output::FetchSnapshot { from } => self.snapshot_from = Some(from.replica),
+                Output::List { after, limit } => {
+                    if let Some(store) = &self.store {
+                        store.list(after, limit);
+                    }
+                }
+                Output::FetchSnapshot { from } => {
+                    let from = from.replica;
+                    self.rebuild = Some(Why::Behind { from });
+                }
                 Output::Stop { reason } => self.park(&stop_reason(&reason)),
             }
         }

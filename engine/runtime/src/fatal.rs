@@ -11,7 +11,8 @@
 //! | 16 | `WrongIdentity` | the data directory belongs to another cluster, node, shard or replica, to another genesis, or to another version |
 //! | 17 | `Resources` | locked memory, file descriptors, a CPU or io_uring are not to be had |
 //! | 18 | `ClockWentBack` | the wall clock was set back by more than peers tolerate, or the monotonic clock went back |
-//! | 19 | `LogCorrupt` | the log, the store or the superblock holds damage that recovery must not cut away |
+//! | 19 | `LogCorrupt` | the log or the superblock holds damage that recovery must not cut away |
+//! | 19 | `StoreCorrupt` | no checkpoint can be read, and there is no other replica to take one from |
 //! | 1 | `NotStopped` | a replica did not end within the time that a stop may take; what it had acknowledged is durable all the same |
 //!
 //! At run time a fault ends the process ([`end_process`]). At start it parks the replica that has
@@ -50,6 +51,8 @@ pub enum Fatal {
     ClockWentBack { clock: &'static str, by_ns: u64 },
     #[error("{}: {problem}", path.display())]
     LogCorrupt { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
+    StoreCorrupt { path: PathBuf, problem: String },
     #[error("{} did not stop in time", listed(replicas))]
     NotStopped { replicas: Vec<ReplicaAddress> },
 }
@@ -68,7 +71,7 @@ impl Fatal {
             Self::WrongIdentity { .. } => 16,
             Self::Resources { .. } => 17,
             Self::ClockWentBack { .. } => 18,
-            Self::LogCorrupt { .. } => 19,
+            Self::LogCorrupt { .. } | Self::StoreCorrupt { .. } => 19,
             Self::NotStopped { .. } => 1,
         }
     }

@@ -1,4 +1,5 @@
-//! A replica that its log cannot help any more takes the newest checkpoint of its group.
+//! A replica that its log cannot help any more, or whose store is damaged, takes the newest checkpoint of its
+//! group.
 //!
 //! No core runs meanwhile: what it has promised and accepted is in its log, which stays as it is, and the
 //! next core starts from both. One operation of the fetch is carried out at a time, in a task of its own,
@@ -8,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use glommio::Task;
+use quorate_config::ClusterConfig;
 use quorate_durable::fetch::{Fetch, FetchError, Progress};
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::ReplicaId;
@@ -17,8 +19,18 @@ use quorate_storage::store::Operation;
 use crate::directory::DataDirectory;
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::Inbox;
+use crate::recover::first_slot;
 use crate::start::binding_of;
 use crate::store::{StoreFiles, open_store};
+
+/// Why a replica rebuilds, and whom it asks first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Why {
+    /// What it lacks is in nobody's log any more.
+    Behind { from: ReplicaId },
+    /// Its own store is not what was written.
+    Damaged { from: ReplicaId },
+}
 
 /// A fetch and its open operation.
 pub(crate) struct Rebuild {
@@ -31,16 +43,26 @@ pub(crate) struct Rebuild {
 }
 
 impl Rebuild {
-    /// Begins with what the store has. `from` is asked first.
+    /// Begins with what the store has, or with nothing of it.
     pub(crate) fn begin(
         directory: &DataDirectory,
-        config: &ReplicaConfig,
-        from: ReplicaId,
+        (cluster, config): (&ClusterConfig, &ReplicaConfig),
+        why: Why,
         inbox: &Rc<Inbox>,
     ) -> Result<Self, Fatal> {
-        let store = open_store(directory, binding_of(config))?;
+        let fetch = match why {
+            Why::Behind { from } => {
+                let store = open_store(directory, binding_of(config))?;
+                Fetch::new(&store, from, config.peers())
+            }
+            Why::Damaged { from } => {
+                let first = first_slot(directory, cluster, config.address)?;
+                let least = first.0.saturating_sub(1);
+                Fetch::afresh(binding_of(config), least, from, config.peers())
+            }
+        };
         Ok(Self {
-            fetch: Fetch::new(&store, from, config.peers()),
+            fetch,
             files: Rc::new(StoreFiles::new(directory.path().to_owned())),
             inbox: Rc::clone(inbox),
             carried_out: Rc::default(),

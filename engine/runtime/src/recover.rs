@@ -86,6 +86,25 @@ pub(crate) async fn open_log(
     })
 }
 
+/// The first slot that the log holds; a store that is taken anew must reach up to the one before. Blocks.
+pub(crate) fn first_slot(
+    directory: &DataDirectory,
+    cluster: &ClusterConfig,
+    replica: ReplicaAddress,
+) -> Result<Slot, Fatal> {
+    let identity = directory.identity(cluster, replica)?;
+    let identity = identity.expect("the node has formatted it");
+    let maps = map_segments(directory.path())?;
+    let segments: Vec<(SegmentNumber, &[u8])> = maps
+        .iter()
+        .map(|(&number, map)| (number, map.as_ref()))
+        .collect();
+    let recovery = recover(&segments, &identity)
+        .map_err(|error| Fatal::corrupt(directory.path(), error.to_string()))?;
+    let first = recovery.index.iter().next();
+    Ok(Slot(first.map_or(0, |(slot, _)| slot)))
+}
+
 /// See [`DataDirectory::block_path`]. Also proves that the device is not used through the poll ring.
 async fn open_block_first(directory: &DataDirectory) -> Result<(), Fatal> {
     let path = directory.block_path();

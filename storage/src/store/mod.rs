@@ -52,6 +52,7 @@ mod places;
 mod rows;
 mod state;
 mod table;
+mod walk;
 mod writer;
 
 pub use accounts::{DeadRows, IndexLoad, RowLoad};
@@ -74,4 +75,5 @@ pub use places::Place;
 pub use rows::AccountFile;
 pub use state::{Counters, Finish, Published, Store};
 pub use table::OpenRow;
+pub use walk::RowWalk;
 pub use writer::EXTENT_BYTES;

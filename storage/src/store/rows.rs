@@ -120,6 +120,12 @@ impl Store {
         files.map(|listed| (listed.file, listed.blocks))
     }
 
+    /// Whether the file is of the last published checkpoint.
+    #[must_use]
+    pub fn has(&self, file: FileId) -> bool {
+        self.footers.contains_key(&file)
+    }
+
     /// How much of each accounts file is alive, ascending by number.
     pub fn account_files(&self) -> impl Iterator<Item = AccountFile> {
         let files = self.current.files_of(FileKind::Accounts);

@@ -154,6 +154,8 @@ pub struct Parameters {
     pub tail_bytes_max: usize,
     /// What the entries between two checkpoints weigh; `None`: there are none.
     pub checkpoint_weight: Option<u64>,
+    /// Accounts that stay in memory though the store has them.
+    pub accounts_in_memory_max: usize,
     /// Applied slots between two comparisons of digests.
     pub digest_every: u64,
 }

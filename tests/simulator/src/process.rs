@@ -601,7 +601,12 @@ impl Running {
                     taken.expect("nothing rots in the store");
                 }
                 Output::ReleaseLog { below } => self.wal.release_below(below.0),
-                Output::Load { question, names } => self.store.ask(question, names),
+                Output::Load {
+                    question,
+                    names,
+                    accounts,
+                } => self.store.ask(question, names, accounts),
+                Output::List { after, limit } => self.store.list(after, limit),
                 Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }

@@ -74,6 +74,7 @@ impl Parameters {
             digest_every: shape.pick(&[4, 16, 64]),
             tail_bytes_max: LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
+            accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
             workload,
         }
     }

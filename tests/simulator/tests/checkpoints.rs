@@ -23,6 +23,9 @@ fn clusters_with_checkpoints_survive_the_usual_faults() {
         parameters.checkpoint_weight = Some([100_000, 300_000][usize::from(seed % 2 == 0)]);
         // Nothing that is applied stays in memory: whoever is behind is served from the log, or not at all.
         parameters.tail_bytes_max = 0;
+        // Of most accounts, only the store knows the balances.
+        parameters.accounts_in_memory_max =
+            [0, 8, 64][usize::try_from(seed % 3).expect("below three")];
         parameters.intervals.left_behind_ns = 6 * SECOND;
         let result = SeedResult::Finished(Box::new(phases::run(parameters, Trace::default())));
         assert!(

@@ -94,7 +94,7 @@ fn a_good_file_means_what_it_says() {
 
 #[test]
 fn a_file_with_every_optional_part_is_written_back_unchanged() {
-    let parts = "checkpoint_bytes = 1048576\nlayout = [[3, 1, 2], [2, 1, 3]]\n[timing]\nlease = \"300ms\"\ndrift = \"1500us\"\n\
+    let parts = "checkpoint_bytes = 1048576\ncached_accounts = 1000\nlayout = [[3, 1, 2], [2, 1, 3]]\n[timing]\nlease = \"300ms\"\ndrift = \"1500us\"\n\
                  [limits]\nconnections = 64\nidle_timeout = \"2s\"\n[[node]]";
     let config = ClusterConfig::parse(&GOOD.replacen("[[node]]", parts, 1), "c.toml").unwrap();
     assert_eq!(config.preferred_leader(ShardId(1)), ReplicaId(1));
@@ -103,6 +103,7 @@ fn a_file_with_every_optional_part_is_written_back_unchanged() {
     assert_eq!(config.timing.heartbeat_ns, TIMING.heartbeat_ns);
     assert_eq!(config.limits.connections_limit, 64);
     assert_eq!(config.checkpoint_bytes, 1 << 20);
+    assert_eq!(config.cached_accounts, 1000);
     assert_eq!(
         ClusterConfig::parse(&config.to_toml(), "again").unwrap(),
         config
@@ -172,6 +173,11 @@ fn values_out_of_bounds_are_refused() {
             "segment_bytes = 67108864",
             "checkpoint_bytes = 1048575",
             "c.toml:9: checkpoint_bytes: 1048575 is not between 1048576 and",
+        ),
+        (
+            "segment_bytes = 67108864",
+            "cached_accounts = 4294967296",
+            "c.toml:9: cached_accounts: 4294967296 is above",
         ),
         (
             "\"hash\"",

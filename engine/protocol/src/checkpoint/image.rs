@@ -19,7 +19,8 @@ use alloc::vec::Vec;
 use super::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use super::side;
 use crate::ids::{AccountId, Ballot, Slot};
-use crate::ledger::state::{Ledger, OwnedAccount, digest_of_account};
+use crate::ledger::dirty::Written;
+use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::limits::{CHECKPOINT_PART_BYTES, CHECKPOINT_PART_ROWS};
 use crate::output::CheckpointPart;
 use crate::table::hash64;
@@ -43,8 +44,10 @@ pub(crate) struct Image {
     side: Vec<u8>,
     side_hash: u64,
     side_given: usize,
-    /// Of the state at the slot, the accounts that are given included.
+    /// Of the state at the slot beside accounts.
     digest: u128,
+    /// Over its accounts, as far as they are given.
+    written: Written,
     highest_origin: Ballot,
 }
 
@@ -110,12 +113,11 @@ impl Ledger {
             history_given: 0,
             contexts: Vec::new(),
             contexts_given: 0,
-            side_hash: hash64(&side),
+            side_hash: 0,
             side,
             side_given: 0,
-            digest: self
-                .digest_beside_accounts()
-                .wrapping_add(self.dirty.written_sum),
+            digest: self.digest_beside_accounts(),
+            written: self.dirty.written.clone(),
             highest_origin: self.highest_origin,
         });
     }
@@ -169,6 +171,8 @@ impl Ledger {
                         return Some(CheckpointPart::Contexts(rows));
                     }
                     image.contexts = Vec::new();
+                    side::close(&mut image.side, &image.written.tally);
+                    image.side_hash = hash64(&image.side);
                     image.stage = Stage::Side;
                 }
                 Stage::Side => {
@@ -183,7 +187,10 @@ impl Ledger {
                 }
                 Stage::End => {
                     image.stage = Stage::Ended;
-                    let digest = image.digest.to_le_bytes();
+                    let digest = image
+                        .digest
+                        .wrapping_add(image.written.digest)
+                        .to_le_bytes();
                     let [low, high] = zerocopy::transmute!(digest);
                     return Some(CheckpointPart::End(Mark {
                         slot: image.slot,
@@ -207,7 +214,7 @@ impl Ledger {
             image.given += 1;
             let place = self.place_of(id);
             if let Some(kept) = image.kept.remove(&id) {
-                image.digest = image.digest.wrapping_add(digest_of_account(&kept));
+                image.written.add(&kept);
                 rows.push((AccountRow::of(&kept), kept.is_stored));
                 self.dirty.writes_older(id);
                 if let Some(place) = place {
@@ -222,9 +229,8 @@ impl Ledger {
             if owned.interval != image.interval {
                 continue;
             }
-            let digest = digest_of_account(owned);
-            image.digest = image.digest.wrapping_add(digest);
-            self.dirty.written_sum = self.dirty.written_sum.wrapping_add(digest);
+            image.written.add(owned);
+            self.dirty.written.add(owned);
             rows.push((AccountRow::of(owned), owned.is_stored));
             owned.is_written = true;
             owned.is_stored = true;

@@ -1,16 +1,18 @@
 //! A ledger from the rows of a checkpoint.
 //!
-//! Everything is fed in the order of the files, oldest first: of an account the newest row wins. The end
-//! compares the digest of what was built with the one that the checkpoint wrote down, so a row that is
-//! missing, or one too many, is found whatever the files' own checksums say.
+//! The side tables come first; accounts may stay in the store until they are used, but for those that
+//! something is open on.
 
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::rows::{AccountRow, Mark};
 use super::side;
 use crate::config::ReplicaConfig;
 use crate::ids::{AccountId, Slot};
-use crate::ledger::state::{Ledger, digest_of_account};
+use crate::ledger::dirty::Written;
+use crate::ledger::state::Ledger;
 use crate::table::hash64;
 
 /// Why a checkpoint is not taken.
@@ -56,7 +58,7 @@ impl fmt::Display for RestoreError {
                 write!(f, "side tables of slot {tables}, checkpoint of slot {mark}")
             }
             Self::Accounts { loaded, written } => {
-                write!(f, "{loaded} accounts loaded, {written} written")
+                write!(f, "{loaded} accounts summed or loaded, {written} written")
             }
             Self::Digest { loaded, written } => {
                 write!(f, "digest {loaded:032x} loaded, {written:032x} written")
@@ -68,84 +70,99 @@ impl fmt::Display for RestoreError {
 impl core::error::Error for RestoreError {}
 
 /// A ledger that is being filled.
+///
+/// ```text
+/// tables -> wanted: these rows, and as many others as one likes -> finish
+/// ```
 #[derive(Debug)]
 pub struct Restore {
     ledger: Ledger,
+    digest: u128,
 }
 
 impl Restore {
-    /// Begins with nothing.
-    #[must_use]
-    pub fn new(config: &ReplicaConfig) -> Self {
-        Self {
-            ledger: Ledger::new(config),
-        }
-    }
-
-    /// An account as some checkpoint wrote it, in place of what earlier ones did.
-    pub fn account(&mut self, row: &AccountRow) {
-        let owned = row.owned();
-        match self.ledger.place_of(owned.account.id) {
-            Some(place) => *self.ledger.records.at_mut(place) = owned,
-            None => {
-                let id = owned.account.id;
-                let place = self.ledger.records.insert(owned);
-                self.ledger.index.insert(id, place);
-            }
-        }
-    }
-
-    /// An account that had left by some checkpoint.
-    pub fn gone(&mut self, id: AccountId) {
-        if let Some(place) = self.ledger.index.remove(&id) {
-            self.ledger.records.remove(place);
-        }
-    }
-
-    /// The side tables of the newest checkpoint, and the end.
+    /// Begins with the side tables of the newest checkpoint: no account is in memory yet.
     ///
     /// # Errors
-    /// If what was fed is not what the checkpoint wrote.
-    pub fn finish(
-        mut self,
+    /// If these are not what the checkpoint wrote.
+    pub fn tables(
+        config: &ReplicaConfig,
         number: u64,
         mark: &Mark,
         side: &[u8],
-    ) -> Result<RestoredLedger, RestoreError> {
+    ) -> Result<Self, RestoreError> {
         if hash64(side) != mark.side {
             return Err(RestoreError::Side {
                 what: "what was written",
             });
         }
-        let written = side::decode(&mut self.ledger, side)?;
-        let ledger = &mut self.ledger;
+        let mut ledger = Ledger::new(config);
+        side::decode(&mut ledger, side)?;
         if ledger.applied != mark.slot {
             return Err(RestoreError::Slot {
                 tables: ledger.applied,
                 mark: mark.slot,
             });
         }
-        let loaded = u64::try_from(ledger.accounts()).expect("a count fits 64 bits");
+        let (loaded, written) = (ledger.dirty.written.tally.owned(), ledger.accounts());
         if loaded != written {
             return Err(RestoreError::Accounts { loaded, written });
         }
-        reserve(ledger)?;
-        let mut sum = 0_u128;
-        for place in 0..ledger.records.end() {
-            if ledger.records.get(place).is_some() {
-                let owned = ledger.records.at_mut(place);
-                owned.is_written = true;
-                sum = sum.wrapping_add(digest_of_account(owned));
-            }
-        }
-        ledger.dirty.written_sum = sum;
         ledger.checkpoint = number;
-        let loaded = ledger.digest();
-        if loaded != mark.digest() {
-            return Err(RestoreError::Digest {
-                loaded,
-                written: mark.digest(),
-            });
+        Ok(Self {
+            ledger,
+            digest: mark.digest(),
+        })
+    }
+
+    /// Accounts that must be in memory: something is open on them. Ascending.
+    #[must_use]
+    pub fn wanted(&self) -> Vec<AccountId> {
+        let in_doubt = self.ledger.in_doubt.values();
+        let accounts: BTreeSet<AccountId> = in_doubt
+            .map(|prepared| prepared.transfer.credit_account_id)
+            .collect();
+        accounts.into_iter().collect()
+    }
+
+    /// The newest row of an account, once each.
+    pub fn account(&mut self, row: &AccountRow) {
+        if self.ledger.account(row.account.id).is_none() {
+            self.ledger.load_account(row);
+        }
+    }
+
+    /// The end; `rows` is how many accounts the store has a row of.
+    ///
+    /// If every account was fed, the digest of what was built is compared with the one that the checkpoint
+    /// wrote down, so a row that is missing, or one too many, is found whatever the files' own checksums
+    /// say. If not, the sums over accounts are those that the checkpoint wrote.
+    ///
+    /// # Errors
+    /// If what was fed is not what the checkpoint wrote.
+    pub fn finish(mut self, rows: u64) -> Result<RestoredLedger, RestoreError> {
+        let ledger = &mut self.ledger;
+        let in_memory = u64::try_from(ledger.records.len()).expect("a count fits 64 bits");
+        let loaded = in_memory.max(rows);
+        if loaded != ledger.accounts() {
+            let written = ledger.accounts();
+            return Err(RestoreError::Accounts { loaded, written });
+        }
+        reserve(ledger)?;
+        if ledger.cold_accounts() > 0 {
+            let beside = ledger.digest_beside_accounts();
+            ledger.dirty.written.digest = self.digest.wrapping_sub(beside);
+            return Ok(RestoredLedger(self.ledger));
+        }
+        let mut written = Written::default();
+        for owned in ledger.records.iter() {
+            written.add(owned);
+        }
+        let before = core::mem::replace(&mut ledger.dirty.written, written);
+        let is_sum = ledger.dirty.written.tally.agrees(&before.tally);
+        let (loaded, written) = (ledger.digest(), self.digest);
+        if loaded != written || !is_sum {
+            return Err(RestoreError::Digest { loaded, written });
         }
         Ok(RestoredLedger(self.ledger))
     }

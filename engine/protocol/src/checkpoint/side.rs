@@ -4,9 +4,10 @@
 //! version u32
 //! applied u64, last_timestamp u64, highest_origin u64, missing_id_max u128
 //! history: next position u64, highest stored id u128, digest u128
-//! accounts u64                                  owned at the slot, to compare with what is loaded
+//! accounts u64                                  owned at the slot
 //! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
 //! cuts                                          see `Cuts::encode`
+//! sums over the accounts as they were written    see `Cuts::encode`, a tally; known once all are given
 //! ```
 //!
 //! The bytes come from a checked file, and are still not believed: a decoder returns reasons.
@@ -18,13 +19,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::restore::RestoreError;
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot};
 use crate::ledger::Transfer;
+use crate::ledger::cut::Tally;
 use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// Version of these bytes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Appends little-endian values.
 #[derive(Debug, Default)]
@@ -99,7 +101,7 @@ impl Decoder<'_> {
     }
 }
 
-/// The tables of a ledger whose history is frozen for a checkpoint.
+/// The tables of a ledger whose history is frozen for a checkpoint; [`close`] adds the rest.
 pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     let mut out = Encoder::default();
     out.put(&VERSION);
@@ -110,7 +112,7 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     out.put(&ledger.history.next_position().0);
     out.put(&ledger.history.stored_id_max());
     out.put(&ledger.history.digest());
-    out.put(&u64::try_from(ledger.accounts()).expect("a count fits 64 bits"));
+    out.put(&ledger.accounts());
     out.count(ledger.stubs.len());
     for (id, stub) in &ledger.stubs {
         out.put(id);
@@ -162,8 +164,15 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     out.0
 }
 
-/// Fills an empty ledger; gives back how many accounts it owned.
-pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<u64, RestoreError> {
+/// Adds what is known once every account of the checkpoint is given.
+pub(crate) fn close(side: &mut Vec<u8>, accounts: &Tally) {
+    let mut out = Encoder(core::mem::take(side));
+    accounts.encode(&mut out);
+    *side = out.0;
+}
+
+/// Fills a ledger without accounts: all that it owns are only in the store.
+pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreError> {
     let mut from = Decoder(bytes);
     let version: u32 = from.take("version")?;
     if version != VERSION {
@@ -179,7 +188,7 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<u64, RestoreEr
     let next = HistoryPosition(from.take("next position")?);
     let id_max = from.take("highest id")?;
     ledger.history = History::restored(next, id_max, from.take("digest of history")?);
-    let accounts = from.take("accounts")?;
+    ledger.cold.owned = from.take("accounts")?;
     for _ in 0..from.count("stubs", 32)? {
         let id: AccountId = from.take("stub")?;
         let stub = Stub {
@@ -208,8 +217,9 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<u64, RestoreEr
         ledger.moves.insert(key, record);
     }
     ledger.cuts.decode(&mut from)?;
+    ledger.dirty.written.tally = Tally::decode(&mut from)?;
     if from.0.is_empty() {
-        Ok(accounts)
+        Ok(())
     } else {
         Err(RestoreError::Side {
             what: "bytes behind the end",

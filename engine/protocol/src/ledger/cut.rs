@@ -4,7 +4,9 @@
 //! registration on, every effect with a commit timestamp above S is also noted here. When the cut is
 //! passed and nothing prepared at or before S is in doubt, every effect at or before S has been
 //! applied, so `records now - noted effects` are the records as of S. The records themselves are
-//! summed, not running counters: a counter would agree with a wrong record for ever.
+//! summed, when a checkpoint writes them or else when they are asked for, not transfers as they come: such
+//! a counter would agree with a wrong record for ever. That the store still holds what was summed is for
+//! its checksums to say.
 //!
 //! What was open when the cut was passed is counted at that very entry, like the digest, so that every
 //! replica counts the same. It is no fault: whatever of it was prepared at or before S has ended when
@@ -65,8 +67,9 @@ struct Counts {
     transfers: u64,
 }
 
+/// Sums and counts over accounts.
 #[derive(Clone, Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     ledgers: BTreeMap<u32, Sums>,
     counts: Counts,
 }
@@ -91,7 +94,43 @@ impl Tally {
 }
 
 impl Tally {
-    fn encode(&self, out: &mut Encoder) {
+    /// An account comes in, with its balances.
+    pub(crate) fn add_account(&mut self, account: &Account) {
+        self.ledgers.entry(account.ledger).or_default().add(account);
+        let hash = hash128(account.id.as_bytes());
+        self.counts.owned = self.counts.owned.wrapping_add(1);
+        self.counts.owned_hash = self.counts.owned_hash.wrapping_add(hash);
+    }
+
+    /// An account goes, with its balances.
+    pub(crate) fn take_account(&mut self, account: &Account) {
+        self.ledgers
+            .entry(account.ledger)
+            .or_default()
+            .take(account);
+        let hash = hash128(account.id.as_bytes());
+        self.counts.owned = self.counts.owned.wrapping_sub(1);
+        self.counts.owned_hash = self.counts.owned_hash.wrapping_sub(hash);
+    }
+
+    /// Whether both count the same. A ledger of which nothing is left may be named or not.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let words = |tally: &Self| {
+            let mut tally = tally.clone();
+            tally.ledgers.retain(|_, sums| *sums != Sums::default());
+            let mut words = Vec::new();
+            tally.words(&mut words);
+            words
+        };
+        words(self) == words(other)
+    }
+
+    /// Accounts that it counts.
+    pub(crate) fn owned(&self) -> u64 {
+        self.counts.owned
+    }
+
+    pub(crate) fn encode(&self, out: &mut Encoder) {
         out.count(self.ledgers.len());
         for (ledger, sums) in &self.ledgers {
             out.put(ledger);
@@ -109,7 +148,7 @@ impl Tally {
         out.put(&counts.transfers);
     }
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, RestoreError> {
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<Self, RestoreError> {
         let mut tally = Self::default();
         for _ in 0..from.count("sums", 100)? {
             let ledger = from.take("sums")?;
@@ -258,30 +297,12 @@ impl Cuts {
 
     /// An account arrived by a move.
     pub(crate) fn on_arrival(&mut self, commit_ts: Timestamp, account: &Account) {
-        let hash = hash128(account.id.as_bytes());
-        self.note(commit_ts, false, |tally| {
-            tally
-                .ledgers
-                .entry(account.ledger)
-                .or_default()
-                .add(account);
-            tally.counts.owned = tally.counts.owned.wrapping_add(1);
-            tally.counts.owned_hash = tally.counts.owned_hash.wrapping_add(hash);
-        });
+        self.note(commit_ts, false, |tally| tally.add_account(account));
     }
 
     /// An account left by a move.
     pub(crate) fn on_departure(&mut self, commit_ts: Timestamp, account: &Account) {
-        let hash = hash128(account.id.as_bytes());
-        self.note(commit_ts, false, |tally| {
-            tally
-                .ledgers
-                .entry(account.ledger)
-                .or_default()
-                .take(account);
-            tally.counts.owned = tally.counts.owned.wrapping_sub(1);
-            tally.counts.owned_hash = tally.counts.owned_hash.wrapping_sub(hash);
-        });
+        self.note(commit_ts, false, |tally| tally.take_account(account));
     }
 
     /// Totals and followed cuts, for a checkpoint.
@@ -355,7 +376,8 @@ impl Ledger {
     }
 
     /// The sums as of a cut; `None` until it is passed and nothing prepared at or before it is in
-    /// doubt. A scan over the account records.
+    /// doubt. Over the account records: those that are as they were written count by what was summed then,
+    /// the others are looked at.
     #[must_use]
     pub fn cut_sums(&self, at: Timestamp) -> Option<CutSums> {
         let cut = self.cuts.open.iter().find(|cut| cut.at == at)?;
@@ -365,13 +387,9 @@ impl Ledger {
         if undecided.chain(arriving).any(|prepare_ts| prepare_ts <= at) {
             return None;
         }
-        let mut now = Tally::default();
-        for owned in self.records.iter() {
-            let account = &owned.account;
-            now.ledgers.entry(account.ledger).or_default().add(account);
-            let hash = hash128(account.id.as_bytes());
-            now.counts.owned_hash = now.counts.owned_hash.wrapping_add(hash);
-            now.counts.owned += 1;
+        let mut now = self.dirty.written.tally.clone();
+        for owned in self.unwritten_accounts() {
+            now.add_account(&owned.account);
         }
         Some(self.as_of(cut, passed, &now))
     }

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 
 use crate::checkpoint::image::Image;
 use crate::ids::AccountId;
+use crate::ledger::cut::Tally;
 use crate::ledger::state::{Ledger, OwnedAccount, digest_of_account};
 
 /// The accounts that the next checkpoint has to write.
@@ -29,8 +30,28 @@ pub(crate) struct Dirty {
     /// Accounts that have left in this interval, some of which may be back, with whether the store holds
     /// a row of theirs.
     gone: BTreeMap<AccountId, bool>,
-    /// Sum of the digests of the accounts that are as the last checkpoint wrote them.
-    pub written_sum: u128,
+    /// Of the accounts that are as the last checkpoint wrote them, cold ones included.
+    pub written: Written,
+}
+
+/// Sums over accounts as they were written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    /// Sum of their digests.
+    pub digest: u128,
+    pub tally: Tally,
+}
+
+impl Written {
+    pub fn add(&mut self, owned: &OwnedAccount) {
+        self.digest = self.digest.wrapping_add(digest_of_account(owned));
+        self.tally.add_account(&owned.account);
+    }
+
+    fn take(&mut self, owned: &OwnedAccount) {
+        self.digest = self.digest.wrapping_sub(digest_of_account(owned));
+        self.tally.take_account(&owned.account);
+    }
 }
 
 impl Default for Dirty {
@@ -40,7 +61,7 @@ impl Default for Dirty {
             changed: Vec::new(),
             left: BTreeSet::new(),
             gone: BTreeMap::new(),
-            written_sum: 0,
+            written: Written::default(),
         }
     }
 }
@@ -90,7 +111,7 @@ impl Dirty {
     /// What the store or the checkpoint under way has of the account is about to be out of date.
     fn release(&mut self, owned: &OwnedAccount, image: Option<&mut Image>) {
         if owned.is_written {
-            self.written_sum = self.written_sum.wrapping_sub(digest_of_account(owned));
+            self.written.take(owned);
         } else if let Some(image) = image
             && image.interval() == owned.interval
         {

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod apply;
+pub mod cold;
 pub mod cut;
 pub(crate) mod dirty;
 pub mod history;

@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 use crate::checkpoint::image::Image;
 use crate::config::{IdRule, ReplicaConfig};
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
+use crate::ledger::cold::Cold;
 use crate::ledger::cut::Cuts;
 use crate::ledger::dirty::Dirty;
 use crate::ledger::history::{History, HistoryPosition};
@@ -42,6 +43,8 @@ pub struct OwnedAccount {
     pub(crate) interval: u32,
     /// It is as the last checkpoint wrote it.
     pub(crate) is_written: bool,
+    /// Volatile: used since the search for accounts to forget last came by.
+    pub(crate) was_used: bool,
     /// The store holds a row of it, or will with the checkpoint under way.
     pub(crate) is_stored: bool,
 }
@@ -61,6 +64,7 @@ impl OwnedAccount {
             held: 0,
             interval: 0,
             is_written: false,
+            was_used: true,
             is_stored: false,
         }
     }
@@ -130,6 +134,8 @@ pub struct Ledger {
     pub(crate) ids: IdRule,
     pub(crate) records: Arena<OwnedAccount>,
     pub(crate) index: Lookup<AccountId, u32>,
+    /// The accounts that are not in `records`.
+    pub(crate) cold: Cold,
     pub(crate) stubs: BTreeMap<AccountId, Stub>,
     pub(crate) owners: BTreeMap<AccountId, Vec<PreviousOwnerRow>>,
     pub(crate) history: History,
@@ -166,6 +172,7 @@ impl Ledger {
             ids: config.ids,
             records: Arena::default(),
             index: Lookup::new(),
+            cold: Cold::default(),
             stubs: BTreeMap::new(),
             owners: BTreeMap::new(),
             history: History::default(),
@@ -185,7 +192,7 @@ impl Ledger {
         }
     }
 
-    /// The account, if this shard owns it.
+    /// The account, if this shard owns it and it is in memory; see [`Self::presence`].
     #[must_use]
     pub fn account(&self, id: AccountId) -> Option<&OwnedAccount> {
         self.index.get(&id).map(|&index| self.records.at(index))
@@ -270,11 +277,11 @@ impl Ledger {
 
     /// Number of owned accounts.
     #[must_use]
-    pub fn accounts(&self) -> usize {
-        self.records.len()
+    pub fn accounts(&self) -> u64 {
+        self.cold.owned
     }
 
-    /// Owned account ids above `after`, ascending, at most `limit`. A scan.
+    /// Ids of owned accounts in memory above `after`, ascending, at most `limit`. A scan.
     #[must_use]
     pub fn list(&self, after: AccountId, limit: usize) -> Vec<AccountId> {
         let mut ids: Vec<AccountId> = self
@@ -318,7 +325,7 @@ impl Ledger {
     #[must_use]
     pub fn digest(&self) -> u128 {
         let unwritten = self.unwritten_accounts().map(digest_of_account);
-        let accounts = unwritten.fold(self.dirty.written_sum, u128::wrapping_add);
+        let accounts = unwritten.fold(self.dirty.written.digest, u128::wrapping_add);
         accounts.wrapping_add(self.digest_beside_accounts())
     }
 
@@ -370,12 +377,14 @@ impl Ledger {
         let place = self.records.insert(owned);
         let old = self.index.insert(id, place);
         assert!(old.is_none(), "account {id} owned twice");
+        self.cold.owned += 1;
         self.change(place);
     }
 
     pub(crate) fn remove_account(&mut self, id: AccountId) -> Option<OwnedAccount> {
         let place = self.index.remove(&id)?;
         let owned = self.records.remove(place);
+        self.cold.owned -= 1;
         self.dirty.removed(&owned, self.image.as_mut());
         Some(owned)
     }
@@ -384,6 +393,7 @@ impl Ledger {
     /// checkpoint would otherwise miss it, or write what is newer than its slot.
     pub(crate) fn change(&mut self, place: u32) -> &mut OwnedAccount {
         let owned = self.records.at_mut(place);
+        owned.was_used = true;
         if owned.interval != self.dirty.interval {
             self.dirty.changes(owned, self.image.as_mut());
         }

@@ -52,6 +52,7 @@ impl World {
             admission: crate::config::Admission::default(),
             tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
+            accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             seed: 1,
         }
     }

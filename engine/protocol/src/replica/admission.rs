@@ -10,6 +10,7 @@ use crate::client::{
     TransferAnswer,
 };
 use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId};
+use crate::ledger::cold::Presence;
 use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
@@ -210,16 +211,19 @@ impl Replica {
         if let Some(account) = [debit, credit].into_iter().find(|&id| self.is_blocked(id)) {
             return self.wait(account, Item::Transfer(transfer, waiter));
         }
-        if let Some(owned) = self.ledger.account(debit) {
-            transfer.debit_epoch = owned.account.ownership_epoch;
+        if let Some(epoch) = self.ledger.epoch_of(debit) {
+            transfer.debit_epoch = epoch;
             if looked_up != Some(transfer.debit_epoch) && self.needs_look_up(&transfer) {
                 return self.look_up(&transfer, waiter);
             }
         } else if let Some(shard) = self.ledger.elsewhere(debit) {
             return self.settle(waiter, ResultRow::moved(shard));
         }
-        let here = self.ledger.account(credit).is_some();
+        let here = !matches!(self.ledger.presence(credit), Presence::NotHere);
         match self.ledger.elsewhere(credit) {
+            Some(_) if !here && self.ledger.is_unloaded(debit) => {
+                self.park_for_debit(transfer, waiter, looked_up);
+            }
             Some(shard) if !here => {
                 let target = self.coordinator.location(credit).unwrap_or(shard);
                 let target = if target == self.config.address.shard {

@@ -192,7 +192,12 @@ impl Replica {
                 connection,
                 request,
             } => self.on_request(connection, request),
-            Input::Loaded { question, rows } => self.on_loaded(question, &rows),
+            Input::Loaded {
+                question,
+                rows,
+                accounts,
+            } => self.on_loaded(question, &rows, &accounts),
+            Input::Listed { ids } => self.on_listed(ids),
             Input::CheckpointRoom => self.on_checkpoint_room(),
             Input::CheckpointDurable { number } => self.on_checkpoint_durable(number),
             Input::Disconnected { connection } => {
@@ -234,7 +239,7 @@ impl Replica {
             chosen_upto: self.consensus.chosen_upto(),
             applied_upto: self.ledger.applied(),
             epoch: 0,
-            accounts: count(self.ledger.accounts()),
+            accounts: self.ledger.accounts(),
             transfers: self.ledger.cuts().transfers(),
             in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
             committed_local: self.telemetry.local,
@@ -314,6 +319,7 @@ impl Replica {
             self.drive_reads();
             self.drive_freezes();
             self.wake();
+            self.ask_for_admissions();
             self.propose();
         }
         self.drain_consensus();
@@ -332,6 +338,8 @@ impl Replica {
                 break;
             };
             self.ledger.apply(slot, &entry, &mut applied);
+            let in_memory_max = self.config.accounts_in_memory_max;
+            self.ledger.forget_accounts(in_memory_max);
             self.clock.observe(self.ledger.last_timestamp());
             if self.leading.is_some() {
                 self.distribute(slot, &entry, &applied);
@@ -399,6 +407,7 @@ impl Replica {
         self.in_flight.clear();
         self.commands_applied = 0;
         self.waiting.clear();
+        self.drop_admissions();
         self.reads.clear();
         self.barriers.clear();
         self.cut_requests.clear();

@@ -5,6 +5,7 @@
 //! transaction is open on the account. If some are, new prepares on it queue behind the read, so the
 //! open ones run out; they wait only for their coordinator, which waits for nothing here.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::client::{AccountAnswer, CutAnswer, ReplyBody};
@@ -60,18 +61,23 @@ impl Replica {
         };
         if let Pending::Transfers { ids, .. } = &open.pending {
             let ids = ids.clone();
-            if self.load_holds_read(key, &ids) {
+            if self.load_holds_transfers(key, &ids) {
                 return;
             }
         }
+        let listed = match self.requests.get(key).map(|open| &open.pending) {
+            Some(&Pending::List { after, limit, .. }) => match self.page(key, after, limit) {
+                Some(ids) => ids,
+                None => return,
+            },
+            _ => Vec::new(),
+        };
         let Some(open) = self.requests.get(key) else {
             return;
         };
         let body = match &open.pending {
             Pending::Transfers { ids, .. } => self.transfer_answers(ids),
-            Pending::List { after, limit, .. } => {
-                ReplyBody::AccountList(Rows::from_slice(&self.ledger.list(*after, *limit)))
-            }
+            Pending::List { .. } => ReplyBody::AccountList(Rows::from_slice(&listed)),
             Pending::Accounts { .. } => match self.try_read_accounts(key) {
                 Some(body) => body,
                 None => return,
@@ -87,7 +93,35 @@ impl Replica {
         }
     }
 
+    /// A page of owned accounts, from memory and from the store; `None` while the store is asked.
+    fn page(&mut self, key: RequestKey, after: AccountId, limit: usize) -> Option<Vec<AccountId>> {
+        let stored = self.stored_page(key, after, limit)?;
+        let stored_upto = stored.last().filter(|_| stored.len() == limit).copied();
+        let mut ids: BTreeSet<AccountId> = self.ledger.list(after, limit).into_iter().collect();
+        // Who has left since is not forgotten by the store before the next checkpoint.
+        ids.extend(stored.into_iter().filter(|id| self.ledger.may_own(*id)));
+        if let Some(upto) = stored_upto {
+            // The store may have others behind its last.
+            ids.retain(|id| *id <= upto);
+            if ids.is_empty() {
+                if let Some(open) = self.requests.get_mut(key)
+                    && let Pending::List { after, .. } = &mut open.pending
+                {
+                    *after = upto;
+                }
+                return self.page(key, upto, limit);
+            }
+        }
+        Some(ids.into_iter().take(limit).collect())
+    }
+
     fn try_read_accounts(&mut self, key: RequestKey) -> Option<ReplyBody> {
+        if let Some(Pending::Accounts { ids, .. }) = self.requests.get(key).map(|o| &o.pending) {
+            let ids = ids.clone();
+            if self.load_holds_accounts(key, &ids) {
+                return None;
+            }
+        }
         let ledger = &self.ledger;
         let barriers = &mut self.barriers;
         let open = self.requests.get_mut(key)?;

@@ -17,6 +17,7 @@ use crate::client::{MoveAnswer, ReplyBody};
 use crate::entry::MoveSection;
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId};
 use crate::ledger::AccountFlags;
+use crate::ledger::cold::Presence;
 use crate::limits::{FREEZE_NS_MAX, MOVES_MAX, PREPARE_RESEND_NS, VOTE_NS_MAX};
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -106,15 +107,16 @@ impl Replica {
             return Err(ReplyBody::Busy);
         }
         for &account in accounts {
-            match self.ledger.account(account) {
-                Some(owned) if owned.account.flags.contains(AccountFlags::SYSTEM) => {
+            match self.ledger.presence(account) {
+                Presence::Here(owned) if owned.account.flags.contains(AccountFlags::SYSTEM) => {
                     return Err(ReplyBody::Move(MoveAnswer::Refused));
                 }
-                Some(_) if self.migrations.is_frozen(account) => {
+                Presence::Here(_) | Presence::NotLoaded if self.migrations.is_frozen(account) => {
                     return Err(ReplyBody::Move(MoveAnswer::Contended));
                 }
-                Some(_) => {}
-                None => {
+                // One that is not in memory is looked at again before its state is sent.
+                Presence::Here(_) | Presence::NotLoaded => {}
+                Presence::NotHere => {
                     let shard = self.ledger.elsewhere(account).unwrap_or_default();
                     return Err(ReplyBody::Move(MoveAnswer::NotOwned { account, shard }));
                 }
@@ -185,7 +187,8 @@ impl Replica {
         match &mut migration.stage {
             Stage::Freezing { commands } => {
                 let commands = *commands;
-                if self.commands_applied >= commands && self.is_quiet(id) {
+                let quiet = self.commands_applied >= commands && self.is_quiet(id);
+                if quiet && !self.migration_loads(id) {
                     self.prepare_migration(id);
                 } else if self.migration_age(id) >= FREEZE_NS_MAX {
                     self.end_migration(id, None);
@@ -225,6 +228,15 @@ impl Replica {
         })
     }
 
+    /// Whether the store is being asked for rows of the accounts.
+    fn migration_loads(&mut self, id: MoveId) -> bool {
+        let Some(migration) = self.migrations.running.get(&id) else {
+            return false;
+        };
+        let accounts = migration.accounts.clone();
+        self.load_holds_move(id, &accounts)
+    }
+
     /// Reads the states and sends them.
     fn prepare_migration(&mut self, id: MoveId) {
         let attempt = self.coordinator.next_attempt();
@@ -238,8 +250,12 @@ impl Replica {
         let mut owners: Vec<PreviousOwnerRow> = Vec::new();
         for &account in &migration.accounts {
             let Some(owned) = self.ledger.account(account) else {
-                return self.end_migration(id, None);
+                let shard = self.ledger.elsewhere(account).unwrap_or_default();
+                return self.answer_migration(id, MoveAnswer::NotOwned { account, shard });
             };
+            if owned.account.flags.contains(AccountFlags::SYSTEM) {
+                return self.answer_migration(id, MoveAnswer::Refused);
+            }
             let (id_max, version) = (owned.id_max, owned.version);
             rows.push(MovedAccountRow {
                 account: owned.account,
@@ -353,7 +369,23 @@ impl Replica {
 
     /// Unfreezes and answers.
     fn end_migration(&mut self, id: MoveId, commit_ts: Option<Timestamp>) {
-        let freeze_ns = self.migration_age(id);
+        let Some(migration) = self.migrations.running.get(&id) else {
+            return;
+        };
+        let accounts = u32::try_from(migration.accounts.len()).expect("bounded by the request");
+        let answer = match commit_ts {
+            Some(commit_ts) => MoveAnswer::Moved {
+                accounts,
+                commit_ts,
+                freeze_ns: self.migration_age(id),
+            },
+            None => MoveAnswer::Contended,
+        };
+        self.answer_migration(id, answer);
+    }
+
+    /// Unfreezes, and gives this answer.
+    fn answer_migration(&mut self, id: MoveId, answer: MoveAnswer) {
         let Some(migration) = self.migrations.running.remove(&id) else {
             return;
         };
@@ -363,15 +395,6 @@ impl Replica {
                 self.woken.insert(*account);
             }
         }
-        let accounts = u32::try_from(migration.accounts.len()).expect("bounded by the request");
-        let answer = match commit_ts {
-            Some(commit_ts) => MoveAnswer::Moved {
-                accounts,
-                commit_ts,
-                freeze_ns,
-            },
-            None => MoveAnswer::Contended,
-        };
         for key in migration.requests {
             let of_this = self
                 .requests

@@ -500,11 +500,10 @@ impl Replica {
                     let Some(running) = self.end_attempt(id) else {
                         continue;
                     };
-                    let epoch = self
-                        .ledger
-                        .account(running.transfer.debit_account_id)
-                        .map(|owned| owned.account.ownership_epoch);
-                    if self.is_blocked(running.transfer.debit_account_id)
+                    let debit = running.transfer.debit_account_id;
+                    let epoch = self.ledger.epoch_of(debit);
+                    if self.is_blocked(debit)
+                        || self.ledger.is_unloaded(debit)
                         || epoch != Some(running.transfer.debit_epoch)
                     {
                         self.readmit(running);

@@ -104,10 +104,7 @@ impl Replica {
                 .ledger
                 .stub(row.account)
                 .map(|stub| stub.ownership_epoch);
-            let back = self
-                .ledger
-                .account(row.account)
-                .map(|o| o.account.ownership_epoch);
+            let back = self.ledger.epoch_of(row.account);
             let epoch = stub.max(back);
             let undecided = epoch.is_none_or(|epoch| epoch <= row.ownership_epoch);
             if undecided && !planted(Bug::LookUpByAnyone) {

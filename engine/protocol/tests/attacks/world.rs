@@ -142,6 +142,7 @@ impl World {
                 Output::Checkpoint(_)
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
+                | Output::List { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }
@@ -362,6 +363,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         admission: quorate_protocol::config::Admission::default(),
         tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
         checkpoint_weight: None,
+        accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
         seed: 7,
     }
 }

@@ -1,11 +1,12 @@
 //! The store's shell: carries out what `quorate_durable` asks for, beside the log.
 //!
-//! Four tasks share the keeper and borrow it only between awaits:
+//! Five tasks share the keeper and borrow it only between awaits:
 //!
 //! ```text
 //! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
 //! writer     next_operation -> create, write, sync, publish, remove -> finish_operation
-//! looker     Load -> reads of blocks -> Loaded
+//! looker     Load -> reads of blocks, of accounts many at once -> Loaded
+//! lister     List -> a walk over the rows of accounts -> Listed
 //! server     Ask of a replica that rebuilds -> one read -> Chunk
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! the device: the replica is put out of service, and says which block.
 
 mod files;
+mod look;
 mod open;
 
 use std::cell::{Cell, RefCell};
@@ -27,19 +29,18 @@ use std::rc::Rc;
 
 use glommio::Task;
 use quorate_durable::keeper::{Keeper, Step};
-use quorate_durable::question::{Question, Wanted};
+use quorate_durable::question::Question;
 use quorate_durable::serve::{Answer, answer};
-use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::ids::{AccountId, ReplicaAddress};
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{BlockRun, Counters};
+use quorate_storage::store::Counters;
 
-use crate::fatal::{Fatal, end_process};
+use crate::fatal::end_process;
 use crate::inbox::Inbox;
 use crate::peers::Peers;
 use crate::turn::give_way;
@@ -54,12 +55,12 @@ const ASKED_MAX: usize = 8;
 /// The store of a running replica.
 pub(crate) struct Store {
     shared: Rc<Shared>,
-    _tasks: [Task<()>; 4],
+    _tasks: [Task<()>; 5],
 }
 
 struct Shared {
     keeper: RefCell<Keeper>,
-    files: StoreFiles,
+    files: Rc<StoreFiles>,
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
     /// For the rare read that taking a part needs.
@@ -71,6 +72,8 @@ struct Shared {
     written: Wakeup,
     questions: RefCell<VecDeque<Question>>,
     question_asked: Wakeup,
+    page: Cell<Option<(AccountId, usize)>>,
+    page_wanted: Wakeup,
     asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
     chunk_wanted: Wakeup,
     /// A block that is not what was written.
@@ -88,7 +91,7 @@ impl Store {
     ) -> Self {
         let shared = Rc::new(Shared {
             keeper: RefCell::new(keeper),
-            files,
+            files: Rc::new(files),
             inbox,
             peers,
             blocking: RefCell::new(blocking),
@@ -99,15 +102,18 @@ impl Store {
             written: Wakeup::default(),
             questions: RefCell::default(),
             question_asked: Wakeup::default(),
+            page: Cell::default(),
+            page_wanted: Wakeup::default(),
             asked: RefCell::default(),
             chunk_wanted: Wakeup::default(),
             damage: RefCell::default(),
         });
-        let [stepper, writer, looker, server] = [(); 4].map(|()| Rc::clone(&shared));
+        let [stepper, writer, looker, lister, server] = [(); 5].map(|()| Rc::clone(&shared));
         let tasks = [
             glommio::spawn_local(async move { stepper.step_for_ever().await }),
             glommio::spawn_local(async move { writer.write_for_ever().await }),
             glommio::spawn_local(async move { looker.look_for_ever().await }),
+            glommio::spawn_local(async move { lister.list_for_ever().await }),
             glommio::spawn_local(async move { server.serve_for_ever().await }),
         ];
         Self {
@@ -131,10 +137,17 @@ impl Store {
     }
 
     /// Answers with `Input::Loaded`.
-    pub(crate) fn ask(&self, question: u64, names: Vec<RecordName>) {
-        let question = Question::new(question, names);
+    pub(crate) fn ask(&self, question: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) {
+        let question = Question::new(question, names, accounts);
         self.shared.questions.borrow_mut().push_back(question);
         self.shared.question_asked.set();
+    }
+
+    /// Answers with `Input::Listed`. The core asks one at a time.
+    pub(crate) fn list(&self, after: AccountId, limit: usize) {
+        let open = self.shared.page.replace(Some((after, limit)));
+        assert!(open.is_none(), "one page at a time");
+        self.shared.page_wanted.set();
     }
 
     /// Answers a replica that rebuilds, unless it asks for more at a time than such a one does.
@@ -203,57 +216,6 @@ impl Shared {
                 self.keeper.borrow_mut().finish_operation(operation);
                 self.written.set();
                 self.step_wanted.set();
-            }
-        }
-    }
-
-    async fn look_for_ever(&self) {
-        loop {
-            let wanted = {
-                let (mut questions, keeper) = (self.questions.borrow_mut(), self.keeper.borrow());
-                let first = questions.front_mut();
-                first.map(|question| question.wanted(keeper.store()))
-            };
-            match wanted {
-                None => self.question_asked.wait().await,
-                Some(Wanted::Nothing) => {
-                    let answered = self.questions.borrow_mut().pop_front();
-                    if let Some(question) = answered {
-                        self.inbox.push_own(question.answer());
-                    }
-                    give_way().await;
-                }
-                Some(Wanted::Blocks(run)) => match self.feed(run).await {
-                    Ok(true) => {}
-                    Ok(false) => self.question_asked.wait().await,
-                    Err(fault) => end_process(&fault),
-                },
-            }
-        }
-    }
-
-    /// Reads blocks for the question in front. False if they are not what was written.
-    async fn feed(&self, run: BlockRun) -> Result<bool, Fatal> {
-        let bytes = run.blocks as usize * BLOCK_BYTES as usize;
-        let file = run.first.file;
-        let read = self.files.read(file, run.first.offset(), bytes).await?;
-        let mut questions = self.questions.borrow_mut();
-        let question = questions.front_mut().expect("it asked for them");
-        let keeper = self.keeper.borrow();
-        let Some(read) = read else {
-            // Dropped while it was on its way: then the question wants other blocks now.
-            if question.wanted(keeper.store()) == Wanted::Blocks(run) {
-                self.report_damage(format!("{file}: block {} is gone", run.first.block));
-                return Ok(false);
-            }
-            return Ok(true);
-        };
-        match question.feed(keeper.store(), &read) {
-            Ok(()) => Ok(true),
-            Err((place, problem)) => {
-                let block = place.block;
-                self.report_damage(format!("{}: block {block}: {problem}", place.file));
-                Ok(false)
             }
         }
     }

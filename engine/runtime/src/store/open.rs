@@ -52,8 +52,8 @@ impl Read for Files {
 pub(crate) fn open_store(directory: &DataDirectory, binding: Binding) -> Result<Store, Fatal> {
     let path = directory.path();
     let listing = listing(path)?;
-    let opened = open(&listing, &mut Files::new(path), binding)
-        .map_err(|error| Fatal::corrupt(path, error.to_string()))?;
+    let opened =
+        open(&listing, &mut Files::new(path), binding).map_err(|error| corrupt(path, &error))?;
     for damage in &opened.damage {
         tracing::warn!(path = %path.display(), "{damage}");
     }
@@ -81,8 +81,8 @@ pub(crate) fn load_checkpoint(
     config: &ReplicaConfig,
 ) -> Result<Loaded, Fatal> {
     let started = Instant::now();
-    let loaded = load(store, config, &mut Files::new(path))
-        .map_err(|error| Fatal::corrupt(path, error.to_string()))?;
+    let loaded =
+        load(store, config, &mut Files::new(path)).map_err(|error| corrupt(path, &error))?;
     let manifest = store.manifest();
     tracing::info!(
         replica = %config.address,
@@ -93,6 +93,13 @@ pub(crate) fn load_checkpoint(
         "checkpoint loaded"
     );
     Ok(loaded)
+}
+
+fn corrupt(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
+    Fatal::StoreCorrupt {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    }
 }
 
 fn listing(path: &Path) -> Result<Vec<(String, u64)>, Fatal> {

@@ -7,14 +7,16 @@
 use std::collections::VecDeque;
 
 use quorate_durable::keeper::Keeper;
+use quorate_durable::listing::Listing;
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::serve::{self, Answer, FileRead};
+use quorate_protocol::ids::AccountId;
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
-use quorate_storage::store::{BlockRun, Operation, Read, Unreadable};
+use quorate_storage::store::{BlockRef, BlockRun, Operation, Read, Unreadable};
 
 use super::{Started, TEMPORARY, length};
 use crate::disk::{SimDisk, WriteMark};
@@ -56,7 +58,17 @@ pub(super) struct StoreTask {
     pub(super) open: Option<OpenOperation>,
     questions: VecDeque<Question>,
     /// What the front question waits for.
-    reading: Option<BlockRun>,
+    reading: Option<Reading>,
+    /// A page of accounts that the core waits for.
+    listing: Option<Listing>,
+}
+
+/// Blocks on their way.
+#[derive(Debug)]
+enum Reading {
+    Run(BlockRun),
+    Accounts(BlockRef),
+    Page(BlockRun),
 }
 
 /// A disk as the store reads it.
@@ -204,12 +216,20 @@ impl StoreTask {
             open: None,
             questions: VecDeque::new(),
             reading: None,
+            listing: None,
         }
     }
 
     /// The core asks for rows.
-    pub(super) fn ask(&mut self, question: u64, names: Vec<RecordName>) {
-        self.questions.push_back(Question::new(question, names));
+    pub(super) fn ask(&mut self, question: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) {
+        let question = Question::new(question, names, accounts);
+        self.questions.push_back(question);
+    }
+
+    /// The core asks for a page of accounts.
+    pub(super) fn list(&mut self, after: AccountId, limit: usize) {
+        assert!(self.listing.is_none(), "one page at a time");
+        self.listing = Some(Listing::new(self.keeper.store(), after, limit));
     }
 
     /// Begins what can begin; gives an answer that needed no read.
@@ -226,30 +246,67 @@ impl StoreTask {
         if self.reading.is_some() {
             return None;
         }
-        match self.questions.front_mut()?.wanted(self.keeper.store()) {
-            Wanted::Blocks(run) => {
-                self.reading = Some(run);
-                effects.push(StoreEffect::LoadStarted);
-                None
+        let (store, index) = (self.keeper.store(), self.keeper.index());
+        let wanted = self.questions.front_mut().map(|it| it.wanted(store, index));
+        self.reading = match wanted {
+            Some(Wanted::Nothing) => return self.questions.pop_front().map(Question::answer),
+            Some(Wanted::Blocks(run)) => Some(Reading::Run(run)),
+            Some(Wanted::Accounts) => {
+                let question = self.questions.front().expect("it wants them");
+                question.account_blocks().next().map(Reading::Accounts)
             }
-            Wanted::Nothing => self.questions.pop_front().map(Question::answer),
-        }
+            None => match self.listing.as_mut()?.wanted(store) {
+                Some(run) => Some(Reading::Page(run)),
+                None => {
+                    let ids = self.listing.take().map(Listing::into_ids);
+                    return ids.map(|ids| Input::Listed { ids });
+                }
+            },
+        };
+        effects.push(StoreEffect::LoadStarted);
+        None
     }
 
     /// The blocks that were being read are there.
     pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
-        let run = self.reading.take().expect("a read is open");
+        let reading = self.reading.take().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
         }
+        let run = match reading {
+            Reading::Run(run) | Reading::Page(run) => run,
+            Reading::Accounts(first) => BlockRun { first, blocks: 1 },
+        };
         let blocks = usize::try_from(run.blocks).expect("a few");
         let mut bytes = vec![0; blocks * length(u64::from(BLOCK_BYTES))];
         let name = run.first.file.file_name();
         let read = Files(disk).read(&name, run.first.offset(), &mut bytes);
-        read.map_err(|Unreadable| Exit::ReadFailed)?;
-        let question = self.questions.front_mut().expect("it asked for them");
-        let fed = question.feed(self.keeper.store(), &bytes);
-        fed.unwrap_or_else(|(place, problem)| panic!("{place:?}: {problem}: nothing rots here"));
+        let (store, index) = (self.keeper.store(), self.keeper.index());
+        if read.is_err() || !store.has(run.first.file) {
+            if store.has(run.first.file) {
+                return Err(Exit::ReadFailed);
+            }
+            // Dropped since: its rows are elsewhere.
+            if let (Reading::Accounts(_), Some(question)) = (reading, self.questions.front_mut()) {
+                question.look_again();
+            }
+            return Ok(());
+        }
+        let fed = match reading {
+            Reading::Run(_) => {
+                let question = self.questions.front_mut().expect("it asked for them");
+                question.feed(store, &bytes).map_err(|(_, problem)| problem)
+            }
+            Reading::Accounts(place) => {
+                let question = self.questions.front_mut().expect("it asked for them");
+                question.feed_account(store, place, &bytes)
+            }
+            Reading::Page(_) => {
+                let listing = self.listing.as_mut().expect("it asked for them");
+                listing.feed(store, index, &bytes)
+            }
+        };
+        fed.unwrap_or_else(|problem| panic!("{:?}: {problem}: nothing rots here", run.first));
         Ok(())
     }
 

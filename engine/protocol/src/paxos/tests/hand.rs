@@ -115,6 +115,7 @@ impl Hand {
             admission: crate::config::Admission::default(),
             tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
+            accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

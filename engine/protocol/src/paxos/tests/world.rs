@@ -214,6 +214,7 @@ impl World {
             admission: crate::config::Admission::default(),
             tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: None,
+            accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);

@@ -1,0 +1,182 @@
+//! Look-ups in the store: transfer ids one after the other, accounts many at once, pages of accounts by a
+//! walk over all of them.
+
+use std::rc::Rc;
+
+use glommio::io::ReadResult;
+use quorate_durable::listing::Listing;
+use quorate_durable::question::Wanted;
+use quorate_protocol::input::Input;
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{BlockRef, BlockRun};
+
+use super::Shared;
+use crate::fatal::{Fatal, end_process};
+use crate::turn::give_way;
+
+/// Reads of accounts in flight: where a disk of this kind gives most (see `perf/notes`).
+const READS_AT_ONCE: usize = 32;
+
+/// What the blocks that were read are.
+enum Fed {
+    Taken,
+    /// A file was dropped: other blocks are wanted now.
+    Gone,
+    /// Not what was written; said so.
+    Damaged,
+}
+
+impl Shared {
+    pub(super) async fn look_for_ever(&self) {
+        loop {
+            let wanted = {
+                let (mut questions, keeper) = (self.questions.borrow_mut(), self.keeper.borrow());
+                let first = questions.front_mut();
+                first.map(|question| question.wanted(keeper.store(), keeper.index()))
+            };
+            let fed = match wanted {
+                None => {
+                    self.question_asked.wait().await;
+                    continue;
+                }
+                Some(Wanted::Nothing) => {
+                    let answered = self.questions.borrow_mut().pop_front();
+                    if let Some(question) = answered {
+                        self.inbox.push_own(question.answer());
+                    }
+                    give_way().await;
+                    continue;
+                }
+                Some(Wanted::Blocks(run)) => self.feed(run).await,
+                Some(Wanted::Accounts) => self.feed_accounts().await,
+            };
+            match fed {
+                Ok(Fed::Taken | Fed::Gone) => {}
+                // Nothing is answered any more: the replica is out of service.
+                Ok(Fed::Damaged) => self.question_asked.wait().await,
+                Err(fault) => end_process(&fault),
+            }
+        }
+    }
+
+    /// Reads blocks for the question in front.
+    async fn feed(&self, run: BlockRun) -> Result<Fed, Fatal> {
+        let read = self.read(run).await?;
+        let mut questions = self.questions.borrow_mut();
+        let question = questions.front_mut().expect("it asked for them");
+        let keeper = self.keeper.borrow();
+        let Some(read) = read else {
+            if question.wanted(keeper.store(), keeper.index()) == Wanted::Blocks(run) {
+                return Ok(self.damaged(run.first, "is gone"));
+            }
+            return Ok(Fed::Gone);
+        };
+        match question.feed(keeper.store(), &read) {
+            Ok(()) => Ok(Fed::Taken),
+            Err((place, problem)) => Ok(self.damaged(place, &problem)),
+        }
+    }
+
+    /// Reads as many of the blocks with accounts as may be in flight.
+    async fn feed_accounts(&self) -> Result<Fed, Fatal> {
+        let blocks: Vec<BlockRef> = {
+            let questions = self.questions.borrow();
+            let question = questions.front().expect("it asked for them");
+            question.account_blocks().take(READS_AT_ONCE).collect()
+        };
+        let reads = blocks.into_iter().map(|place| {
+            let files = Rc::clone(&self.files);
+            let read = async move {
+                let bytes = BLOCK_BYTES as usize;
+                files.read(place.file, place.offset(), bytes).await
+            };
+            (place, glommio::spawn_local(read))
+        });
+        // All of them have begun before the first is waited for.
+        let reads: Vec<_> = reads.collect();
+        let mut outcome = Fed::Taken;
+        for (place, read) in reads {
+            let read = read.await?;
+            let mut questions = self.questions.borrow_mut();
+            let question = questions.front_mut().expect("it asked for them");
+            let Some(read) = read else {
+                question.look_again();
+                outcome = Fed::Gone;
+                continue;
+            };
+            let keeper = self.keeper.borrow();
+            match question.feed_account(keeper.store(), place, &read) {
+                Ok(()) => {}
+                // A file that was dropped since counts as gone, not as damaged.
+                Err(_) if !keeper.store().has(place.file) => {
+                    question.look_again();
+                    outcome = Fed::Gone;
+                }
+                Err(problem) => return Ok(self.damaged(place, &problem)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    pub(super) async fn list_for_ever(&self) {
+        loop {
+            let Some((after, limit)) = self.page.get() else {
+                self.page_wanted.wait().await;
+                continue;
+            };
+            let mut listing = Listing::new(self.keeper.borrow().store(), after, limit);
+            match self.walk(&mut listing).await {
+                Ok(Fed::Taken | Fed::Gone) => {
+                    self.page.set(None);
+                    let ids = listing.into_ids();
+                    self.inbox.push_own(Input::Listed { ids });
+                }
+                Ok(Fed::Damaged) => self.page_wanted.wait().await,
+                Err(fault) => end_process(&fault),
+            }
+        }
+    }
+
+    /// Reads all rows for a page.
+    async fn walk(&self, listing: &mut Listing) -> Result<Fed, Fatal> {
+        loop {
+            let wanted = listing.wanted(self.keeper.borrow().store());
+            let Some(run) = wanted else {
+                return Ok(Fed::Taken);
+            };
+            let read = self.read(run).await?;
+            if let Some(problem) = self.page_rows(listing, run, read.as_deref()) {
+                return Ok(self.damaged(run.first, &problem));
+            }
+            give_way().await;
+        }
+    }
+
+    /// What is wrong with the rows.
+    fn page_rows(
+        &self,
+        listing: &mut Listing,
+        run: BlockRun,
+        read: Option<&[u8]>,
+    ) -> Option<String> {
+        let keeper = self.keeper.borrow();
+        match read {
+            Some(read) => listing.feed(keeper.store(), keeper.index(), read).err(),
+            // It was dropped, and is passed over.
+            None if !keeper.store().has(run.first.file) => None,
+            None => Some("is gone".to_owned()),
+        }
+    }
+
+    async fn read(&self, run: BlockRun) -> Result<Option<ReadResult>, Fatal> {
+        let bytes = run.blocks as usize * BLOCK_BYTES as usize;
+        self.files
+            .read(run.first.file, run.first.offset(), bytes)
+            .await
+    }
+
+    fn damaged(&self, place: BlockRef, problem: &str) -> Fed {
+        self.report_damage(format!("{} block {}: {problem}", place.file, place.block));
+        Fed::Damaged
+    }
+}
