@@ -25,8 +25,7 @@ use quorate_protocol::replica::Replica;
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Now, Timestamp};
 use quorate_protocol::words::Rows;
-use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{Binding, Read, open};
+use quorate_storage::store::{Binding, BlockRun, open};
 
 use support::Files;
 
@@ -69,6 +68,10 @@ struct Machine {
     now_ns: u64,
     replies: Vec<Reply>,
     questions: usize,
+    /// Blocks that the keeper waits for.
+    wanted: Option<BlockRun>,
+    /// Reads that it was fed.
+    moved: usize,
     restored: u64,
 }
 
@@ -102,6 +105,8 @@ impl Machine {
             now_ns,
             replies: Vec::new(),
             questions: 0,
+            wanted: None,
+            moved: 0,
             restored: checkpoint.0,
         };
         machine.drain();
@@ -153,11 +158,7 @@ impl Machine {
 
     fn ask(&mut self, mut question: Question) -> Input {
         while let Wanted::Blocks(run) = question.wanted(self.keeper.store()) {
-            let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES as usize];
-            let name = run.first.file.file_name();
-            self.files
-                .read(&name, run.first.offset(), &mut bytes)
-                .expect("published");
+            let bytes = self.files.blocks(run);
             question
                 .feed(self.keeper.store(), &bytes)
                 .expect("as written");
@@ -174,9 +175,18 @@ impl Machine {
             self.keeper.finish_operation(operation);
             return true;
         }
+        if random.range(0, 2) == 0
+            && let Some(run) = self.wanted.take()
+        {
+            let bytes = self.files.blocks(run);
+            self.keeper.feed(&bytes).expect("as written");
+            self.moved += 1;
+            return true;
+        }
         match self.keeper.step() {
             Step::Told(input) => self.inbox.push_back(input),
             Step::Worked => return true,
+            Step::Read(run) => self.wanted = Some(run),
             Step::Waits => {}
         }
         match self.inbox.pop_front() {
@@ -185,6 +195,9 @@ impl Machine {
                 if let Some(operation) = self.keeper.next_operation() {
                     self.files.carry_out(&operation);
                     self.keeper.finish_operation(operation);
+                    return true;
+                }
+                if self.wanted.is_some() {
                     return true;
                 }
                 if self.replica.deadline_ns() > self.now_ns {

@@ -55,8 +55,17 @@ pub(super) struct StoreTask {
     pub(super) keeper: Keeper,
     pub(super) open: Option<OpenOperation>,
     questions: VecDeque<Question>,
-    /// What the front question waits for.
-    reading: Option<BlockRun>,
+    /// Reads under way, in the order in which they end: at most one for each.
+    reading: VecDeque<(Reader, BlockRun)>,
+}
+
+/// Who waits for blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// The front question.
+    Question,
+    /// The keeper, which moves rows.
+    Keeper,
 }
 
 /// A disk as the store reads it.
@@ -203,7 +212,7 @@ impl StoreTask {
             keeper,
             open: None,
             questions: VecDeque::new(),
-            reading: None,
+            reading: VecDeque::new(),
         }
     }
 
@@ -223,12 +232,13 @@ impl StoreTask {
         {
             self.open = Some(OpenOperation::begin(operation, disk, effects));
         }
-        if self.reading.is_some() {
+        let mut reading = self.reading.iter();
+        if reading.any(|(reader, _)| *reader == Reader::Question) {
             return None;
         }
         match self.questions.front_mut()?.wanted(self.keeper.store()) {
             Wanted::Blocks(run) => {
-                self.reading = Some(run);
+                self.reading.push_back((Reader::Question, run));
                 effects.push(StoreEffect::LoadStarted);
                 None
             }
@@ -236,9 +246,15 @@ impl StoreTask {
         }
     }
 
+    /// Begins to read what the keeper moves.
+    pub(super) fn read_for_keeper(&mut self, run: BlockRun) -> StoreEffect {
+        self.reading.push_back((Reader::Keeper, run));
+        StoreEffect::LoadStarted
+    }
+
     /// The blocks that were being read are there.
     pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
-        let run = self.reading.take().expect("a read is open");
+        let (reader, run) = self.reading.pop_front().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
         }
@@ -247,9 +263,16 @@ impl StoreTask {
         let name = run.first.file.file_name();
         let read = Files(disk).read(&name, run.first.offset(), &mut bytes);
         read.map_err(|Unreadable| Exit::ReadFailed)?;
-        let question = self.questions.front_mut().expect("it asked for them");
-        let fed = question.feed(self.keeper.store(), &bytes);
-        fed.unwrap_or_else(|(place, problem)| panic!("{place:?}: {problem}: nothing rots here"));
+        match reader {
+            Reader::Question => {
+                let question = self.questions.front_mut().expect("it asked for them");
+                let fed = question.feed(self.keeper.store(), &bytes);
+                fed.unwrap_or_else(|(place, problem)| {
+                    panic!("{place:?}: {problem}: nothing rots here")
+                });
+            }
+            Reader::Keeper => self.keeper.feed(&bytes).expect("nothing rots here"),
+        }
         Ok(())
     }
 
