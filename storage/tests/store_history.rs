@@ -25,7 +25,7 @@ struct Row {
 
 /// Publishes one checkpoint with these rows.
 fn publish(store: &mut Store, disk: &mut Disk, rows: &[(u64, u128)], from: u64) -> Vec<Row> {
-    let number = store.begin(store.manifest().slot + 1, 0);
+    let number = store.begin(store.manifest().slot + 1, 0).unwrap();
     let mut written = Vec::new();
     for (fingerprint, key) in rows {
         let position = store.manifest().history_next + written.len() as u64;
@@ -176,7 +176,7 @@ fn a_file_that_is_dropped_meanwhile_is_passed_over() {
 fn what_waits_is_what_is_handed_out() {
     let mut disk = Disk::default();
     let mut store = disk.open().unwrap().store;
-    store.begin(1, 20_000);
+    store.begin(1, 20_000).unwrap();
     let mut most = 0;
     let mut names = BTreeSet::new();
     let mut run = |store: &mut Store| {

@@ -246,7 +246,7 @@ fn foreign() {
 fn version() {
     let (mut disk, _) = three();
     let bytes = disk.bytes(EVEN);
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc_at = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..crc_at]);
     bytes[crc_at..].copy_from_slice(&crc.to_le_bytes());
@@ -254,13 +254,13 @@ fn version() {
     assert!(matches!(
         error,
         OpenError::Version {
-            error: ManifestError::Version { found: 2 },
+            error: ManifestError::Version { found: 3 },
             ..
         }
     ));
     assert_eq!(
         error.to_string(),
-        "manifest-0: manifest version 2, 1 supported"
+        "manifest-0: manifest version 3, 2 supported"
     );
 }
 

@@ -4,18 +4,29 @@
 //! ```text
 //! core   --- CheckpointPart --> Keeper --- Operation --> shell
 //! core   <-- CheckpointRoom ---        <-- finished ----
-//! core   <-- CheckpointDurable
+//! core   <-- CheckpointDurable         --- Read -------> shell
+//!                                      <-- feed --------
 //! ```
 //!
 //! A part is followed by `CheckpointRoom` once little enough waits to be written, so what is in memory is
 //! bounded. The index knows an account's newest row as soon as that is taken, before it can be read.
+//!
+//! Behind the last part rows of older files are moved into the new one: the keeper says which blocks it
+//! wants, one read at a time, and goes on when it is fed. However long a read takes, the same bytes are
+//! written. A block that is damaged holds up the checkpoint, not the replica: the shell repairs it and feeds it
+//! again, or stops.
+//!
+//! A checkpoint that the store has no room for is not begun: its parts are dropped, the core never hears
+//! that it is durable, and the log is kept. [`Keeper::refusal`] says so, to be shown to whoever operates it.
 
 use quorate_protocol::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, account_fingerprint};
 use quorate_protocol::ids::AccountId;
 use quorate_protocol::input::Input;
 use quorate_protocol::output::CheckpointPart;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{AccountIndex, Finish, Operation, Place, Read, Store};
+use quorate_storage::store::{
+    AccountIndex, BeginError, BlockRun, Damage, Finish, Operation, Place, Read, Store,
+};
 use zerocopy::IntoBytes;
 
 /// Bytes that may wait to be written before the next part is asked for: two extents.
@@ -37,6 +48,10 @@ enum Stage {
     Published {
         number: u64,
     },
+    /// There was no room for it: a part was dropped, and the core is to give the next one, or was told so.
+    Refused {
+        is_told: bool,
+    },
 }
 
 /// What a step came to.
@@ -46,6 +61,9 @@ pub enum Step {
     Told(Input),
     /// It worked for a while, and may go on: step again.
     Worked,
+    /// Read these blocks, without blocking, and give them to [`Keeper::feed`]. Said once, and again only if
+    /// what was fed is damaged. Step again: other things may go on meanwhile.
+    Read(BlockRun),
     /// Nothing is to be done before the core gives a part or an operation finishes.
     Waits,
 }
@@ -56,6 +74,9 @@ pub struct Keeper {
     store: Store,
     index: AccountIndex,
     stage: Stage,
+    /// Blocks were asked for and not fed yet.
+    is_reading: bool,
+    refusal: Option<BeginError>,
     /// Accounts of the checkpoint that takes rows, in the order of their places: until it is published
     /// these cannot be read back.
     taken: Vec<AccountId>,
@@ -71,6 +92,8 @@ impl Keeper {
             store,
             index,
             stage: Stage::Idle,
+            is_reading: false,
+            refusal: None,
             taken: Vec::new(),
             taken_first: None,
         }
@@ -88,6 +111,12 @@ impl Keeper {
         &self.index
     }
 
+    /// Why no checkpoint is taken any more, if that is so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<BeginError> {
+        self.refusal
+    }
+
     /// Takes the next part. `disk` is read only to tell apart accounts that share a fingerprint.
     ///
     /// # Errors
@@ -96,6 +125,11 @@ impl Keeper {
     /// # Panics
     /// If the parts do not come in order.
     pub fn take(&mut self, part: CheckpointPart, disk: &mut impl Read) -> Result<(), String> {
+        if let Stage::Refused { is_told } = &mut self.stage {
+            // Behind the last part there is none to ask for.
+            *is_told = matches!(part, CheckpointPart::End(_));
+            return Ok(());
+        }
         match part {
             CheckpointPart::Begin {
                 number,
@@ -103,7 +137,14 @@ impl Keeper {
                 accounts,
             } => {
                 assert_eq!(self.stage, Stage::Idle);
-                assert_eq!(self.store.begin(slot.0, accounts), number);
+                match self.store.begin(slot.0, accounts) {
+                    Ok(begun) => assert_eq!(begun, number),
+                    Err(error) => {
+                        self.refusal = Some(error);
+                        self.stage = Stage::Refused { is_told: false };
+                        return Ok(());
+                    }
+                }
             }
             CheckpointPart::Accounts(rows) => {
                 for (row, is_stored) in &rows {
@@ -148,13 +189,37 @@ impl Keeper {
                 self.stage = Stage::Waiting;
                 Step::Told(Input::CheckpointRoom)
             }
-            Stage::Finishing if has_room && self.store.step(STEP_ROWS) => Step::Worked,
+            Stage::Finishing if has_room && !self.is_reading => self.finishing(),
             Stage::Published { number } => {
                 self.stage = Stage::Idle;
                 Step::Told(Input::CheckpointDurable { number })
             }
-            Stage::Idle | Stage::Waiting | Stage::Taking | Stage::Finishing => Step::Waits,
+            Stage::Refused { is_told: false } => {
+                self.stage = Stage::Refused { is_told: true };
+                Step::Told(Input::CheckpointRoom)
+            }
+            Stage::Idle
+            | Stage::Waiting
+            | Stage::Taking
+            | Stage::Finishing
+            | Stage::Refused { is_told: true } => Step::Waits,
         }
+    }
+
+    /// Takes the blocks that [`Step::Read`] asked for.
+    ///
+    /// # Errors
+    /// The block that is not what was written, by name. The checkpoint waits, and [`Keeper::step`] asks for the
+    /// same blocks again.
+    ///
+    /// # Panics
+    /// If no blocks were asked for.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Damage> {
+        assert!(self.is_reading, "nothing was asked for");
+        self.is_reading = false;
+        self.store.move_rows(&mut self.index, bytes, |id| {
+            account_fingerprint(AccountId(u128::from_le_bytes(*id)))
+        })
     }
 
     /// The next operation to carry out, if one is due and none is open.
@@ -169,6 +234,17 @@ impl Keeper {
             self.stage = Stage::Published {
                 number: published.number,
             };
+        }
+    }
+
+    fn finishing(&mut self) -> Step {
+        if let Some(run) = self.store.moving() {
+            self.is_reading = true;
+            return Step::Read(run);
+        }
+        match self.store.step(STEP_ROWS) {
+            true => Step::Worked,
+            false => Step::Waits,
         }
     }
 

@@ -58,9 +58,8 @@ impl Listing {
             let row = AccountRow::read_from_bytes(row).expect("the section's rows have this size");
             let id = row.account.id;
             let is_newest = || {
-                index
-                    .candidates(account_fingerprint(id))
-                    .any(|it| it == place)
+                let mut newest = index.candidates(account_fingerprint(id));
+                newest.any(|it| store.readable(it) == place)
             };
             if id > *after && is_newest() {
                 ids.insert(id);

@@ -30,7 +30,8 @@ impl Files {
 
     /// Writes the next checkpoint: some accounts, some history, a side table.
     fn checkpoint(&mut self, store: &mut Store, rows: u32, salt: u8) {
-        let number = store.begin(store.manifest().slot + 10, rows);
+        let begun = store.begin(store.manifest().slot + 10, rows);
+        let number = begun.expect("there is room");
         let first = number << 32;
         for row in 0..u64::from(rows) {
             let key = first + row;

@@ -26,8 +26,7 @@ use quorate_protocol::replica::Replica;
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Now, Timestamp};
 use quorate_protocol::words::Rows;
-use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{Binding, BlockRef, BlockRun, Read, open};
+use quorate_storage::store::{Binding, BlockRef, BlockRun, open};
 
 use support::Files;
 
@@ -72,6 +71,10 @@ struct Machine {
     replies: Vec<Reply>,
     questions: usize,
     accounts_asked: usize,
+    /// Blocks that the keeper waits for.
+    wanted: Option<BlockRun>,
+    /// Reads that it was fed.
+    moved: usize,
     restored: u64,
 }
 
@@ -106,6 +109,8 @@ impl Machine {
             replies: Vec::new(),
             questions: 0,
             accounts_asked: 0,
+            wanted: None,
+            moved: 0,
             restored: checkpoint.0,
         };
         machine.drain();
@@ -170,13 +175,13 @@ impl Machine {
             match question.wanted(store, index) {
                 Wanted::Nothing => return question.answer(),
                 Wanted::Blocks(run) => {
-                    let bytes = read(&mut self.files, run);
+                    let bytes = self.files.blocks(run);
                     question.feed(store, &bytes).expect("as written");
                 }
                 Wanted::Accounts => {
                     let blocks: Vec<BlockRef> = question.account_blocks().collect();
                     for first in blocks {
-                        let bytes = read(&mut self.files, BlockRun { first, blocks: 1 });
+                        let bytes = self.files.blocks(BlockRun { first, blocks: 1 });
                         let fed = question.feed_account(store, first, &bytes);
                         fed.expect("as written");
                     }
@@ -189,7 +194,7 @@ impl Machine {
         let (store, index) = (self.keeper.store(), self.keeper.index());
         let mut listing = Listing::new(store, after, limit);
         while let Some(run) = listing.wanted(store) {
-            let bytes = read(&mut self.files, run);
+            let bytes = self.files.blocks(run);
             listing.feed(store, index, &bytes).expect("as written");
         }
         listing.into_ids()
@@ -204,9 +209,18 @@ impl Machine {
             self.keeper.finish_operation(operation);
             return true;
         }
+        if random.range(0, 2) == 0
+            && let Some(run) = self.wanted.take()
+        {
+            let bytes = self.files.blocks(run);
+            self.keeper.feed(&bytes).expect("as written");
+            self.moved += 1;
+            return true;
+        }
         match self.keeper.step() {
             Step::Told(input) => self.inbox.push_back(input),
             Step::Worked => return true,
+            Step::Read(run) => self.wanted = Some(run),
             Step::Waits => {}
         }
         match self.inbox.pop_front() {
@@ -215,6 +229,9 @@ impl Machine {
                 if let Some(operation) = self.keeper.next_operation() {
                     self.files.carry_out(&operation);
                     self.keeper.finish_operation(operation);
+                    return true;
+                }
+                if self.wanted.is_some() {
                     return true;
                 }
                 if self.replica.deadline_ns() > self.now_ns {
@@ -285,14 +302,6 @@ impl Machine {
             other => panic!("{other:?}"),
         }
     }
-}
-
-fn read(files: &mut Files, run: BlockRun) -> Vec<u8> {
-    let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES as usize];
-    let name = run.first.file.file_name();
-    let read = files.read(&name, run.first.offset(), &mut bytes);
-    read.expect("published");
-    bytes
 }
 
 fn now(now_ns: u64) -> Now {

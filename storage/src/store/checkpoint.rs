@@ -8,14 +8,16 @@
 //! | 3 | `Publish` | the manifest names them: from here on this checkpoint is the newest |
 //! | 4 | `Remove` .. | of what neither generation on disk lists any more |
 //!
-//! Files fill while rows are pushed, so step 1 runs beside the pushing; the indexes are built, in
-//! bounded steps, after the last row. A file that got no row is not written; the side tables' always is.
+//! Files fill while rows are pushed, so step 1 runs beside the pushing. After the last row, rows of older
+//! accounts files are moved ([`super::compaction`]), and the indexes are built, in bounded steps. A file that
+//! got no row is not written; the side tables' always is.
 
 use std::collections::BTreeMap;
 
 use super::block::{ACCOUNT_ROW_BYTES, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section};
 use super::buckets::{BucketSort, entry};
 use super::chunks::Chunks;
+use super::compaction::Compaction;
 use super::footer::{Footer, ROWS_MAX};
 use super::name::{Binding, FileId, FileKind, Generation};
 use super::operation::Operation;
@@ -46,6 +48,10 @@ pub(crate) struct Checkpoint {
     account_rows_max: u32,
     /// What the accounts' index section will hold.
     entries: Chunks<(u64, u32)>,
+    /// What is to be moved of older accounts files, once all is pushed.
+    compaction: Compaction,
+    /// Who left: in the file these come behind the rows that are moved.
+    gone: Chunks<Gone>,
     sort: BucketSort,
     keyed: Keyed,
     stage: Stage,
@@ -75,9 +81,21 @@ pub(crate) struct Finished {
     pub(crate) offsets: Vec<u32>,
 }
 
+/// An account that left.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    id: [u8; ID_BYTES],
+    fingerprint: u64,
+    shared: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Push,
+    /// Only rows of older files come.
+    Move,
+    /// From this account on.
+    Gone(usize),
     /// From this entry on.
     Index(usize),
     Sort,
@@ -115,6 +133,8 @@ impl Checkpoint {
             account_first: begin.account_first,
             account_rows_max: begin.account_rows_max,
             entries: Chunks::default(),
+            compaction: Compaction::default(),
+            gone: Chunks::default(),
             sort: BucketSort::default(),
             keyed: Keyed {
                 base: begin.history_base,
@@ -133,7 +153,11 @@ impl Checkpoint {
         fingerprint: u64,
         shared: bool,
     ) -> Place {
-        assert_eq!(self.stage, Stage::Push);
+        match self.stage {
+            Stage::Push => assert_eq!(self.gone.len(), 0, "accounts come before those that left"),
+            Stage::Move => {}
+            stage => panic!("an account at {stage:?}"),
+        }
         let number = row_number(self.account_rows());
         assert!(
             number < self.account_rows_max,
@@ -147,10 +171,11 @@ impl Checkpoint {
 
     pub(crate) fn gone(&mut self, id: &[u8; ID_BYTES], fingerprint: u64, shared: bool) {
         assert_eq!(self.stage, Stage::Push);
-        let number = row_number(self.accounts.writer.rows(Section::Gone));
-        self.accounts.writer.push(Section::Gone, id);
-        let code = number | ENTRY_GONE | shared_flag(shared);
-        self.entries.push((fingerprint, code));
+        self.gone.push(Gone {
+            id: *id,
+            fingerprint,
+            shared,
+        });
     }
 
     pub(crate) fn history(
@@ -181,17 +206,37 @@ impl Checkpoint {
         self.side.writer.push_bytes(Section::Side, bytes);
     }
 
-    pub(crate) fn finish(&mut self, mark: &[u8], history_from: u64) {
+    pub(crate) fn finish(&mut self, mark: &[u8], history_from: u64, compaction: Compaction) {
         assert_eq!(self.stage, Stage::Push);
         self.mark = mark.to_vec();
         self.history_from = history_from;
-        self.stage = Stage::Index(0);
+        self.compaction = compaction;
+        self.stage = Stage::Move;
     }
 
-    /// Works on at most about `rows_max` rows. False once there is nothing left to do but writing.
+    /// What is being moved; `None` before and after.
+    pub(crate) fn compaction(&self) -> Option<&Compaction> {
+        (self.stage == Stage::Move).then_some(&self.compaction)
+    }
+
+    pub(crate) fn compaction_mut(&mut self) -> &mut Compaction {
+        assert_eq!(self.stage, Stage::Move);
+        &mut self.compaction
+    }
+
+    /// How many of a file's row blocks hold no live row, if this checkpoint swept it.
+    pub(crate) fn swept_of(&self, number: u64) -> Option<u32> {
+        self.compaction.swept_of(number)
+    }
+
+    /// Works on at most about `rows_max` rows. False while rows are to be moved, and once there is nothing
+    /// left to do but writing.
     pub(crate) fn step(&mut self, rows_max: usize) -> bool {
         match self.stage {
             Stage::Push | Stage::Built => return false,
+            Stage::Move if self.compaction.next_run().is_some() => return false,
+            Stage::Move => self.stage = Stage::Gone(0),
+            Stage::Gone(from) => self.write_gone(from, rows_max),
             Stage::Index(from) => {
                 let end = self.entries.len().min(from + rows_max);
                 for index in from..end {
@@ -221,6 +266,22 @@ impl Checkpoint {
             }
         }
         self.stage != Stage::Built
+    }
+
+    fn write_gone(&mut self, from: usize, rows_max: usize) {
+        let end = self.gone.len().min(from + rows_max);
+        for index in from..end {
+            let gone = self.gone.at(index);
+            let number = row_number(self.accounts.writer.rows(Section::Gone));
+            self.accounts.writer.push(Section::Gone, &gone.id);
+            let code = number | ENTRY_GONE | shared_flag(gone.shared);
+            self.entries.push((gone.fingerprint, code));
+            self.gone.release_upto(index);
+        }
+        self.stage = match end == self.gone.len() {
+            true => Stage::Index(0),
+            false => Stage::Gone(end),
+        };
     }
 
     pub(crate) fn account_rows(&self) -> u64 {

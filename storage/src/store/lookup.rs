@@ -29,7 +29,7 @@ pub const LOOKUP_BLOCKS_MAX: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockRun {
     pub first: BlockRef,
-    /// At least 1; of a look-up at most [`LOOKUP_BLOCKS_MAX`].
+    /// At least 1. Of a look-up at most [`LOOKUP_BLOCKS_MAX`], of a compaction [`super::MOVE_BLOCKS_MAX`].
     pub blocks: u32,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! at   bytes  field
 //!   0    8    magic "QMANIFST"
-//!   8    1    version 1
+//!   8    1    version 2
 //!   9    1    zero
 //!  10    2    bytes of the mark, at most 256
 //!  12    4    shard
@@ -17,7 +17,9 @@
 //!  64  256    mark, opaque, then zeros
 //! 320  32 n   per file, ascending by kind and number:
 //!               0  2  kind       2  2  zero       4  4  blocks
-//!               8  8  number    16  8  content   24  8  live rows (accounts), else 0
+//!               8  8  number    16  8  content
+//!              24  4  live rows (accounts), else 0
+//!              28  4  swept: so many of the first row blocks hold no live row (accounts), else 0
 //!  ..    ..   zeros up to a multiple of 4,096, less four bytes
 //! end-4  4    crc32 of everything before
 //! ```
@@ -28,12 +30,13 @@
 
 use thiserror::Error;
 
+use super::footer::ROWS_MAX;
 use super::name::{Binding, FileId, FileKind, NUMBER_MAX};
 use crate::BLOCK_BYTES;
 use crate::bytes::{is_zero, put, round_up, u8_at, u16_at, u32_at, u64_at};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"QMANIFST");
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MARK_AT: usize = 64;
 const FILES_AT: usize = 320;
 const FILE_BYTES: usize = 32;
@@ -60,6 +63,9 @@ pub struct Listed {
     pub content: u64,
     /// Accounts: rows that are the newest of their account. Else 0.
     pub live: u64,
+    /// Accounts: so many of the first blocks of rows hold no live row, and compaction goes on behind them.
+    /// Else 0.
+    pub swept: u32,
 }
 
 /// The store as of one checkpoint.
@@ -163,7 +169,9 @@ impl Manifest {
             put(&mut out, at + 4, &listed.blocks.to_le_bytes());
             put(&mut out, at + 8, &listed.file.number.to_le_bytes());
             put(&mut out, at + 16, &listed.content.to_le_bytes());
-            put(&mut out, at + 24, &listed.live.to_le_bytes());
+            let live = u32::try_from(listed.live).expect("checked above");
+            put(&mut out, at + 24, &live.to_le_bytes());
+            put(&mut out, at + 28, &listed.swept.to_le_bytes());
         }
         let crc_at = out.len() - CRC_BYTES;
         let crc = crc32fast::hash(&out[..crc_at]);
@@ -273,8 +281,12 @@ impl Manifest {
             if listed.blocks == 0 {
                 return Err(field("blocks of a file", 0));
             }
-            if listed.live != 0 && listed.file.kind != FileKind::Accounts {
+            let counted = listed.live != 0 || listed.swept != 0;
+            if counted && listed.file.kind != FileKind::Accounts || listed.live > ROWS_MAX {
                 return Err(field("live rows", listed.live));
+            }
+            if listed.swept >= listed.blocks {
+                return Err(field("swept blocks", u64::from(listed.swept)));
             }
         }
         match self.files.is_sorted_by(|a, b| a.file < b.file) {
@@ -303,7 +315,8 @@ fn decode_file(row: &[u8]) -> Result<Listed, ManifestError> {
         },
         blocks: u32_at(row, 4),
         content: u64_at(row, 16),
-        live: u64_at(row, 24),
+        live: u64::from(u32_at(row, 24)),
+        swept: u32_at(row, 28),
     })
 }
 
@@ -317,6 +330,7 @@ mod tests {
             blocks: 9,
             content: 0x1234 + number,
             live,
+            swept: 0,
         };
         Manifest {
             binding: Binding {
@@ -371,7 +385,7 @@ mod tests {
             let decoded = resealed(|bytes| bytes[at] = byte);
             decoded.unwrap_err().to_string()
         };
-        assert_eq!(refused(8, 2), "manifest version 2, 1 supported");
+        assert_eq!(refused(8, 3), "manifest version 3, 2 supported");
         assert_eq!(refused(9, 1), "impossible padding: 1");
         assert_eq!(refused(11, 2), "impossible mark: 518");
         assert_eq!(refused(31, 1), "impossible number: 72057594037927941");
@@ -385,6 +399,11 @@ mod tests {
         assert_eq!(refused(FILES_AT + 2, 9), "impossible padding: 9");
         assert_eq!(refused(FILES_AT + 4, 0), "impossible blocks of a file: 0");
         assert_eq!(refused(FILES_AT + 8, 5), "impossible order of files: 0");
+        assert_eq!(
+            refused(FILES_AT + 27, 0x41),
+            "impossible live rows: 1090519044"
+        );
+        assert_eq!(refused(FILES_AT + 28, 9), "impossible swept blocks: 9");
     }
 
     #[test]

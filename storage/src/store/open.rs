@@ -300,7 +300,8 @@ impl<'a, R: Read> Directory<'a, R> {
                 expected,
             });
         }
-        let rows = footer.rows(Section::AccountRows);
+        let swept = u64::from(listed.swept) * Section::AccountRows.rows_per_block() as u64;
+        let rows = footer.rows(Section::AccountRows).saturating_sub(swept);
         if listed.live > rows {
             return Err(Damage::Live {
                 file,
@@ -368,6 +369,7 @@ impl<'a, R: Read> Directory<'a, R> {
             places,
             on_disk: self.files.into_keys().collect::<BTreeSet<_>>(),
             running: None,
+            moved: BTreeMap::new(),
             publishing: None,
             removals: VecDeque::new(),
             operation_open: None,

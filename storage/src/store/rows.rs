@@ -25,10 +25,17 @@ impl Store {
     /// was dropped.
     #[must_use]
     pub fn locate_account(&self, place: Place) -> Option<RowAt> {
-        let (number, row) = self.places.locate(place)?;
+        let (number, row) = self.places.locate(self.readable(place))?;
         let kind = FileKind::Accounts;
         let footer = self.footers.get(&FileId { kind, number })?;
         footer.locate(Section::AccountRows, u64::from(row))
+    }
+
+    /// Where the row of a place can be read now: one that is being moved, at its old place until its new one is
+    /// published.
+    #[must_use]
+    pub fn readable(&self, place: Place) -> Place {
+        self.moved.get(&place).copied().unwrap_or(place)
     }
 
     /// Where the history row of this position lies. `None` if it was not published yet, or was dropped.

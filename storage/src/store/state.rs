@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::block::{ACCOUNT_ROW_BYTES, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section};
 use super::checkpoint::{Begin, Checkpoint};
-use super::footer::Footer;
+use super::compaction::{self, Compaction, Kept};
+use super::footer::{Footer, ROWS_MAX};
 use super::history::{HistoryFile, HistoryFiles};
 use super::manifest::{FILES_MAX, Listed, MARK_BYTES_MAX, Manifest};
 use super::name::{Binding, FileId, FileKind, Generation, NUMBER_MAX};
 use super::operation::{Open, Operation};
 use super::places::{Place, Places};
+use thiserror::Error;
 
 /// Files that one checkpoint writes at most.
 const CHECKPOINT_FILES_MAX: usize = 3;
@@ -28,12 +30,29 @@ pub struct Published {
 pub struct Counters {
     /// Published.
     pub checkpoints: u64,
+    /// Those that were moved included.
     pub account_rows: u64,
     pub history_rows: u64,
+    /// Account rows that were moved, and the blocks that were read for it.
+    pub rows_moved: u64,
+    pub blocks_swept: u64,
+    /// Checkpoints that were not begun.
+    pub refused: u64,
     /// Bytes of data files, headers, indexes and padding included.
     pub file_bytes: u64,
     pub manifest_bytes: u64,
     pub files_removed: u64,
+}
+
+/// Why a checkpoint is not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BeginError {
+    /// Let go of history ([`Finish::history_from`]).
+    #[error("{files} files, {FILES_MAX} with those of a checkpoint are the most")]
+    Files { files: usize },
+    /// Of one checkpoint, or of all files together.
+    #[error("no room for {rows} account rows")]
+    Rows { rows: u64 },
 }
 
 /// What the end of a checkpoint says.
@@ -72,6 +91,8 @@ pub struct Store {
     /// Data files that exist, whoever lists them.
     pub(crate) on_disk: BTreeSet<FileId>,
     pub(crate) running: Option<Checkpoint>,
+    /// Rows that the running checkpoint moves: their old places by their new ones.
+    pub(crate) moved: BTreeMap<Place, Place>,
     /// What is being published, or would be next.
     pub(crate) publishing: Option<Manifest>,
     pub(crate) removals: VecDeque<FileId>,
@@ -132,28 +153,48 @@ impl Store {
     }
 
     /// Begins the next checkpoint, of everything up to `slot`, and returns its number. For its accounts
-    /// `account_rows_max` places are set aside.
+    /// `account_rows_max` places are set aside, and as many as it may move rows ([`Store::moving`]).
+    ///
+    /// # Errors
+    /// If there is no room for another one. Nothing has changed, but for [`Counters::refused`].
     ///
     /// # Panics
-    /// If one is running, the slot is below the last one's, the manifest lists [`FILES_MAX`] files but for
-    /// three (let go of history), or there are not enough places left.
-    pub fn begin(&mut self, slot: u64, account_rows_max: u32) -> u64 {
+    /// If one is running, or the slot is below the last one's.
+    pub fn begin(&mut self, slot: u64, account_rows_max: u32) -> Result<u64, BeginError> {
         assert!(self.running.is_none(), "one checkpoint at a time");
         assert!(slot >= self.current.slot);
-        assert!(self.current.files.len() + CHECKPOINT_FILES_MAX <= FILES_MAX);
         let number = self.current.number + 1;
         assert!(number < NUMBER_MAX);
-        let first = self.places.assign(number, account_rows_max);
+        let room = self.room(number, account_rows_max);
+        let (account_first, account_rows_max) = room.inspect_err(|_| self.counters.refused += 1)?;
         self.running = Some(Checkpoint::new(Begin {
             binding: self.binding,
             number,
             slot,
-            account_first: first.expect("2^32 - 1 account rows are enough"),
+            account_first,
             account_rows_max,
             history_base: self.current.history_next,
             retract: self.unusable,
         }));
-        number
+        Ok(number)
+    }
+
+    /// Places for the account rows of a checkpoint, moved ones included, and how many.
+    fn room(&mut self, number: u64, own_rows_max: u32) -> Result<(Place, u32), BeginError> {
+        let files = self.current.files.len();
+        if files + CHECKPOINT_FILES_MAX > FILES_MAX {
+            return Err(BeginError::Files { files });
+        }
+        let live = self.account_files().map(|file| file.live).sum();
+        let own = u64::from(own_rows_max);
+        let rows = own + compaction::moves_max(own, live);
+        let full = BeginError::Rows { rows };
+        if rows > ROWS_MAX {
+            return Err(full);
+        }
+        let rows = u32::try_from(rows).expect("at most 2^30");
+        let first = self.places.assign(number, rows).ok_or(full)?;
+        Ok((first, rows))
     }
 
     /// Whether a checkpoint was begun and is not yet published.
@@ -219,17 +260,21 @@ impl Store {
         self.running_mut().side(bytes);
     }
 
-    /// All of the checkpoint is pushed. What is left to do is done by [`Store::step`].
+    /// All of the checkpoint is pushed, and it is decided what it moves ([`Store::moving`]). What is left to do
+    /// then is done by [`Store::step`].
     ///
     /// # Panics
     /// If no checkpoint takes rows, or the mark is too long.
     pub fn finish(&mut self, finish: Finish<'_>) {
         assert!(finish.mark.len() <= MARK_BYTES_MAX);
-        self.running_mut().finish(finish.mark, finish.history_from);
+        let kept = self.kept_accounts();
+        let running = self.running_mut();
+        let compaction = Compaction::choose(&kept, running.account_rows());
+        running.finish(finish.mark, finish.history_from, compaction);
     }
 
     /// Builds the indexes of a finished checkpoint, at most about `rows_max` rows of work per call (8,192
-    /// take some 100 us). False once nothing is left but operations.
+    /// take some 100 us). False while rows are to be moved, and once nothing is left but operations.
     ///
     /// # Panics
     /// If `rows_max` is 0: it would never end.
@@ -322,7 +367,7 @@ impl Store {
     /// What the running checkpoint publishes.
     fn next_manifest(&self) -> Manifest {
         let running = self.running.as_ref().expect("a checkpoint is running");
-        let mut files = self.carried_accounts(running);
+        let mut files = self.carried_accounts();
         files.extend(self.current.files_of(FileKind::History).filter(|listed| {
             let footer = &self.footers[&listed.file];
             footer.base + footer.rows(Section::HistoryRows) > running.history_from
@@ -332,6 +377,7 @@ impl Store {
             blocks: footer.blocks,
             content: footer.content,
             live: footer.rows(Section::AccountRows),
+            swept: 0,
         }));
         files.sort_by_key(|listed| listed.file);
         Manifest {
@@ -344,20 +390,21 @@ impl Store {
         }
     }
 
-    /// The accounts files that are still needed: those with a live row; and those that say of an account
-    /// that it left, as long as an older file may hold a row of it.
-    fn carried_accounts(&self, running: &Checkpoint) -> Vec<Listed> {
-        let mut carried: Vec<Listed> = Vec::new();
-        for listed in self.current.files_of(FileKind::Accounts) {
-            let superseded = running.superseded.get(&listed.file.number);
-            let live = listed.live.checked_sub(*superseded.unwrap_or(&0));
-            let live = live.expect("a row is superseded once");
-            let hides = !carried.is_empty() && self.footers[&listed.file].rows(Section::Gone) > 0;
-            if live > 0 || hides {
-                carried.push(Listed { live, ..*listed });
+    /// The accounts files that are still needed, as the manifest says it.
+    fn carried_accounts(&self) -> Vec<Listed> {
+        let listed = |kept: Kept| {
+            let file = FileId {
+                kind: FileKind::Accounts,
+                number: kept.number,
+            };
+            let before = self.current.find(file).expect("it was listed");
+            Listed {
+                live: kept.live,
+                swept: kept.swept,
+                ..*before
             }
-        }
-        carried
+        };
+        self.kept_accounts().into_iter().map(listed).collect()
     }
 
     /// The checkpoint is published: what it says is what the store is.
@@ -366,6 +413,7 @@ impl Store {
         let manifest = self.publishing.take().expect("a manifest was given out");
         let rows = u32::try_from(running.account_rows()).expect("at most as announced");
         self.places.shorten(running.number, rows);
+        self.moved.clear();
         self.counters.checkpoints += 1;
         self.counters.account_rows += running.account_rows();
         self.counters.history_rows += running.history_rows();
@@ -408,5 +456,57 @@ impl Store {
             FileKind::History => self.history.remove(file.number),
             FileKind::Side => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Read, Unreadable, open};
+
+    struct Nothing;
+
+    impl Read for Nothing {
+        fn read(&mut self, _: &str, _: u64, _: &mut [u8]) -> Result<(), Unreadable> {
+            Err(Unreadable)
+        }
+    }
+
+    fn store() -> Store {
+        let binding = Binding {
+            cluster: 7,
+            shard: 2,
+        };
+        open(&[], &mut Nothing, binding).unwrap().store
+    }
+
+    /// Nothing changes, and nothing is lost: what is in the store stays, the log is kept.
+    #[test]
+    fn a_checkpoint_without_room_is_not_begun() {
+        let mut store = store();
+        let listed = |number| Listed {
+            file: FileId {
+                kind: FileKind::Side,
+                number,
+            },
+            blocks: 1,
+            content: 0,
+            live: 0,
+            swept: 0,
+        };
+        let files = FILES_MAX as u64 - 2;
+        store.current.files = (1..=files).map(listed).collect();
+        let error = store.begin(5, 10).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "65534 files, 65536 with those of a checkpoint are the most"
+        );
+        assert!(!store.is_running() && store.next_operation().is_none());
+        assert_eq!(store.counters().refused, 1);
+        store.current.files.pop();
+        let error = store.begin(5, u32::MAX).unwrap_err();
+        assert!(matches!(error, BeginError::Rows { .. }), "{error}");
+        assert_eq!(store.begin(5, 10), Ok(1));
+        assert_eq!(store.counters().refused, 2);
     }
 }

@@ -4,12 +4,13 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_storage::store::{
-    ACCOUNT_ROW_BYTES, AccountIndex, Binding, BlockRef, CONTEXT_BYTES, Damage, FileId, Finish,
-    Generation, HISTORY_ROW_BYTES, IndexLoad, Lookup, LookupStep, OpenError, OpenRow, Opened,
-    Operation, Place, Published, Read, RowLoad, Store, Unreadable, open,
+    ACCOUNT_ROW_BYTES, AccountIndex, Binding, BlockRef, BlockRun, CONTEXT_BYTES, Damage, FileId,
+    Finish, Generation, HISTORY_ROW_BYTES, IndexLoad, Lookup, LookupStep, OpenError, OpenRow,
+    Opened, Operation, Place, Published, Read, RowLoad, Store, Unreadable, open,
 };
 
 pub const BLOCK: usize = 4096;
@@ -183,6 +184,12 @@ impl Disk {
         self.inodes[inode].seen[offset..offset + BLOCK].to_vec()
     }
 
+    pub fn read_blocks(&self, run: BlockRun) -> Vec<u8> {
+        (run.first.block..run.first.block + run.blocks)
+            .flat_map(|block| self.read_block(BlockRef { block, ..run.first }))
+            .collect()
+    }
+
     fn create(&mut self, name: &str) {
         match self.seen.get(name) {
             Some(inode) => self.inodes[*inode].seen.clear(),
@@ -314,8 +321,18 @@ impl Image {
 }
 
 impl Node {
+    /// Begins the next checkpoint and pushes everything; moves what it wants moved.
+    pub fn push(&mut self, disk: &Disk, before: &Image, changes: &Changes) {
+        self.begin(before, changes);
+        while let Some(run) = self.store.moving() {
+            self.move_rows(&disk.read_blocks(run)).unwrap();
+        }
+        while self.store.step(64) {}
+        assert_eq!(self.store.moving(), None);
+    }
+
     /// Begins the next checkpoint and pushes everything.
-    pub fn push(&mut self, before: &Image, changes: &Changes) {
+    pub fn begin(&mut self, before: &Image, changes: &Changes) {
         let Self {
             store,
             index,
@@ -323,7 +340,7 @@ impl Node {
         } = self;
         let after = before.after(changes);
         let accounts = u32::try_from(changes.changed.len()).unwrap();
-        assert_eq!(store.begin(after.slot, accounts + 5), after.number);
+        assert_eq!(store.begin(after.slot, accounts + 5), Ok(after.number));
         for id in &changes.changed {
             let own = places.get(id).copied();
             let fingerprint = fingerprint(*id);
@@ -362,7 +379,39 @@ impl Node {
             mark: &after.mark,
             history_from: changes.history_from,
         });
-        while store.step(64) {}
+    }
+
+    /// Feeds what is wanted, and follows the rows.
+    pub fn move_rows(&mut self, bytes: &[u8]) -> Result<(), Damage> {
+        let seen = RefCell::new(Vec::new());
+        let Self {
+            store,
+            index,
+            places,
+        } = self;
+        let before = index.len();
+        store.move_rows(index, bytes, |id| {
+            let id = u128::from_le_bytes(*id);
+            seen.borrow_mut().push(id);
+            fingerprint(id)
+        })?;
+        assert_eq!(index.len(), before);
+        for id in seen.into_inner() {
+            let candidates: BTreeSet<Place> = index.candidates(fingerprint(id)).collect();
+            if places
+                .get(&id)
+                .is_some_and(|place| !candidates.contains(place))
+            {
+                // Moved, like another of its fingerprint perhaps: the lower of the new places is the first one's.
+                let known: BTreeSet<Place> = [id, id ^ 1]
+                    .iter()
+                    .filter_map(|id| places.get(id).copied())
+                    .collect();
+                let new = candidates.difference(&known).next();
+                places.insert(id, *new.expect("its new place"));
+            }
+        }
+        Ok(())
     }
 
     /// Carries out everything that is due.
@@ -377,7 +426,7 @@ impl Node {
     }
 
     pub fn checkpoint(&mut self, disk: &mut Disk, before: &Image, changes: &Changes) -> Image {
-        self.push(before, changes);
+        self.push(disk, before, changes);
         let after = before.after(changes);
         let published = self.run(disk).expect("the checkpoint is published");
         assert_eq!(
@@ -451,11 +500,7 @@ pub fn look_up(store: &Store, disk: &Disk, position: u64) -> Result<(Option<u64>
     while let LookupStep::Read(run) = lookup.step(store) {
         assert_eq!(lookup.step(store), LookupStep::Read(run));
         reads += 1;
-        let mut bytes = Vec::new();
-        for index in 0..run.blocks {
-            let block = run.first.block + index;
-            bytes.extend(disk.read_block(BlockRef { block, ..run.first }));
-        }
+        let bytes = disk.read_blocks(run);
         let fed = lookup.feed(store, &bytes);
         let fed =
             fed.map_err(|(place, error)| format!("{} {}: {error}", place.file, place.block))?;
@@ -536,6 +581,46 @@ pub fn story() -> Vec<Changes> {
         changes(&[], &[60, 100, 200], 0, 0, 401),
         changes(&[100], &[], 2, 3, 401),
     ]
+}
+
+/// The fourth checkpoint moves what the first one still holds: 300 rows.
+pub fn compacting_story() -> Vec<Changes> {
+    let changes = |changed: Vec<u128>, gone: &[u128]| Changes {
+        changed,
+        gone: gone.to_vec(),
+        effects: 2,
+        side_bytes: 10,
+        history_from: 0,
+    };
+    vec![
+        changes((1..=3_000).collect(), &[]),
+        // Twins of every third account, scattered.
+        changes((1..=3_000).filter(|id| id % 10 < 3).collect(), &[]),
+        changes(
+            (1..=3_000)
+                .filter(|id| (3..6).contains(&(id % 10)))
+                .collect(),
+            &[],
+        ),
+        changes(
+            (1..=3_000)
+                .filter(|id| (6..9).contains(&(id % 10)))
+                .collect(),
+            &[19, 200],
+        ),
+        changes(vec![3, 9, 109, 19], &[29, 300]),
+        changes(vec![5], &[]),
+    ]
+}
+
+/// Small and reproducible.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.0 ^ self.0 >> 31) % bound
+    }
 }
 
 /// Writes these checkpoints; the images before and after each.

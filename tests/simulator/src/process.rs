@@ -565,6 +565,10 @@ impl Running {
             let told = match self.store.keeper.step() {
                 Step::Told(input) => Some(input),
                 Step::Worked => continue,
+                Step::Read(run) => {
+                    effects.push(Effect::Store(self.store.read_for_keeper(run)));
+                    continue;
+                }
                 Step::Waits => {
                     let mut started = Vec::new();
                     let answer = self.store.go_on(disk, &mut started);

@@ -1,8 +1,11 @@
 //! A directory in memory, without faults.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::collections::BTreeMap;
 
-use quorate_storage::store::{Operation, Read, Unreadable};
+use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{BlockRun, Operation, Read, Unreadable};
 
 /// The files of one directory.
 #[derive(Clone, Default)]
@@ -45,6 +48,15 @@ impl Files {
             }
             Operation::Sync { .. } | Operation::SyncDirectory => {}
         }
+    }
+
+    /// Blocks of a published file.
+    pub fn blocks(&mut self, run: BlockRun) -> Vec<u8> {
+        let mut bytes = vec![0; run.blocks as usize * BLOCK_BYTES as usize];
+        let name = run.first.file.file_name();
+        self.read(&name, run.first.offset(), &mut bytes)
+            .expect("published");
+        bytes
     }
 
     /// Every file with its length in bytes.

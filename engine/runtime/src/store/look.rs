@@ -118,6 +118,31 @@ impl Shared {
         Ok(outcome)
     }
 
+    pub(super) async fn move_for_ever(&self) {
+        loop {
+            let Some(run) = self.moving.borrow_mut().take() else {
+                self.move_wanted.wait().await;
+                continue;
+            };
+            let read = match self.read(run).await {
+                Ok(read) => read,
+                Err(fault) => end_process(&fault),
+            };
+            let fed = match &read {
+                Some(read) => self.keeper.borrow_mut().feed(read),
+                None => {
+                    self.damaged(run.first, "is gone");
+                    continue;
+                }
+            };
+            if let Err(damage) = fed {
+                self.report_damage(damage.to_string());
+                continue;
+            }
+            self.step_wanted.set();
+        }
+    }
+
     pub(super) async fn list_for_ever(&self) {
         loop {
             let Some((after, limit)) = self.page.get() else {

@@ -1,10 +1,11 @@
 //! The store's shell: carries out what `quorate_durable` asks for, beside the log.
 //!
-//! Five tasks share the keeper and borrow it only between awaits:
+//! Six tasks share the keeper and borrow it only between awaits:
 //!
 //! ```text
 //! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
 //! writer     next_operation -> create, write, sync, publish, remove -> finish_operation
+//! mover      blocks whose live rows a checkpoint moves -> feed
 //! looker     Load -> reads of blocks, of accounts many at once -> Loaded
 //! lister     List -> a walk over the rows of accounts -> Listed
 //! server     Ask of a replica that rebuilds -> one read -> Chunk
@@ -38,7 +39,7 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::Counters;
+use quorate_storage::store::{BlockRun, Counters};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
@@ -55,7 +56,7 @@ const ASKED_MAX: usize = 8;
 /// The store of a running replica.
 pub(crate) struct Store {
     shared: Rc<Shared>,
-    _tasks: [Task<()>; 5],
+    _tasks: [Task<()>; 6],
 }
 
 struct Shared {
@@ -72,6 +73,9 @@ struct Shared {
     written: Wakeup,
     questions: RefCell<VecDeque<Question>>,
     question_asked: Wakeup,
+    /// Blocks whose rows a checkpoint moves.
+    moving: RefCell<Option<BlockRun>>,
+    move_wanted: Wakeup,
     page: Cell<Option<(AccountId, usize)>>,
     page_wanted: Wakeup,
     asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
@@ -102,16 +106,19 @@ impl Store {
             written: Wakeup::default(),
             questions: RefCell::default(),
             question_asked: Wakeup::default(),
+            moving: RefCell::default(),
+            move_wanted: Wakeup::default(),
             page: Cell::default(),
             page_wanted: Wakeup::default(),
             asked: RefCell::default(),
             chunk_wanted: Wakeup::default(),
             damage: RefCell::default(),
         });
-        let [stepper, writer, looker, lister, server] = [(); 5].map(|()| Rc::clone(&shared));
+        let [stepper, writer, mover, looker, lister, server] = [(); 6].map(|()| Rc::clone(&shared));
         let tasks = [
             glommio::spawn_local(async move { stepper.step_for_ever().await }),
             glommio::spawn_local(async move { writer.write_for_ever().await }),
+            glommio::spawn_local(async move { mover.move_for_ever().await }),
             glommio::spawn_local(async move { looker.look_for_ever().await }),
             glommio::spawn_local(async move { lister.list_for_ever().await }),
             glommio::spawn_local(async move { server.serve_for_ever().await }),
@@ -192,6 +199,10 @@ impl Shared {
                 Step::Worked => {
                     self.write_wanted.set();
                     give_way().await;
+                }
+                Step::Read(run) => {
+                    *self.moving.borrow_mut() = Some(run);
+                    self.move_wanted.set();
                 }
                 Step::Waits => {
                     self.write_wanted.set();

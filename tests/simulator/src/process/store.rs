@@ -57,18 +57,23 @@ pub(super) struct StoreTask {
     pub(super) keeper: Keeper,
     pub(super) open: Option<OpenOperation>,
     questions: VecDeque<Question>,
-    /// What the front question waits for.
-    reading: Option<Reading>,
+    /// Reads under way, in the order in which they end: at most one for the core and one for the keeper.
+    reading: VecDeque<(Reader, BlockRun)>,
     /// A page of accounts that the core waits for.
     listing: Option<Listing>,
 }
 
-/// Blocks on their way.
-#[derive(Debug)]
-enum Reading {
-    Run(BlockRun),
-    Accounts(BlockRef),
-    Page(BlockRun),
+/// Who waits for blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    /// The front question: ids of transfers.
+    Question,
+    /// The front question: accounts.
+    Accounts,
+    /// The page.
+    Page,
+    /// The keeper, which moves rows.
+    Keeper,
 }
 
 /// A disk as the store reads it.
@@ -215,7 +220,7 @@ impl StoreTask {
             keeper,
             open: None,
             questions: VecDeque::new(),
-            reading: None,
+            reading: VecDeque::new(),
             listing: None,
         }
     }
@@ -243,68 +248,75 @@ impl StoreTask {
         {
             self.open = Some(OpenOperation::begin(operation, disk, effects));
         }
-        if self.reading.is_some() {
+        let mut reading = self.reading.iter();
+        if reading.any(|(reader, _)| *reader != Reader::Keeper) {
             return None;
         }
         let (store, index) = (self.keeper.store(), self.keeper.index());
         let wanted = self.questions.front_mut().map(|it| it.wanted(store, index));
-        self.reading = match wanted {
+        let read = match wanted {
             Some(Wanted::Nothing) => return self.questions.pop_front().map(Question::answer),
-            Some(Wanted::Blocks(run)) => Some(Reading::Run(run)),
+            Some(Wanted::Blocks(run)) => (Reader::Question, run),
             Some(Wanted::Accounts) => {
                 let question = self.questions.front().expect("it wants them");
-                question.account_blocks().next().map(Reading::Accounts)
+                let first = question.account_blocks().next().expect("it wants one");
+                (Reader::Accounts, BlockRun { first, blocks: 1 })
             }
             None => match self.listing.as_mut()?.wanted(store) {
-                Some(run) => Some(Reading::Page(run)),
+                Some(run) => (Reader::Page, run),
                 None => {
                     let ids = self.listing.take().map(Listing::into_ids);
                     return ids.map(|ids| Input::Listed { ids });
                 }
             },
         };
+        self.reading.push_back(read);
         effects.push(StoreEffect::LoadStarted);
         None
     }
 
+    /// Begins to read what the keeper moves.
+    pub(super) fn read_for_keeper(&mut self, run: BlockRun) -> StoreEffect {
+        self.reading.push_back((Reader::Keeper, run));
+        StoreEffect::LoadStarted
+    }
+
     /// The blocks that were being read are there.
     pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
-        let reading = self.reading.take().expect("a read is open");
+        let (reader, run) = self.reading.pop_front().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
         }
-        let run = match reading {
-            Reading::Run(run) | Reading::Page(run) => run,
-            Reading::Accounts(first) => BlockRun { first, blocks: 1 },
-        };
         let blocks = usize::try_from(run.blocks).expect("a few");
         let mut bytes = vec![0; blocks * length(u64::from(BLOCK_BYTES))];
         let name = run.first.file.file_name();
         let read = Files(disk).read(&name, run.first.offset(), &mut bytes);
+        if reader == Reader::Keeper {
+            read.map_err(|Unreadable| Exit::ReadFailed)?;
+            self.keeper.feed(&bytes).expect("nothing rots here");
+            return Ok(());
+        }
         let (store, index) = (self.keeper.store(), self.keeper.index());
-        if read.is_err() || !store.has(run.first.file) {
-            if store.has(run.first.file) {
-                return Err(Exit::ReadFailed);
-            }
+        if !store.has(run.first.file) {
             // Dropped since: its rows are elsewhere.
-            if let (Reading::Accounts(_), Some(question)) = (reading, self.questions.front_mut()) {
+            if reader == Reader::Accounts {
+                let question = self.questions.front_mut().expect("it asked for them");
                 question.look_again();
             }
             return Ok(());
         }
-        let fed = match reading {
-            Reading::Run(_) => {
-                let question = self.questions.front_mut().expect("it asked for them");
-                question.feed(store, &bytes).map_err(|(_, problem)| problem)
-            }
-            Reading::Accounts(place) => {
-                let question = self.questions.front_mut().expect("it asked for them");
-                question.feed_account(store, place, &bytes)
-            }
-            Reading::Page(_) => {
+        read.map_err(|Unreadable| Exit::ReadFailed)?;
+        let mut question = || self.questions.front_mut().expect("it asked for them");
+        let fed = match reader {
+            Reader::Question => question()
+                .feed(store, &bytes)
+                .map_err(|(_, problem)| problem),
+            Reader::Accounts => question().feed_account(store, run.first, &bytes),
+            Reader::Page => {
                 let listing = self.listing.as_mut().expect("it asked for them");
                 listing.feed(store, index, &bytes)
             }
+            Reader::Keeper => unreachable!("fed above"),
         };
         fed.unwrap_or_else(|problem| panic!("{:?}: {problem}: nothing rots here", run.first));
         Ok(())
