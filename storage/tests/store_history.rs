@@ -216,7 +216,7 @@ fn what_waits_is_what_is_handed_out() {
     assert_eq!(counters.file_bytes + counters.manifest_bytes, written);
 }
 
-/// 97.5 bytes of its row, 12.1 of its bucket's entry, and four bytes per 128 to 256 rows.
+/// 97.5 bytes of its row, 12.1 of its bucket's entry, 1.5 of the filter, and four bytes per 128 to 256 rows.
 #[test]
 fn a_history_row_costs_its_row_and_its_index() {
     let mut disk = Disk::default();
@@ -226,8 +226,8 @@ fn a_history_row_costs_its_row_and_its_index() {
         .collect();
     publish(&mut store, &mut disk, &rows, 0);
     let each = store.counters().file_bytes as f64 / rows.len() as f64;
-    assert!((109.0..110.5).contains(&each), "{each} bytes a row");
-    // One read for an id that is not there, two for one that is.
+    assert!((110.5..112.0).contains(&each), "{each} bytes a row");
+    // None for an id that the filter denies, one if it does not, two for one that is there.
     let mut lookup = Lookup::new(1, 500);
     let mut reads = 0;
     while let LookupStep::Read(run) = lookup.step(&store) {
@@ -237,7 +237,7 @@ fn a_history_row_costs_its_row_and_its_index() {
             .unwrap();
         reads += 1;
     }
-    assert_eq!(reads, 1);
+    assert!(reads <= 1);
 }
 
 #[test]

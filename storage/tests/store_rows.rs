@@ -311,8 +311,8 @@ fn damaged_offsets_are_reported_and_repaired() {
     let (node, _) = written(&mut disk, &story()[..1]);
     let history = name(FileKind::History, 1);
     let good = disk.bytes(&history).clone();
-    // In front of the footer.
-    let at = good.len() - 2 * BLOCK;
+    // In front of the filter and the footer.
+    let at = good.len() - 3 * BLOCK;
     let block = u32::try_from(at / BLOCK).unwrap();
     disk.bytes(&history)[at + 40] ^= 1;
     let mut opened = disk.open().unwrap();

@@ -399,7 +399,7 @@ impl Sections {
 }
 
 /// Fills as many blocks as can be read, from the first on; how many these are.
-fn read_run(disk: &mut impl Read, first: BlockRef, out: &mut [u8]) -> usize {
+pub(crate) fn read_run(disk: &mut impl Read, first: BlockRef, out: &mut [u8]) -> usize {
     let name = first.file.file_name();
     if out.is_empty() {
         return 0;

@@ -50,11 +50,13 @@ pub enum Section {
     Offsets = 7,
     /// Bytes of the caller.
     Side = 8,
+    /// Bits of the fingerprints of all history rows; see `store/filter.rs`.
+    Filter = 9,
 }
 
 impl Section {
     /// Every section, in the order of their codes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Footer,
         Self::AccountRows,
         Self::Gone,
@@ -64,6 +66,7 @@ impl Section {
         Self::Buckets,
         Self::Offsets,
         Self::Side,
+        Self::Filter,
     ];
 
     /// The section of a stored code; `None` if there is no such section.
@@ -88,6 +91,7 @@ impl Section {
                 Self::Contexts,
                 Self::Buckets,
                 Self::Offsets,
+                Self::Filter,
             ],
             FileKind::Side => &[Self::Side],
         }
@@ -104,6 +108,7 @@ impl Section {
             Self::HistoryRows => HISTORY_ROW_BYTES,
             Self::Contexts => CONTEXT_BYTES,
             Self::Offsets => OFFSET_BYTES,
+            Self::Filter => FILTER_ROW_BYTES,
         }
     }
 
@@ -126,6 +131,9 @@ pub const CONTEXT_BYTES: usize = 48;
 pub(crate) const ENTRY_BYTES: usize = 12;
 /// Bytes of where a bucket begins.
 pub(crate) const OFFSET_BYTES: usize = 4;
+
+/// Bytes of a filter's row: 256 bits.
+pub(crate) const FILTER_ROW_BYTES: usize = 32;
 
 /// One block of one data file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

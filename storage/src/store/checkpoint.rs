@@ -18,6 +18,7 @@ use super::block::{ACCOUNT_ROW_BYTES, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES
 use super::buckets::{BucketSort, entry};
 use super::chunks::Chunks;
 use super::compaction::Compaction;
+use super::filter::Filter;
 use super::footer::{Footer, ROWS_MAX};
 use super::name::{Binding, FileId, FileKind, Generation};
 use super::operation::Operation;
@@ -77,8 +78,8 @@ pub(crate) struct Begin {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) footers: Vec<Footer>,
-    /// Of the history file's buckets.
-    pub(crate) offsets: Vec<u32>,
+    /// Where the history file's buckets begin, and its filter.
+    pub(crate) found: (Vec<u32>, Filter),
 }
 
 /// An account that left.
@@ -340,9 +341,9 @@ impl Checkpoint {
 
     pub(crate) fn into_finished(self) -> Finished {
         assert!(self.named);
-        let offsets = match self.history.footer {
-            Some(_) => self.sort.into_offsets(),
-            None => Vec::new(),
+        let found = match self.history.footer {
+            Some(_) => self.sort.into_parts(),
+            None => Default::default(),
         };
         let outputs = [self.accounts, self.history, self.side];
         Finished {
@@ -350,7 +351,7 @@ impl Checkpoint {
                 .into_iter()
                 .filter_map(|output| output.footer)
                 .collect(),
-            offsets,
+            found,
         }
     }
 

@@ -3,13 +3,14 @@
 //!
 //! | state | reads | then |
 //! | --- | --- | --- |
-//! | `Next` | nothing | the next older file whose range of keys includes the key; none: done |
+//! | `Next` | nothing | the next older file whose range of keys includes the key and whose filter does not deny the fingerprint; none: done |
 //! | `Offsets` | a block of offsets, if it was damaged at the last look | `Bucket` |
 //! | `Bucket` | the bucket's blocks, from its end back, a few at a time | rows with the fingerprint: `Row`; no more: `Next` |
 //! | `Row` | the row's block | yields it; then `Row` or `Bucket` |
 //!
-//! Newest first: by file, and within a file by row. One read finds that a bucket does not have the
-//! fingerprint, a second one has the row. A look-up sees the files that were published when it comes to
+//! Newest first: by file, and within a file by row. Of the files that do not have the fingerprint one in 200 is
+//! read, and those whose filter is not in memory; one read finds that a bucket does not have it, a second one has
+//! the row. A look-up sees the files that were published when it comes to
 //! them; what is published later lies, for as long as the look-up was begun before, in the caller's memory.
 
 use std::collections::VecDeque;
@@ -100,7 +101,10 @@ impl Lookup {
     pub fn step(&mut self, store: &Store) -> LookupStep {
         loop {
             if self.state == State::Next {
-                let Some(file) = store.history.newest_below(self.below, self.key) else {
+                let Some(file) = store
+                    .history
+                    .newest_below(self.below, self.key, self.fingerprint)
+                else {
                     return LookupStep::Done;
                 };
                 self.below = file.footer.file.number;

@@ -43,6 +43,7 @@ mod checkpoint;
 mod chunks;
 mod compaction;
 mod damage;
+mod filter;
 mod footer;
 mod history;
 mod index;
@@ -66,6 +67,7 @@ pub use block::{
 pub use buckets::HISTORY_ROWS_MAX;
 pub use compaction::MOVE_BLOCKS_MAX;
 pub use damage::{DAMAGE_LISTED_MAX, Damage, OpenError};
+pub use filter::FILTER_BYTES_MAX;
 pub use footer::{Footer, FooterError, RowAt, SectionExtent};
 pub use index::AccountIndex;
 pub use lookup::{BlockRun, Candidate, LOOKUP_BLOCKS_MAX, Lookup, LookupStep};

@@ -14,15 +14,17 @@
 //!   a crash undid. It is removed at once if both manifests can be read (or are absent). Otherwise only
 //!   the next checkpoint, which replaces the one that cannot, proves that nobody needs those files.
 //!
-//! Only footers and bucket offsets are read here. Every other block is checked when it is read, so a
-//! damaged one costs what lies in it, until it is repaired from a peer.
+//! Only footers, bucket offsets and filters are read here. Every other block is checked when it is read, so a
+//! damaged one costs what lies in it, until it is repaired from a peer; a damaged filter costs reads.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thiserror::Error;
 
+use super::accounts::read_run;
 use super::block::{BlockError, BlockRef, Section};
 use super::damage::{DAMAGE_LISTED_MAX, Damage, OpenError};
+use super::filter::FILTER_BYTES_MAX;
 use super::footer::{Footer, FooterError};
 use super::history::{HistoryFile, HistoryFiles};
 use super::manifest::{Listed, Manifest, ManifestError, length_valid};
@@ -34,6 +36,9 @@ use super::table::{Here, Observation, OpenRow, Refusal, classify};
 use crate::BLOCK_BYTES;
 
 const BLOCK: usize = BLOCK_BYTES as usize;
+/// Blocks of filters that one read asks for at most.
+const READ_BLOCKS_MAX: u32 = 64;
+const READ_BLOCKS: usize = READ_BLOCKS_MAX as usize;
 
 /// Bytes of the directory's files, from wherever the shell has them: a map, a direct read, memory.
 pub trait Read {
@@ -436,7 +441,42 @@ impl<'a, R: Read> Directory<'a, R> {
             }
             history.insert(found);
         }
+        let mut bytes = 0;
+        for file in history.newest_first() {
+            bytes += file.keep_filter();
+            if bytes > FILTER_BYTES_MAX {
+                break;
+            }
+            self.read_filter(file, damage);
+        }
+        history.bound_filters(FILTER_BYTES_MAX);
         history
+    }
+
+    fn read_filter(&mut self, file: &mut HistoryFile, damage: &mut Vec<Damage>) {
+        let blocks = file.filter_blocks();
+        let mut next = blocks.start;
+        let mut bytes = vec![0; READ_BLOCKS * BLOCK];
+        while next < blocks.end {
+            let run = (blocks.end - next).min(READ_BLOCKS_MAX) as usize;
+            let place = file.footer.place(next);
+            let readable = read_run(self.disk, place, &mut bytes[..run * BLOCK]);
+            for (index, block) in bytes.chunks(BLOCK).take(run).enumerate() {
+                let place = file.footer.place(next);
+                let decoded = match index < readable {
+                    true => file.footer.decode_block(next, block, &self.binding),
+                    false => Err(BlockError::Unreadable),
+                };
+                match decoded {
+                    Ok(found) => file.adopt_filter(next, found.rows),
+                    Err(error) if damage.len() < DAMAGE_LISTED_MAX => {
+                        damage.push(Damage::Block { place, error });
+                    }
+                    Err(_) => {}
+                }
+                next += 1;
+            }
+        }
     }
 }
 

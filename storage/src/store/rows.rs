@@ -6,6 +6,8 @@
 //! it.
 
 use super::block::{BlockError, BlockRef, Section};
+#[cfg(doc)]
+use super::filter::FILTER_BYTES_MAX;
 use super::footer::RowAt;
 use super::name::{FileId, FileKind};
 use super::places::Place;
@@ -96,7 +98,7 @@ impl Store {
     }
 
     /// A block was damaged when the store was opened, and is whole again on disk: what is kept of it in
-    /// memory is taken from it. Without this a look-up that needs it reads it every time.
+    /// memory is taken from it. Without this a look-up that needs it reads it every time, or asks a file in vain.
     ///
     /// # Errors
     /// Why the bytes are not that block.
@@ -104,9 +106,12 @@ impl Store {
         let rows = self.block(place, bytes)?;
         if place.file.kind == FileKind::History
             && let Some(file) = self.history.file_mut(place.file.number)
-            && file.offset_blocks().contains(&place.block)
         {
-            file.adopt(place.block, rows)?;
+            if file.offset_blocks().contains(&place.block) {
+                file.adopt(place.block, rows)?;
+            } else if file.filter_blocks().contains(&place.block) {
+                file.adopt_filter(place.block, rows);
+            }
         }
         Ok(())
     }
@@ -131,6 +136,12 @@ impl Store {
     #[must_use]
     pub fn has(&self, file: FileId) -> bool {
         self.footers.contains_key(&file)
+    }
+
+    /// Bytes of memory that the filters of history files take: at most [`FILTER_BYTES_MAX`].
+    #[must_use]
+    pub fn filter_bytes(&self) -> u64 {
+        self.history.filter_bytes()
     }
 
     /// How much of each accounts file is alive, ascending by number.

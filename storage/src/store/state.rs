@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::block::{ACCOUNT_ROW_BYTES, CONTEXT_BYTES, HISTORY_ROW_BYTES, ID_BYTES, Section};
 use super::checkpoint::{Begin, Checkpoint};
 use super::compaction::{self, Compaction, Kept};
+use super::filter::FILTER_BYTES_MAX;
 use super::footer::{Footer, ROWS_MAX};
 use super::history::{HistoryFile, HistoryFiles};
 use super::manifest::{FILES_MAX, Listed, MARK_BYTES_MAX, Manifest};
@@ -429,12 +430,13 @@ impl Store {
             }
         }
         let finished = running.into_finished();
-        let mut offsets = Some(finished.offsets);
+        let mut found = Some(finished.found);
         for footer in finished.footers {
             if footer.file.kind == FileKind::History {
-                let offsets = offsets.take().expect("one history file");
-                let file = HistoryFile::written(footer.clone(), offsets);
+                let found = found.take().expect("one history file");
+                let file = HistoryFile::written(footer.clone(), found);
                 self.history.insert(file);
+                self.history.bound_filters(FILTER_BYTES_MAX);
             }
             self.footers.insert(footer.file, footer);
         }
