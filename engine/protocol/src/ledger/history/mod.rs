@@ -26,6 +26,8 @@ pub use record::{HistoryPosition, Record, RecordName};
 use stored::Stored;
 
 use crate::ids::{AccountId, ShardId, TransferId};
+use crate::ledger::ResultCode;
+use crate::txn::record::Attempt;
 
 /// What is known of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,6 +208,18 @@ impl History {
 }
 
 impl Record {
+    /// Whether it moved money on `account` here, so that it is a row of the account's history.
+    #[must_use]
+    pub fn touches(&self, account: AccountId) -> bool {
+        let is_own = self.coordinator == ShardId(0);
+        let posts_debit = is_own;
+        // An own decision with an attempt posted its credit at another shard.
+        let posts_credit = !is_own || self.attempt == Attempt::default();
+        self.result == ResultCode::Ok
+            && (posts_debit && self.debit_account_id == account
+                || posts_credit && self.credit_account_id == account)
+    }
+
     /// The row before this one on `account`, which it must name on one of its sides.
     #[must_use]
     pub fn before(&self, account: AccountId) -> HistoryPosition {
