@@ -4,7 +4,8 @@ mod create;
 mod show;
 
 use clap::Subcommand;
-use quorate_protocol::ledger::{Account, AccountFlags};
+use quorate_protocol::ids::AccountId;
+use quorate_protocol::ledger::{Account, AccountFlags, Transfer};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -36,8 +37,16 @@ fn flag_names(flags: AccountFlags) -> Vec<&'static str> {
         .collect()
 }
 
+/// Which side of a transfer an account is on, and who is on the other.
+pub fn sides(account: AccountId, transfer: &Transfer) -> (&'static str, AccountId) {
+    match transfer.debit_account_id == account {
+        true => ("debit", transfer.credit_account_id),
+        false => ("credit", transfer.debit_account_id),
+    }
+}
+
 /// The contract's document of one account.
-fn document(account: &Account, shard: u32) -> Value {
+pub fn document(account: &Account, shard: u32) -> Value {
     json!({
         "id": account.id.to_string(),
         "shard": shard,
