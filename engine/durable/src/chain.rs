@@ -6,20 +6,11 @@
 
 use quorate_protocol::checkpoint::rows::{ContextRow, HistoryRow};
 use quorate_protocol::ids::AccountId;
-use quorate_protocol::ledger::history::{HistoryPosition, Record};
+use quorate_protocol::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use quorate_storage::store::{BlockRef, BlockRun, RowAt, Store};
 use zerocopy::FromBytes;
 
 use crate::question::Wanted;
-
-/// Where a walk begins and how far it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChainStart {
-    pub account: AccountId,
-    /// Of the newest row.
-    pub from: HistoryPosition,
-    pub rows_max: usize,
-}
 
 /// A walk on its way.
 #[derive(Debug)]
@@ -31,28 +22,31 @@ pub struct ChainWalk {
     /// A row whose context is being read.
     row: Option<(HistoryRow, RowAt)>,
     rows: Vec<(HistoryPosition, Record)>,
+    ended: bool,
 }
 
 impl ChainWalk {
     /// Begins; reads nothing.
     #[must_use]
-    pub fn new(start: ChainStart) -> Self {
+    pub fn new(chain: ChainQuestion) -> Self {
         Self {
-            account: start.account,
-            rows_max: start.rows_max,
-            next: start.from,
+            account: chain.account,
+            rows_max: chain.rows_max,
+            next: chain.from,
             row: None,
             rows: Vec::new(),
+            ended: false,
         }
     }
 
     /// What to read next. Asked again without feeding, it says the same. A position that the store does not
-    /// hold ends the walk: the row was dropped, or is not there yet.
+    /// hold ends the walk: the row was dropped, or is not there yet. So does a first row that is none of the
+    /// account's: whoever asked may have the position from anywhere.
     #[must_use]
     pub fn wanted(&self, store: &Store) -> Wanted {
         let place = match &self.row {
             Some((_, context)) => Some(context.place),
-            None if self.rows.len() == self.rows_max => None,
+            None if self.ended || self.rows.len() == self.rows_max => None,
             None => store.locate_history(self.next.0).map(|row| row.place),
         };
         match place {
@@ -111,9 +105,16 @@ impl ChainWalk {
         let record = row
             .record(&found)
             .ok_or_else(|| wrong(format!("a row with result code {}", row.result)))?;
-        // Nothing else keeps a chain that was written wrong from going round for ever.
+        self.row = None;
+        let is_first = self.rows.is_empty();
+        let is_own = record.touches(self.account);
+        if is_first && !is_own {
+            self.ended = true;
+            return Ok(());
+        }
         let before = record.before(self.account);
-        if !record.touches(self.account) || before >= self.next {
+        // Nothing else keeps a chain that was written wrong from going round for ever.
+        if !is_own || before >= self.next {
             let (account, position) = (self.account, self.next.0);
             return Err(wrong(format!(
                 "the row at position {position} is none of account {account}"
@@ -121,7 +122,6 @@ impl ChainWalk {
         }
         self.rows.push((self.next, record));
         self.next = before;
-        self.row = None;
         Ok(())
     }
 }

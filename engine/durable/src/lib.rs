@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `log` | records and entries as the log's records, and back |
 //! | `keeper` | the parts of a checkpoint into the store |
-//! | `question` | a question about transfer ids through the store's look-ups |
+//! | `question` | a question about transfer ids or an account's history through the store |
 //! | `chain` | the history of one account through the store |
 //! | `restore` | a checkpoint back into a ledger |
 //! | `fetch` | another replica's newest checkpoint into the store |

@@ -2,12 +2,12 @@
 
 use quorate_protocol::checkpoint::rows::{AccountRow, Mark, account_fingerprint};
 use quorate_protocol::ids::AccountId;
-use quorate_protocol::ledger::history::{HistoryPosition, Record};
+use quorate_protocol::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{AccountIndex, BlockRef, IndexLoad, Manifest, Read, RowAt, Store};
 use zerocopy::FromBytes;
 
-use crate::chain::{ChainStart, ChainWalk};
+use crate::chain::ChainWalk;
 use crate::question::Wanted;
 use crate::restore::LoadError;
 
@@ -68,10 +68,10 @@ pub fn find_account(
 /// If a block on the way is not as it was written.
 pub fn history_of(
     store: &Store,
-    start: ChainStart,
+    chain: ChainQuestion,
     disk: &mut impl Read,
 ) -> Result<(Vec<(HistoryPosition, Record)>, HistoryPosition), LoadError> {
-    let mut walk = ChainWalk::new(start);
+    let mut walk = ChainWalk::new(chain);
     let mut bytes = vec![0; BLOCK_BYTES as usize];
     while let Wanted::Blocks(run) = walk.wanted(store) {
         read(disk, run.first, &mut bytes)?;

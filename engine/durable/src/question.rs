@@ -1,15 +1,17 @@
-//! A question of the core about transfer ids, as look-ups in the store.
+//! A question of the core about transfer ids or about an account's history, as reads of the store.
 //!
-//! One after the other; which blocks to read is said, and their bytes are fed. Ids that no file can hold,
-//! by its range of ids, cost no read.
+//! Ids are looked up one after the other; which blocks to read is said, and their bytes are fed. Ids that no
+//! file can hold, by its range of ids, cost no read.
 
 use std::collections::VecDeque;
 
 use quorate_protocol::checkpoint::rows::{ContextRow, HistoryRow};
 use quorate_protocol::input::Input;
-use quorate_protocol::ledger::history::RecordName;
+use quorate_protocol::ledger::history::{ChainQuestion, RecordName};
 use quorate_storage::store::{BlockRef, BlockRun, Lookup, LookupStep, RowAt, Store};
 use zerocopy::FromBytes;
+
+use crate::chain::ChainWalk;
 
 /// What is to be read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,18 @@ pub enum Wanted {
 #[derive(Debug)]
 pub struct Question {
     number: u64,
+    about: About,
+}
+
+#[derive(Debug)]
+enum About {
+    Names(Names),
+    Chain(ChainWalk),
+}
+
+/// Look-ups of transfer ids, one after the other.
+#[derive(Debug)]
+struct Names {
     names: VecDeque<RecordName>,
     lookup: Option<Lookup>,
     /// A row whose context is being read.
@@ -32,20 +46,68 @@ pub struct Question {
 }
 
 impl Question {
-    /// Begins; reads nothing.
+    /// Begins a question about transfer ids (`Output::Load`); reads nothing.
     #[must_use]
     pub fn new(number: u64, names: Vec<RecordName>) -> Self {
-        Self {
-            number,
+        let names = Names {
             names: names.into(),
             lookup: None,
             row: None,
             rows: Vec::new(),
+        };
+        Self {
+            number,
+            about: About::Names(names),
+        }
+    }
+
+    /// Begins a question about an account's history (`Output::LoadChain`); reads nothing.
+    #[must_use]
+    pub fn chain(number: u64, chain: ChainQuestion) -> Self {
+        Self {
+            number,
+            about: About::Chain(ChainWalk::new(chain)),
         }
     }
 
     /// What to read next. Asked again without feeding, it says the same.
     pub fn wanted(&mut self, store: &Store) -> Wanted {
+        match &mut self.about {
+            About::Names(names) => names.wanted(store),
+            About::Chain(walk) => walk.wanted(store),
+        }
+    }
+
+    /// Takes the blocks that were wanted.
+    ///
+    /// # Errors
+    /// The block that is not what was written, and why. Fed again with it repaired, it goes on.
+    pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+        match &mut self.about {
+            About::Names(names) => names.feed(store, bytes),
+            About::Chain(walk) => walk.feed(store, bytes),
+        }
+    }
+
+    /// The answer, once nothing is wanted.
+    #[must_use]
+    pub fn answer(self) -> Input {
+        let question = self.number;
+        match self.about {
+            About::Names(names) => Input::Loaded {
+                question,
+                rows: names.rows,
+            },
+            About::Chain(walk) => Input::ChainLoaded {
+                question,
+                rows: walk.finish().0,
+            },
+        }
+    }
+}
+
+impl Names {
+    fn wanted(&mut self, store: &Store) -> Wanted {
         loop {
             if let Some((_, context)) = &self.row {
                 return Wanted::Blocks(BlockRun {
@@ -66,11 +128,7 @@ impl Question {
         }
     }
 
-    /// Takes the blocks that were wanted.
-    ///
-    /// # Errors
-    /// The block that is not what was written, and why. Fed again with it repaired, it goes on.
-    pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+    fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
         if let Some((row, context)) = &self.row {
             let wrong = |problem: String| (context.place, problem);
             let found = store
@@ -105,14 +163,5 @@ impl Question {
         })?;
         self.row = Some((row, context));
         Ok(())
-    }
-
-    /// The answer, once nothing is wanted.
-    #[must_use]
-    pub fn answer(self) -> Input {
-        Input::Loaded {
-            question: self.number,
-            rows: self.rows,
-        }
     }
 }

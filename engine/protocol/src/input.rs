@@ -6,6 +6,7 @@ use crate::checkpoint::rows::{ContextRow, HistoryRow};
 use crate::client::Request;
 use crate::config::LostRecord;
 use crate::ids::{ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::ledger::history::{HistoryPosition, Record};
 use crate::message::PeerMessage;
 use crate::paxos::message::LoggedEntry;
 
@@ -40,6 +41,12 @@ pub enum Input {
     Loaded {
         question: u64,
         rows: Vec<(HistoryRow, ContextRow)>,
+    },
+    /// The answer to `Output::LoadChain`: the account's rows, each with its position, newest first and without
+    /// a gap. Fewer than were asked for: the next one is not kept any more; none: there is no such row.
+    ChainLoaded {
+        question: u64,
+        rows: Vec<(HistoryPosition, Record)>,
     },
     /// The part of the checkpoint that was given out last is written, or will be: there is room for the
     /// next.

@@ -6,7 +6,7 @@ use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use crate::client::Reply;
 use crate::entry::Entry;
 use crate::ids::{AccountId, Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
-use crate::ledger::history::RecordName;
+use crate::ledger::history::{ChainQuestion, RecordName};
 use crate::message::PeerMessage;
 
 /// One effect. The order of outputs is the order in which they were decided; only `Persist` has to
@@ -49,6 +49,9 @@ pub enum Output {
         question: u64,
         names: Vec<RecordName>,
     },
+    /// Ask the store for a stretch of an account's history. `Input::ChainLoaded` answers. The position lies
+    /// below all rows in memory, so it is in the store, or was dropped from it.
+    LoadChain { question: u64, chain: ChainQuestion },
     /// The replica must not go on.
     Stop { reason: StopReason },
 }

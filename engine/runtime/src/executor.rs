@@ -295,7 +295,10 @@ impl Shell {
                         log.read(from, upto, bytes_max);
                     }
                 }
-                Output::Checkpoint(_) | Output::ReleaseLog { .. } | Output::Load { .. } => {
+                Output::Checkpoint(_)
+                | Output::ReleaseLog { .. }
+                | Output::Load { .. }
+                | Output::LoadChain { .. } => {
                     unreachable!("the configuration asks for no checkpoints")
                 }
                 // Whoever says that its log has begun to be released is mistaken.

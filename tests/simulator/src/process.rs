@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::log::{self, entry_of, to_wal};
+use quorate_durable::question::Question;
 use quorate_durable::restore;
 use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
@@ -601,7 +602,12 @@ impl Running {
                     taken.expect("nothing rots in the store");
                 }
                 Output::ReleaseLog { below } => self.wal.release_below(below.0),
-                Output::Load { question, names } => self.store.ask(question, names),
+                Output::Load { question, names } => {
+                    self.store.ask(Question::new(question, names));
+                }
+                Output::LoadChain { question, chain } => {
+                    self.store.ask(Question::chain(question, chain));
+                }
                 Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }

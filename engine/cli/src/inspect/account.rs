@@ -7,12 +7,11 @@
 use std::fmt::Write;
 
 use clap::Args;
-use quorate_durable::chain::ChainStart;
 use quorate_durable::offline::{find_account, history_of, index_of};
 use quorate_durable::restore::LoadError;
 use quorate_protocol::checkpoint::rows::AccountRow;
 use quorate_protocol::ids::AccountId;
-use quorate_protocol::ledger::history::{HistoryPosition, Record};
+use quorate_protocol::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use quorate_storage::store::{self, RowAt};
 use serde_json::{Value, json};
 
@@ -99,12 +98,12 @@ impl Found {
         let account = AccountId(args.id);
         self.row = find_account(store, &index, account, disk)?;
         if let Some((_, row)) = &self.row {
-            let start = ChainStart {
+            let chain = ChainQuestion {
                 account,
                 from: HistoryPosition(row.last),
                 rows_max: args.limit,
             };
-            (self.history, self.next) = history_of(store, start, disk)?;
+            (self.history, self.next) = history_of(store, chain, disk)?;
         }
         Ok(())
     }

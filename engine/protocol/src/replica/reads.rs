@@ -58,6 +58,9 @@ impl Replica {
         let Some(open) = self.requests.get(key) else {
             return;
         };
+        if matches!(open.pending, Pending::History(_)) {
+            return self.drive_history(key);
+        }
         if let Pending::Transfers { ids, .. } = &open.pending {
             let ids = ids.clone();
             if self.load_holds_read(key, &ids) {
@@ -77,6 +80,7 @@ impl Replica {
                 None => return,
             },
             Pending::Results { .. }
+            | Pending::History(_)
             | Pending::Move { .. }
             | Pending::CutRegister { .. }
             | Pending::CutSums { .. } => return,
@@ -208,6 +212,7 @@ impl Pending {
             Self::Accounts { read, .. }
             | Self::Transfers { read, .. }
             | Self::List { read, .. } => Some(*read),
+            Self::History(history) => Some(history.permit),
             Self::Results { .. }
             | Self::Move { .. }
             | Self::CutRegister { .. }
@@ -222,6 +227,7 @@ impl Pending {
             | Self::List { read, .. } => {
                 read.round = Some(round);
             }
+            Self::History(history) => history.permit.round = Some(round),
             Self::Results { .. }
             | Self::Move { .. }
             | Self::CutRegister { .. }

@@ -142,6 +142,7 @@ impl World {
                 Output::Checkpoint(_)
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
+                | Output::LoadChain { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }

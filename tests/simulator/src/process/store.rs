@@ -10,7 +10,6 @@ use quorate_durable::keeper::Keeper;
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::serve::{self, Answer, FileRead};
 use quorate_protocol::input::Input;
-use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
@@ -208,8 +207,8 @@ impl StoreTask {
     }
 
     /// The core asks for rows.
-    pub(super) fn ask(&mut self, question: u64, names: Vec<RecordName>) {
-        self.questions.push_back(Question::new(question, names));
+    pub(super) fn ask(&mut self, question: Question) {
+        self.questions.push_back(question);
     }
 
     /// Begins what can begin; gives an answer that needed no read.
