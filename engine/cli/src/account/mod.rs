@@ -1,6 +1,7 @@
-//! `quorate account`: creates accounts and shows them.
+//! `quorate account`: creates accounts, shows them, and what happened to them.
 
 mod create;
+mod history;
 mod show;
 
 use clap::Subcommand;
@@ -16,15 +17,25 @@ use crate::failure::Outcome;
 pub enum AccountCommand {
     /// Create a range of accounts with the same properties
     Create(create::CreateArgs),
-    /// Show accounts with their balances, wherever they live
+    /// Show accounts with their balances, wherever they live; now, or at a time in the past
     Show(show::ShowArgs),
+    /// Show what happened to an account, newest first, wherever it has lived
+    #[command(after_help = HISTORY_DOCUMENT)]
+    History(history::HistoryArgs),
 }
+
+const HISTORY_DOCUMENT: &str = r#"Rows come in the order in which they took effect, newest first. Their commit times need not fall: a
+transfer from another shard may take effect behind a local one that committed later.
+
+With --json: {"id","shard","rows":[{"shard","position","id","side":"debit|credit","other","amount",
+"ledger","code","user_data","commit_ts","applied_ts","slot","coordinator"}],"more","dropped"}"#;
 
 /// Runs the command.
 pub fn run(command: AccountCommand, context: Context) -> Outcome {
     match command {
         AccountCommand::Create(args) => create::run(&args, context),
         AccountCommand::Show(args) => show::run(&args, context),
+        AccountCommand::History(args) => history::run(&args, context),
     }
 }
 
