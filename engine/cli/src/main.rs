@@ -11,6 +11,7 @@ mod demo;
 mod failure;
 mod inspect;
 mod logging;
+mod moment;
 mod node_process;
 mod ports;
 mod print;
@@ -73,7 +74,7 @@ enum Command {
     Server(server::ServerArgs),
     /// Show every replica: role, ballot, positions, what it holds
     Status(status::StatusArgs),
-    /// Create and show accounts
+    /// Create and show accounts, and what happened to them
     #[command(subcommand)]
     Account(account::AccountCommand),
     /// Move money from one account to another, once; or show a transfer

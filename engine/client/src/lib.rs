@@ -2,13 +2,14 @@
 //!
 //! [`session`] is the pure part: routing, retries, deadlines. Two transports drive it: [`blocking`]
 //! with the standard library, and `nonblocking` on a glommio executor (feature `glommio`).
-//! [`ulid`] makes transfer ids.
+//! [`history`] reads what happened to an account, [`ulid`] makes transfer ids.
 
 #![forbid(unsafe_code)]
 
 pub mod blocking;
 mod error;
 mod handshake;
+pub mod history;
 #[cfg(feature = "glommio")]
 pub mod nonblocking;
 pub mod reshard;
@@ -19,6 +20,7 @@ pub mod verify;
 
 pub use blocking::{BlockingClient, ClientOptions, TransferRecord};
 pub use error::{ClientError, DialError, Target};
+pub use history::{AccountAt, AccountHistory, TimeRange};
 #[cfg(feature = "glommio")]
 pub use nonblocking::AsyncClient;
 pub use session::{Cause, Completed, PartResult};

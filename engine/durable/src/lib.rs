@@ -8,20 +8,24 @@
 //! | --- | --- |
 //! | `log` | records and entries as the log's records, and back |
 //! | `keeper` | the parts of a checkpoint into the store |
-//! | `question` | a question about transfer ids and accounts through the store's look-ups |
+//! | `question` | a question about transfer ids, accounts or an account's history through the store |
 //! | `accounts` | rows of accounts by id |
 //! | `listing` | which accounts the store holds |
+//! | `chain` | the history of one account through the store |
 //! | `restore` | a checkpoint back into a ledger |
 //! | `fetch` | another replica's newest checkpoint into the store |
 //! | `serve` | what another one asks for that |
+//! | `offline` | one account of a store that nobody runs on |
 
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod chain;
 pub mod fetch;
 pub mod keeper;
 pub mod listing;
 pub mod log;
+pub mod offline;
 pub mod question;
 pub mod restore;
 pub mod serve;

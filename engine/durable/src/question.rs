@@ -1,4 +1,4 @@
-//! A question of the core about transfer ids and accounts, as look-ups in the store.
+//! A question of the core about transfer ids and accounts, or about an account's history, as reads of the store.
 //!
 //! Ids of transfers come first, one after the other; which blocks to read is said, and their bytes are fed.
 //! Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be
@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 use quorate_protocol::checkpoint::rows::{ContextRow, HistoryRow};
 use quorate_protocol::ids::AccountId;
 use quorate_protocol::input::Input;
-use quorate_protocol::ledger::history::RecordName;
+use quorate_protocol::ledger::history::{ChainQuestion, RecordName};
 use quorate_storage::store::{AccountIndex, BlockRef, BlockRun, Lookup, LookupStep, RowAt, Store};
 use zerocopy::FromBytes;
 
 use crate::accounts::AccountReads;
+use crate::chain::ChainWalk;
 
 /// What is to be read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,18 @@ pub enum Wanted {
 #[derive(Debug)]
 pub struct Question {
     number: u64,
+    about: About,
+}
+
+#[derive(Debug)]
+enum About {
+    Names(Names),
+    Chain(ChainWalk),
+}
+
+/// Look-ups of transfer ids, one after the other.
+#[derive(Debug)]
+struct Names {
     names: VecDeque<RecordName>,
     lookup: Option<Lookup>,
     /// A row whose context is being read.
@@ -40,22 +53,109 @@ pub struct Question {
 }
 
 impl Question {
-    /// Begins; reads nothing.
+    /// Begins a question about transfer ids (`Output::Load`); reads nothing.
     #[must_use]
     pub fn new(number: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) -> Self {
-        Self {
-            number,
+        let names = Names {
             names: names.into(),
             lookup: None,
             row: None,
             rows: Vec::new(),
             ids: accounts,
             accounts: None,
+        };
+        Self {
+            number,
+            about: About::Names(names),
+        }
+    }
+
+    /// Begins a question about an account's history (`Output::LoadChain`); reads nothing.
+    #[must_use]
+    pub fn chain(number: u64, chain: ChainQuestion) -> Self {
+        Self {
+            number,
+            about: About::Chain(ChainWalk::new(chain)),
         }
     }
 
     /// What to read next. Asked again without feeding, it says the same.
     pub fn wanted(&mut self, store: &Store, index: &AccountIndex) -> Wanted {
+        match &mut self.about {
+            About::Names(names) => names.wanted(store, index),
+            About::Chain(walk) => walk.wanted(store),
+        }
+    }
+
+    /// Takes the blocks that were wanted.
+    ///
+    /// # Errors
+    /// The block that is not what was written, and why. Fed again with it repaired, it goes on.
+    pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+        match &mut self.about {
+            About::Names(names) => names.feed(store, bytes),
+            About::Chain(walk) => walk.feed(store, bytes),
+        }
+    }
+
+    /// The blocks with accounts that were not fed yet.
+    pub fn account_blocks(&self) -> impl Iterator<Item = BlockRef> {
+        let reads = match &self.about {
+            About::Names(names) => names.accounts.as_ref(),
+            About::Chain(_) => None,
+        };
+        reads.into_iter().flat_map(AccountReads::blocks)
+    }
+
+    /// Takes the bytes of one of them.
+    ///
+    /// # Errors
+    /// Why these are not what was written; the block is still wanted.
+    pub fn feed_account(
+        &mut self,
+        store: &Store,
+        place: BlockRef,
+        bytes: &[u8],
+    ) -> Result<(), String> {
+        match &mut self.about {
+            About::Names(Names {
+                accounts: Some(reads),
+                ..
+            }) => reads.feed(store, place, bytes),
+            About::Names(_) | About::Chain(_) => Ok(()),
+        }
+    }
+
+    /// A file was dropped that a block was to be read from: its rows are elsewhere now.
+    pub fn look_again(&mut self) {
+        if let About::Names(names) = &mut self.about {
+            names.accounts = None;
+        }
+    }
+
+    /// The answer, once nothing is wanted.
+    #[must_use]
+    pub fn answer(self) -> Input {
+        let question = self.number;
+        match self.about {
+            About::Names(names) => Input::Loaded {
+                question,
+                rows: names.rows,
+                accounts: names
+                    .accounts
+                    .map(AccountReads::into_rows)
+                    .unwrap_or_default(),
+            },
+            About::Chain(walk) => Input::ChainLoaded {
+                question,
+                rows: walk.finish().0,
+            },
+        }
+    }
+}
+
+impl Names {
+    fn wanted(&mut self, store: &Store, index: &AccountIndex) -> Wanted {
         loop {
             if let Some((_, context)) = &self.row {
                 return Wanted::Blocks(BlockRun {
@@ -82,11 +182,7 @@ impl Question {
         }
     }
 
-    /// Takes the blocks that were wanted.
-    ///
-    /// # Errors
-    /// The block that is not what was written, and why. Fed again with it repaired, it goes on.
-    pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+    fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
         if let Some((row, context)) = &self.row {
             let wrong = |problem: String| (context.place, problem);
             let found = store
@@ -121,44 +217,5 @@ impl Question {
         })?;
         self.row = Some((row, context));
         Ok(())
-    }
-
-    /// The blocks with accounts that were not fed yet.
-    pub fn account_blocks(&self) -> impl Iterator<Item = BlockRef> {
-        self.accounts.iter().flat_map(AccountReads::blocks)
-    }
-
-    /// Takes the bytes of one of them.
-    ///
-    /// # Errors
-    /// Why these are not what was written; the block is still wanted.
-    pub fn feed_account(
-        &mut self,
-        store: &Store,
-        place: BlockRef,
-        bytes: &[u8],
-    ) -> Result<(), String> {
-        match &mut self.accounts {
-            Some(reads) => reads.feed(store, place, bytes),
-            None => Ok(()),
-        }
-    }
-
-    /// A file was dropped that a block was to be read from: its rows are elsewhere now.
-    pub fn look_again(&mut self) {
-        self.accounts = None;
-    }
-
-    /// The answer, once nothing is wanted.
-    #[must_use]
-    pub fn answer(self) -> Input {
-        Input::Loaded {
-            question: self.number,
-            rows: self.rows,
-            accounts: self
-                .accounts
-                .map(AccountReads::into_rows)
-                .unwrap_or_default(),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The newest checkpoint of an opened store, back into a ledger.
 
 use quorate_protocol::checkpoint::restore::{Restore, RestoreError, RestoredLedger};
-use quorate_protocol::checkpoint::rows::{AccountRow, Mark};
+use quorate_protocol::checkpoint::rows::AccountRow;
 use quorate_protocol::config::ReplicaConfig;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{AccountIndex, BlockRef, Damage, IndexLoad, Read, RowLoad, Store};
@@ -9,6 +9,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::accounts::AccountReads;
+use crate::offline::mark_of;
 
 /// Blocks per step; the caller blocks anyway.
 const BLOCKS: usize = 256;
@@ -61,8 +62,7 @@ pub fn load(
             accounts: 0,
         });
     }
-    let found = manifest.mark.len();
-    let mark = Mark::read_from_bytes(&manifest.mark).map_err(|_| LoadError::Mark { found })?;
+    let mark = mark_of(manifest)?;
     let side = side(store, disk)?;
     let mut restore = Restore::tables(config, manifest.number, &mark, &side)?;
     let mut entries = IndexLoad::new(store);

@@ -10,7 +10,10 @@ use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::listing::Listing;
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::restore::load;
-use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request, RequestBody};
+use quorate_protocol::client::{
+    AccountAnswer, HistoryAnswer, HistoryEntry, HistoryHead, HistoryPage, HistoryQuery,
+    HistoryStart, Reply, ReplyBody, Request, RequestBody,
+};
 use quorate_protocol::config::{Admission, IdRule, Reads, Recovered, ReplicaConfig};
 use quorate_protocol::ids::{
     AccountId, ClusterId, ConnectionId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot,
@@ -75,6 +78,7 @@ struct Machine {
     wanted: Option<BlockRun>,
     /// Reads that it was fed.
     moved: usize,
+    chains: usize,
     restored: u64,
 }
 
@@ -111,6 +115,7 @@ impl Machine {
             accounts_asked: 0,
             wanted: None,
             moved: 0,
+            chains: 0,
             restored: checkpoint.0,
         };
         machine.drain();
@@ -159,6 +164,11 @@ impl Machine {
                 Output::List { after, limit } => {
                     let ids = self.list(after, limit);
                     self.inbox.push_back(Input::Listed { ids });
+                }
+                Output::LoadChain { question, chain } => {
+                    self.chains += 1;
+                    let answer = self.ask(Question::chain(question, chain));
+                    self.inbox.push_back(answer);
                 }
                 // The log is a vector here: nothing has to be released.
                 Output::ReleaseLog { .. } => {}
@@ -261,6 +271,21 @@ impl Machine {
             connection: ConnectionId(1),
             request,
         });
+    }
+
+    /// A page of history, whoever has to be asked for it.
+    fn page(&mut self, query: HistoryQuery, random: &mut Prng) -> HistoryPage {
+        for _ in 0..100 {
+            self.replies.clear();
+            self.send(RequestBody::AccountHistory(query));
+            self.settle(random);
+            match self.replies.pop().map(|reply| reply.body) {
+                Some(ReplyBody::History(HistoryAnswer::Page(page))) => return page,
+                Some(ReplyBody::NotLeader { .. }) | None => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("no answer");
     }
 
     /// The answer to a request, however often it has to be sent.
@@ -455,4 +480,146 @@ fn a_replica_with_a_store_does_what_one_without_does_however_often_it_is_killed(
     );
     assert!(starts > 100 && from_checkpoint > 50 && asked > 100 && again > 500);
     assert!(accounts_asked > 500);
+}
+
+/// All rows of an account with commit timestamps from `first` on, page by page, and its head.
+fn history(
+    machine: &mut Machine,
+    account: AccountId,
+    first: Timestamp,
+    random: &mut Prng,
+) -> (HistoryHead, Vec<HistoryEntry>) {
+    let mut start = HistoryStart::Newest {
+        passed: Timestamp(first.0.saturating_sub(1)),
+    };
+    let (mut head, mut rows) = (None, Vec::new());
+    loop {
+        let query = HistoryQuery {
+            account,
+            start,
+            ts_first: first,
+            ts_last: Timestamp(u64::MAX),
+            limit: 1 + u32::try_from(random.range(0, 40)).expect("small"),
+        };
+        let page = machine.page(query, random);
+        assert!(!page.dropped && page.rows.len() <= query.limit as usize);
+        head = head.or(page.head);
+        rows.extend(page.rows);
+        match page.next {
+            0 => return (*head.expect("the first page has it"), rows),
+            next => start = HistoryStart::Position(next),
+        }
+    }
+}
+
+/// The account's totals without these rows.
+fn without(account: &Account, rows: &[HistoryEntry]) -> (u128, u128) {
+    let sum = |is_side: fn(&Transfer) -> AccountId| -> u128 {
+        let rows = rows.iter().map(|row| row.recorded.transfer);
+        let own = rows.filter(|transfer| is_side(transfer) == account.id);
+        own.map(|transfer| transfer.amount).sum()
+    };
+    let debits = sum(|transfer| transfer.debit_account_id);
+    let credits = sum(|transfer| transfer.credit_account_id);
+    (
+        account.debits_posted - debits,
+        account.credits_posted - credits,
+    )
+}
+
+/// Rows of the newest two intervals are in memory, all others in the store; the chain leads through both,
+/// also behind a start. What a balance was at a time is what was seen at that time.
+#[test]
+fn the_history_of_an_account_adds_up_to_its_balances_at_any_time_wherever_its_rows_lie() {
+    for seed in 0..4 {
+        let mut random = Prng::new(seed);
+        let mut machine = Machine::start(config(Some(20_000)), Files::default(), Vec::new(), 0);
+        let accounts: Vec<Account> = (1..=40)
+            .map(|id| Account::new(AccountId(id), 1, 1, AccountFlags::default()))
+            .collect();
+        let create = RequestBody::CreateAccounts(Rows::from_slice(&accounts));
+        machine.results(&create, &mut random);
+        let mut ids = 0;
+        let mut seen: Vec<(Timestamp, AccountId, (u128, u128))> = Vec::new();
+        for round in 0..100 {
+            let body = transfers(&mut random, &mut ids);
+            machine.results(&body, &mut random);
+            let ledger = machine.replica.ledger();
+            let id = AccountId(random.range(1, 40).into());
+            let account = ledger.account(id).expect("created").account;
+            let totals = (account.debits_posted, account.credits_posted);
+            seen.push((ledger.last_timestamp(), id, totals));
+            if round % 30 == 29 {
+                machine = machine.killed();
+            }
+        }
+        for (at, id, totals) in seen {
+            let (head, later) = history(&mut machine, id, Timestamp(at.0 + 1), &mut random);
+            assert_eq!(without(&head.account, &later), totals, "seed {seed}, {id}");
+        }
+        for id in (1..=40).map(AccountId) {
+            let (head, rows) = history(&mut machine, id, Timestamp::ZERO, &mut random);
+            assert_eq!(without(&head.account, &rows), (0, 0), "seed {seed}, {id}");
+            assert_eq!(head.owners, []);
+            let falls = |pair: &[HistoryEntry]| {
+                pair[0].position > pair[1].position && pair[0].applied_ts >= pair[1].applied_ts
+            };
+            assert!(rows.windows(2).all(falls));
+        }
+        let newest = machine.replica.ledger().history().next_position();
+        assert!(machine.chains > 100 && newest.0 > 1000, "seed {seed}");
+    }
+}
+
+/// A position that leads to a row of somebody else, or to none, is no reason to stop: it may come from
+/// anybody.
+#[test]
+fn a_position_that_is_none_of_the_account_ends_its_history() {
+    let mut random = Prng::new(1);
+    let mut machine = Machine::start(config(Some(4_000)), Files::default(), Vec::new(), 0);
+    let accounts: Vec<Account> = (1..=40)
+        .map(|id| Account::new(AccountId(id), 1, 1, AccountFlags::default()))
+        .collect();
+    machine.results(
+        &RequestBody::CreateAccounts(Rows::from_slice(&accounts)),
+        &mut random,
+    );
+    let mut ids = 0;
+    for _ in 0..60 {
+        let body = transfers(&mut random, &mut ids);
+        machine.results(&body, &mut random);
+    }
+    let end = machine.replica.ledger().history().next_position().0;
+    let mut found = 0;
+    for position in 1..end {
+        let account = AccountId(random.range(1, 42).into());
+        let query = HistoryQuery {
+            account,
+            start: HistoryStart::Position(position),
+            ts_first: Timestamp::ZERO,
+            ts_last: Timestamp(u64::MAX),
+            limit: 1,
+        };
+        let page = machine.page(query, &mut random);
+        for row in &page.rows {
+            let transfer = row.recorded.transfer;
+            let sides = [transfer.debit_account_id, transfer.credit_account_id];
+            assert!(sides.contains(&account) && row.position == position);
+            found += 1;
+        }
+    }
+    assert!(found > 0 && machine.chains > 100);
+    machine.replies.clear();
+    for position in [0, end, u64::MAX] {
+        machine.send(RequestBody::AccountHistory(HistoryQuery {
+            account: AccountId(1),
+            start: HistoryStart::Position(position),
+            ts_first: Timestamp::ZERO,
+            ts_last: Timestamp(u64::MAX),
+            limit: 1,
+        }));
+    }
+    machine.settle(&mut random);
+    let refused = |reply: &Reply| matches!(reply.body, ReplyBody::BadRequest(_));
+    assert!(machine.replies.len() == 3 && machine.replies.iter().all(refused));
 }

@@ -1,5 +1,6 @@
 //! What clients ask and what they are answered. Every request gets exactly one reply by its deadline.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -36,6 +37,8 @@ pub enum RequestBody {
     /// What this shard's log recorded for these ids, on either side; answered by `Transfers`, or by
     /// `BadRequest` if ids were used so often that the answer exceeds a frame.
     LookupTransfers(Rows<TransferId>),
+    /// The rows of one account's history at this shard, newest first; answered by `History`.
+    AccountHistory(HistoryQuery),
     /// Owned accounts with ids above `after`, ascending, from applied state without a read barrier;
     /// answered by `AccountList`.
     ListAccounts { after: AccountId, limit: u32 },
@@ -80,6 +83,7 @@ pub enum ReplyBody {
     Results(Rows<ResultRow>),
     Accounts(Vec<AccountAnswer>),
     Transfers(Vec<TransferAnswer>),
+    History(HistoryAnswer),
     AccountList(Rows<AccountId>),
     Status(Status),
     InDoubt(Vec<InDoubtRow>),
@@ -115,6 +119,7 @@ impl ReplyBody {
             Self::Results(_) => "results",
             Self::Accounts(_) => "accounts",
             Self::Transfers(_) => "transfers",
+            Self::History(_) => "history",
             Self::AccountList(_) => "account_list",
             Self::Status(_) => "status",
             Self::InDoubt(_) => "in_doubt",
@@ -160,6 +165,86 @@ pub struct RecordedTransfer {
     pub commit_ts: Timestamp,
     /// The winning attempt of a cross-shard transfer; zero for a local one.
     pub attempt: Attempt,
+}
+
+/// Which rows of an account's history are asked for.
+///
+/// A shard has the rows of the time in which it owned the account, in one chain however often that was.
+/// They come in the order in which they took effect here, which is not the order of their commit
+/// timestamps: a cross-shard credit may take effect behind a local transfer with a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    pub account: AccountId,
+    pub start: HistoryStart,
+    /// Only rows with commit timestamps from here on ...
+    pub ts_first: Timestamp,
+    /// ... up to here.
+    pub ts_last: Timestamp,
+    /// At most `HISTORY_ROWS_MAX`; the page may have fewer although there are more.
+    pub limit: u32,
+}
+
+/// Where a page of history begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryStart {
+    /// At the newest row, if this shard owns the account: as of an instant at which nothing is open on it and
+    /// this shard's time has passed `passed`, so that no effect up to then will ever be added. A time
+    /// ahead of the shard's clock is refused.
+    Newest { passed: Timestamp },
+    /// At the newest row that this shard has, whoever owns the account.
+    Former,
+    /// Where an earlier page has ended (`HistoryPage::next`).
+    Position(u64),
+}
+
+/// Answer to a question about an account's history.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HistoryAnswer {
+    Page(HistoryPage),
+    NotFound,
+    Moved(ShardId),
+}
+
+/// Rows of an account's history, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryPage {
+    /// Of a page that begins at the newest row.
+    pub head: Option<Box<HistoryHead>>,
+    pub rows: Vec<HistoryEntry>,
+    /// Where the next page begins; 0: there are no more rows in the range.
+    pub next: u64,
+    /// The next row is not kept any more, and so none of the older ones.
+    pub dropped: bool,
+}
+
+/// An account at the instant of its newest row. Its totals are the sums of all its rows, here and at the
+/// shards that owned it before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryHead {
+    pub account: Account,
+    pub owners: Vec<FormerOwner>,
+}
+
+/// A shard that owned the account before. Rows that took effect there at or behind `left` belong to a later
+/// ownership, which began behind the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerOwner {
+    pub shard: ShardId,
+    /// Commit timestamp of the latest move away from it.
+    pub left: Timestamp,
+}
+
+/// A row of an account's history.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HistoryEntry {
+    /// In the history of the shard that answers.
+    pub position: u64,
+    pub recorded: RecordedTransfer,
+    /// Timestamp of the entry that made it take effect here: falls from row to row, also through the shards
+    /// that owned the account, and is never below the row's commit timestamp.
+    pub applied_ts: Timestamp,
+    /// The shard that decided it, if it was posted here as credit side; zero: this shard.
+    pub coordinator: ShardId,
 }
 
 /// A replica's view of itself and its shard.

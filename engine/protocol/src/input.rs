@@ -6,6 +6,7 @@ use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow};
 use crate::client::Request;
 use crate::config::LostRecord;
 use crate::ids::{AccountId, ConnectionId, PersistSeq, ReplicaAddress, Slot};
+use crate::ledger::history::{HistoryPosition, Record};
 use crate::message::PeerMessage;
 use crate::paxos::message::LoggedEntry;
 
@@ -45,6 +46,12 @@ pub enum Input {
     },
     /// The answer to `Output::List`.
     Listed { ids: Vec<AccountId> },
+    /// The answer to `Output::LoadChain`: the account's rows, each with its position, newest first and without
+    /// a gap. Fewer than were asked for: the next one is not kept any more; none: there is no such row.
+    ChainLoaded {
+        question: u64,
+        rows: Vec<(HistoryPosition, Record)>,
+    },
     /// The part of the checkpoint that was given out last is written, or will be: there is room for the
     /// next.
     CheckpointRoom,

@@ -6,7 +6,7 @@ use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use crate::client::Reply;
 use crate::entry::Entry;
 use crate::ids::{AccountId, Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
-use crate::ledger::history::RecordName;
+use crate::ledger::history::{ChainQuestion, RecordName};
 use crate::message::PeerMessage;
 
 /// One effect. The order of outputs is the order in which they were decided; only `Persist` has to
@@ -53,6 +53,9 @@ pub enum Output {
     /// Ask the store which accounts it holds: the ids above `after`, ascending, at most `limit`.
     /// `Input::Listed` answers. At most one such question is open.
     List { after: AccountId, limit: usize },
+    /// Ask the store for a stretch of an account's history. `Input::ChainLoaded` answers. The position lies
+    /// below all rows in memory, so it is in the store, or was dropped from it.
+    LoadChain { question: u64, chain: ChainQuestion },
     /// The replica must not go on.
     Stop { reason: StopReason },
 }

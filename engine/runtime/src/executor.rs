@@ -22,6 +22,7 @@ use futures_lite::future;
 use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
+use quorate_durable::question::Question;
 use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
@@ -452,7 +453,12 @@ impl Shell {
                     accounts,
                 } => {
                     if let Some(store) = &self.store {
-                        store.ask(question, names, accounts);
+                        store.ask(Question::new(question, names, accounts));
+                    }
+                }
+                Output::LoadChain { question, chain } => {
+                    if let Some(store) = &self.store {
+                        store.ask(Question::chain(question, chain));
                     }
                 }
                 Output::List { after, limit } => {

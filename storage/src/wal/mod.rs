@@ -44,11 +44,12 @@ mod table;
 use std::collections::VecDeque;
 
 pub use flush::Flush;
-pub use frame::{Frame, FrameError};
+pub use frame::{Frame, FrameError, Header as FrameHeader};
 pub use index::{Index, Location, SLOT_JUMP_MAX};
 pub use record::{Kind, Name, Record};
 pub use recovery::{
-    Damage, End, Harm, Losses, Lost, LostRecord, Recovery, RecoveryError, Repair, recover,
+    Damage, End, Harm, Losses, Lost, LostRecord, Recovery, RecoveryError, Repair, SegmentUse,
+    recover,
 };
 pub use segment::{Chain, Found, SegmentHeader, SegmentHeaderError, SegmentNumber, frames};
 pub use table::Row;

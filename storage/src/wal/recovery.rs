@@ -195,7 +195,30 @@ pub enum RecoveryError {
     Unreadable { segment: SegmentNumber },
 }
 
+/// What the log makes of one of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentUse {
+    /// Not needed any more: it will be recycled.
+    Free,
+    /// Part of the log.
+    Written,
+    /// Behind the end of the log, without anything that counts.
+    Ready,
+}
+
 impl Recovery {
+    /// What the log makes of a segment.
+    #[must_use]
+    pub fn used(&self, segment: SegmentNumber) -> SegmentUse {
+        if segment < self.oldest {
+            SegmentUse::Free
+        } else if segment <= self.end.segment {
+            SegmentUse::Written
+        } else {
+            SegmentUse::Ready
+        }
+    }
+
     /// What the damage means for the replica, all in all.
     #[must_use]
     pub fn losses(&self) -> Losses {

@@ -371,6 +371,7 @@ impl Cluster {
                 Output::Checkpoint(_)
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
+                | Output::LoadChain { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("there are no checkpoints")
                 }

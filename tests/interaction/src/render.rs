@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, MoveAnswer, RecordedTransfer, ReplyBody, TransferAnswer,
+    AccountAnswer, CutAnswer, HistoryAnswer, MoveAnswer, RecordedTransfer, ReplyBody,
+    TransferAnswer,
 };
 use quorate_protocol::entry::{Entry, MoveSection, Section};
 use quorate_protocol::ids::{Ballot, Slot};
@@ -488,6 +489,11 @@ pub fn reply(body: &ReplyBody) -> String {
             CutAnswer::Sums(_) => "sums".to_owned(),
             CutAnswer::Digest { slot, .. } => format!("digest at slot {slot}"),
             CutAnswer::NotKnown => "not known".to_owned(),
+        },
+        ReplyBody::History(answer) => match answer {
+            HistoryAnswer::Page(page) => format!("{} rows of history", page.rows.len()),
+            HistoryAnswer::NotFound => "not found".to_owned(),
+            HistoryAnswer::Moved(shard) => format!("moved to s{shard}"),
         },
         ReplyBody::Pairs { rows, .. } => format!("{} pairs", rows.len()),
         ReplyBody::Done => "done".to_owned(),

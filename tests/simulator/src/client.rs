@@ -265,6 +265,7 @@ impl Client {
             | ReplyBody::Transfers(_)
             | ReplyBody::Status(_)
             | ReplyBody::InDoubt(_)
+            | ReplyBody::History(_)
             | ReplyBody::Pairs { .. }
             | ReplyBody::BadRequest(_)) => {
                 let problem = format!("{:?} was answered {body:?}", request.jobs);

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::log::{self, entry_of, to_wal};
+use quorate_durable::question::Question;
 use quorate_durable::restore;
 use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
@@ -609,7 +610,10 @@ impl Running {
                     question,
                     names,
                     accounts,
-                } => self.store.ask(question, names, accounts),
+                } => self.store.ask(Question::new(question, names, accounts)),
+                Output::LoadChain { question, chain } => {
+                    self.store.ask(Question::chain(question, chain));
+                }
                 Output::List { after, limit } => self.store.list(after, limit),
                 Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),

@@ -88,6 +88,7 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         | ReplyBody::AccountList(_)
         | ReplyBody::Status(_)
         | ReplyBody::InDoubt(_)
+        | ReplyBody::History(_)
         | ReplyBody::Pairs { .. }
         | ReplyBody::Done
         | ReplyBody::BadRequest(_) => {}

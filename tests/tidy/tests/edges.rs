@@ -25,7 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "quorate-cli",
         &[
-            "protocol", "runtime", "client", "planner", "storage", "wire", "config",
+            "protocol", "runtime", "client", "planner", "storage", "durable", "wire", "config",
         ],
     ),
     (

@@ -1,8 +1,17 @@
 //! `quorate inspect`: what is inside, offline from files and online from replicas.
+//!
+//! `wal`, `checkpoint`, `segments` and `account` read directories on which nothing runs, `txn` reads logs
+//! beside whatever runs, `in-doubt` asks replicas.
 
+mod account;
+mod checkpoint;
+mod generations;
 mod in_doubt;
 mod log_scan;
+mod segments;
+mod stopped;
 mod txn;
+mod wal;
 
 use clap::Subcommand;
 
@@ -18,12 +27,64 @@ pub enum InspectCommand {
     Txn(txn::TxnArgs),
     /// Show what is prepared and not decided, at every replica
     InDoubt(in_doubt::InDoubtArgs),
+    /// Show the segments of a stopped replica's log, what is damaged, and how the log ends
+    #[command(after_help = WAL_DOCUMENT)]
+    Wal(wal::WalArgs),
+    /// Show both checkpoints of a stopped replica, and which one a start would use
+    #[command(after_help = CHECKPOINT_DOCUMENT)]
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Show every data file of a stopped replica's store
+    #[command(after_help = SEGMENTS_DOCUMENT)]
+    Segments(segments::SegmentsArgs),
+    /// Show an account as a stopped replica's newest checkpoint has it, and its history on disk
+    #[command(after_help = ACCOUNT_DOCUMENT)]
+    Account(account::AccountArgs),
 }
+
+const WAL_DOCUMENT: &str = r#"Nothing is written. Exit code 3 if a process runs on a directory, 4 if something is damaged.
+
+With --json: {"replicas":[{"shard","replica","node","directory","cluster","genesis",
+"segments":[{"segment","number","used":"written|ready|free|unknown","header","frames","promises",
+"accepted","watermarks","end_markers","frames_beyond_end","bytes_used","payload_bytes",
+"slot_first","slot_last","promised","chosen_upto","unreadable":[..],"unreadable_more"}],
+"error","frames","promised","chosen_upto","slots","slot_last",
+"tail":{"row","clean","segment","offset","frame"},
+"damage":[{"row","segment","offset","lost":{"kind","slot","ballot"},"harm"}],"damage_unlisted",
+"start"}],"not_read":[{"directory","reason"}]}"#;
+
+const CHECKPOINT_DOCUMENT: &str = r#"Nothing is written. Exit code 3 if a process runs on a directory, 4 if something is damaged.
+
+With --json: {"replicas":[{"shard","replica","node","directory","cluster","genesis",
+"row","used","log_needed_from","manifests":[{"file","state":"readable|absent|damaged","error",
+"number","slot","accounts_live","history_next","history":{"first","end"},
+"files":[{"file","blocks","content","live"}],
+"mark":{"slot","highest_origin","digest","side"}}],"damage":[..]}],
+"not_read":[{"directory","reason"}]}"#;
+
+const SEGMENTS_DOCUMENT: &str = r#"Nothing is written. Exit code 3 if a process runs on a directory, 4 if something is damaged.
+
+With --json: {"replicas":[{"shard","replica","node","directory","cluster","genesis",
+"files":[{"file","kind":"accounts|history|side","number","bytes","blocks","content",
+"sections":[{"section","first","blocks","rows"}],"history":{"first","id_min","id_max"},"live",
+"listed_by":[checkpoint,..],"blocks_damaged","damage":[..]}],"unlisted","verified",
+"damage":[..]}],"not_read":[{"directory","reason"}]}"#;
+
+const ACCOUNT_DOCUMENT: &str = r#"Nothing is written. Exit code 3 if a process runs on a directory, 4 if something is damaged.
+
+With --json: {"replicas":[{"shard","replica","node","directory","cluster","genesis",
+"id","checkpoint","slot","account":{as in `account show`,"version","id_max","last",
+"place":{"file","block","offset"}},"history":[{"position","slot","id","side":"debit|credit",
+"other","amount","ledger","code","user_data","commit_ts","applied_ts","coordinator","before"}],
+"history_next","damage":[..]}],"not_read":[{"directory","reason"}]}"#;
 
 /// Runs the command.
 pub fn run(command: InspectCommand, context: Context) -> Outcome {
     match command {
         InspectCommand::Txn(args) => txn::run(&args, context),
         InspectCommand::InDoubt(args) => in_doubt::run(&args, context),
+        InspectCommand::Wal(args) => wal::run(&args, context),
+        InspectCommand::Checkpoint(args) => checkpoint::run(&args, context),
+        InspectCommand::Segments(args) => segments::run(&args, context),
+        InspectCommand::Account(args) => account::run(&args, context),
     }
 }

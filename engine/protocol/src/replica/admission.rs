@@ -107,6 +107,7 @@ impl Replica {
                 );
                 Ok(())
             }
+            RequestBody::AccountHistory(query) => self.open_history(at, query),
             RequestBody::ListAccounts { after, limit } => {
                 let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
                 let read = ReadPermit::default();
@@ -300,7 +301,7 @@ impl Replica {
             .open(at.connection, at.id, at.deadline_ns, pending)
     }
 
-    fn open_read(&mut self, at: Place, pending: Pending) {
+    pub(super) fn open_read(&mut self, at: Place, pending: Pending) {
         let key = self.open(at, pending);
         self.begin_read(key);
     }

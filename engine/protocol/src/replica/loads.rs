@@ -1,16 +1,18 @@
-//! Questions to the store about transfer ids and accounts that are not in memory.
+//! Questions to the store about transfer ids, accounts and stretches of an account's history that are not in memory.
 //!
 //! | who asks | before | what happens meanwhile |
 //! | --- | --- | --- |
 //! | apply | an entry takes effect | nothing is applied: every replica decides with the same knowledge |
 //! | a look-up or a query of another shard | it is answered | the message is parked, or lost if too many are |
 //! | a client's look-up of transfers or accounts | it is answered | the read stays open, to its deadline |
+//! | a client's page of history (`history`) | it goes on | the read stays open, to its deadline |
 //! | a cross-shard transfer | it holds money of its debit account | it is parked; its request has a deadline |
 //! | a move | it reads the states of its accounts | the accounts stay frozen, to the end of the freeze |
 //!
 //! What leaves memory for the store while a question is open is in neither: the answer was given before,
 //! and memory was asked after. Nothing leaves but behind a checkpoint; so an answer that one was begun
-//! after counts for nothing, and is asked for again.
+//! after counts for nothing, and is asked for again. A row of a chain never is: its position says where it
+//! is, and what the store has at a position never changes.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,7 +20,7 @@ use alloc::vec::Vec;
 use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow};
 use crate::entry::{Entry, Section};
 use crate::ids::{AccountId, MoveId, ReplicaAddress, ShardId, TransferId};
-use crate::ledger::history::{Known, Record, RecordName};
+use crate::ledger::history::{ChainQuestion, HistoryPosition, Known, Record, RecordName};
 use crate::ledger::state::Ledger;
 use crate::ledger::{ResultCode, ResultRow, Transfer};
 use crate::limits::{LOAD_NAMES_MAX, LOADS_ADMISSIONS_MAX, LOADS_PARKED_MAX, LOADS_READS_MAX};
@@ -58,6 +60,8 @@ struct Question {
 pub(crate) struct Loads {
     last: u64,
     open: BTreeMap<u64, Question>,
+    /// Who waits for a stretch of history.
+    chains: BTreeMap<u64, RequestKey>,
     apply: bool,
     reads: BTreeSet<RequestKey>,
     moves: BTreeSet<MoveId>,
@@ -219,6 +223,27 @@ impl Replica {
             listing.ids = Some(ids);
         }
         self.drive_reads();
+    }
+
+    /// Asks the store for a stretch of history if the request has not asked yet, and as soon as one more may.
+    pub(super) fn load_chain(&mut self, key: RequestKey, chain: ChainQuestion) {
+        let loads = &mut self.loads;
+        if loads.reads.contains(&key) || loads.reads.len() >= LOADS_READS_MAX {
+            return;
+        }
+        loads.reads.insert(key);
+        loads.last += 1;
+        let question = loads.last;
+        loads.chains.insert(question, key);
+        self.outputs
+            .push_back(Output::LoadChain { question, chain });
+    }
+
+    pub(super) fn on_chain_loaded(&mut self, question: u64, rows: &[(HistoryPosition, Record)]) {
+        if let Some(key) = self.loads.chains.remove(&question) {
+            self.loads.reads.remove(&key);
+            self.on_history_rows(key, rows);
+        }
     }
 
     /// Parks a message whose answer needs the store; gives it back if it does not.

@@ -13,6 +13,7 @@
 //! | which way a request or transfer goes | `admission` |
 //! | results of an entry to those who wait | `distribute` |
 //! | linearizable reads and consistent cuts | `reads` |
+//! | pages of an account's history | `history` |
 //! | messages to other shards | `peers` |
 //! | two-phase commit | `txn::coordinator`, `txn::participant`, `txn::look_up` |
 //! | moves of accounts | `shard::migration` |
@@ -23,6 +24,7 @@ mod admission;
 mod ahead;
 mod checkpoints;
 mod distribute;
+mod history;
 pub(crate) mod loads;
 pub(crate) mod peers;
 pub(crate) mod proposals;
@@ -198,6 +200,7 @@ impl Replica {
                 accounts,
             } => self.on_loaded(question, &rows, &accounts),
             Input::Listed { ids } => self.on_listed(ids),
+            Input::ChainLoaded { question, rows } => self.on_chain_loaded(question, &rows),
             Input::CheckpointRoom => self.on_checkpoint_room(),
             Input::CheckpointDurable { number } => self.on_checkpoint_durable(number),
             Input::Disconnected { connection } => {

@@ -155,6 +155,18 @@ pub(crate) struct Proposed {
     pub commands_end: u64,
 }
 
+impl Proposed {
+    /// An entry for which nobody waits.
+    pub fn empty(slot: Slot, commands_end: u64) -> Self {
+        Self {
+            slot,
+            accounts: Vec::new(),
+            transfers: Vec::new(),
+            commands_end,
+        }
+    }
+}
+
 /// A command of a consistent cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CutCommand {

@@ -59,6 +59,9 @@ impl Replica {
         let Some(open) = self.requests.get(key) else {
             return;
         };
+        if matches!(open.pending, Pending::History(_)) {
+            return self.drive_history(key);
+        }
         if let Pending::Transfers { ids, .. } = &open.pending {
             let ids = ids.clone();
             if self.load_holds_transfers(key, &ids) {
@@ -83,6 +86,7 @@ impl Replica {
                 None => return,
             },
             Pending::Results { .. }
+            | Pending::History(_)
             | Pending::Move { .. }
             | Pending::CutRegister { .. }
             | Pending::CutSums { .. } => return,
@@ -242,6 +246,7 @@ impl Pending {
             Self::Accounts { read, .. }
             | Self::Transfers { read, .. }
             | Self::List { read, .. } => Some(*read),
+            Self::History(history) => Some(history.permit),
             Self::Results { .. }
             | Self::Move { .. }
             | Self::CutRegister { .. }
@@ -256,6 +261,7 @@ impl Pending {
             | Self::List { read, .. } => {
                 read.round = Some(round);
             }
+            Self::History(history) => history.permit.round = Some(round),
             Self::Results { .. }
             | Self::Move { .. }
             | Self::CutRegister { .. }

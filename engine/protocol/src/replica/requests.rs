@@ -3,6 +3,7 @@
 //! Every request that was taken gets exactly one reply: when its last part is settled, when its
 //! deadline comes, or when leadership ends.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -10,6 +11,7 @@ use crate::client::{AccountAnswer, ReplyBody};
 use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, TransferId};
 use crate::ledger::{ResultCode, ResultRow};
 use crate::limits::{REQUEST_ROWS_MAX, REQUESTS_MAX};
+use crate::replica::history::HistoryRead;
 use crate::table::Arena;
 use crate::time::Timestamp;
 use crate::words::Rows;
@@ -52,6 +54,7 @@ pub(crate) enum Pending {
         limit: usize,
         read: ReadPermit,
     },
+    History(Box<HistoryRead>),
     Move {
         id: MoveId,
     },
@@ -207,6 +210,7 @@ impl Pending {
             Self::Results { rows, .. } => rows.len(),
             Self::Accounts { ids, .. } => ids.len(),
             Self::Transfers { ids, .. } => ids.len(),
+            Self::History(read) => read.limit(),
             Self::List { .. }
             | Self::Move { .. }
             | Self::CutRegister { .. }
@@ -227,6 +231,10 @@ impl Pending {
                 let answer = |a: Option<AccountAnswer>| a.unwrap_or(AccountAnswer::Contended);
                 ReplyBody::Accounts(answers.into_iter().map(answer).collect())
             }
+            // What was found stands, and the next page goes on behind it.
+            Self::History(read) => read
+                .into_page()
+                .map_or(ReplyBody::Unknown, ReplyBody::History),
             Self::Accounts { .. }
             | Self::Transfers { .. }
             | Self::List { .. }

@@ -143,6 +143,7 @@ impl World {
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
                 | Output::List { .. }
+                | Output::LoadChain { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }

@@ -34,7 +34,6 @@ use quorate_durable::question::Question;
 use quorate_durable::serve::{Answer, answer};
 use quorate_protocol::ids::{AccountId, ReplicaAddress};
 use quorate_protocol::input::Input;
-use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
@@ -143,9 +142,8 @@ impl Store {
         shared.write_wanted.set();
     }
 
-    /// Answers with `Input::Loaded`.
-    pub(crate) fn ask(&self, question: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) {
-        let question = Question::new(question, names, accounts);
+    /// Answers with what the question says.
+    pub(crate) fn ask(&self, question: Question) {
         self.shared.questions.borrow_mut().push_back(question);
         self.shared.question_asked.set();
     }

@@ -6,6 +6,7 @@
 //! protocol's type: every number that stands for something must have a meaning.
 
 pub(crate) mod handshake;
+pub(crate) mod history;
 pub(crate) mod paxos;
 pub(crate) mod peer;
 pub(crate) mod reply;

@@ -14,6 +14,7 @@ use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
 use rkyv::{Archive, Serialize};
 
+use super::history::HistoryAnswerMirror;
 use super::{AttemptMirror, read_replica, replica_of};
 use crate::error::FrameError;
 use crate::run::{self, Record, Run};
@@ -30,6 +31,7 @@ enum BodyMirror {
     Results(#[rkyv(with = Run)] Words),
     Accounts(Vec<AccountAnswerMirror>),
     Transfers(Vec<TransferAnswerMirror>),
+    History(HistoryAnswerMirror),
     AccountList(#[rkyv(with = Run)] Words),
     Status(StatusMirror),
     InDoubt(Vec<InDoubtMirror>),
@@ -83,6 +85,7 @@ impl BodyMirror {
             ReplyBody::Transfers(answers) => {
                 Self::Transfers(answers.iter().map(TransferAnswerMirror::of).collect())
             }
+            ReplyBody::History(answer) => Self::History(HistoryAnswerMirror::of(answer)),
             ReplyBody::AccountList(rows) => Self::AccountList(rows.words().clone()),
             ReplyBody::Status(status) => Self::Status(StatusMirror::of(status)),
             ReplyBody::InDoubt(rows) => Self::InDoubt(rows.iter().map(InDoubtMirror::of).collect()),
@@ -129,6 +132,7 @@ impl ArchivedBodyMirror {
                     .map(ArchivedTransferAnswerMirror::read)
                     .collect(),
             ),
+            Self::History(answer) => ReplyBody::History(answer.read()),
             Self::AccountList(run) => ReplyBody::AccountList(run::rows(run, "account ids")?),
             Self::Status(status) => ReplyBody::Status(status.read()?),
             Self::InDoubt(rows) => {
@@ -209,7 +213,7 @@ const _: () = assert!(
 );
 
 #[derive(Archive, Serialize)]
-struct RecordedMirror {
+pub(super) struct RecordedMirror {
     transfer: Record<8>,
     code: u16,
     slot: u64,
@@ -242,7 +246,7 @@ impl ArchivedTransferAnswerMirror {
 }
 
 impl RecordedMirror {
-    fn of(recorded: &RecordedTransfer) -> Self {
+    pub(super) fn of(recorded: &RecordedTransfer) -> Self {
         Self {
             transfer: run::record(&recorded.transfer),
             code: recorded.code,
@@ -254,7 +258,7 @@ impl RecordedMirror {
 }
 
 impl ArchivedRecordedMirror {
-    fn read(&self) -> RecordedTransfer {
+    pub(super) fn read(&self) -> RecordedTransfer {
         RecordedTransfer {
             transfer: run::row(&self.transfer),
             code: self.code.to_native(),

@@ -8,6 +8,7 @@ use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
 use rkyv::{Archive, Serialize};
 
+use super::history::HistoryQueryMirror;
 use crate::error::FrameError;
 use crate::run::{self, Run};
 
@@ -25,6 +26,7 @@ enum BodyMirror {
     CreateTransfers(#[rkyv(with = Run)] Words),
     LookupAccounts(#[rkyv(with = Run)] Words),
     LookupTransfers(#[rkyv(with = Run)] Words),
+    AccountHistory(HistoryQueryMirror),
     ListAccounts {
         after: u128,
         limit: u32,
@@ -85,6 +87,9 @@ impl BodyMirror {
             RequestBody::CreateTransfers(rows) => Self::CreateTransfers(rows.words().clone()),
             RequestBody::LookupAccounts(rows) => Self::LookupAccounts(rows.words().clone()),
             RequestBody::LookupTransfers(rows) => Self::LookupTransfers(rows.words().clone()),
+            RequestBody::AccountHistory(query) => {
+                Self::AccountHistory(HistoryQueryMirror::of(query))
+            }
             RequestBody::ListAccounts { after, limit } => Self::ListAccounts {
                 after: after.0,
                 limit: *limit,
@@ -127,6 +132,7 @@ impl ArchivedBodyMirror {
             Self::LookupTransfers(run) => {
                 RequestBody::LookupTransfers(run::rows(run, "transfer ids")?)
             }
+            Self::AccountHistory(query) => RequestBody::AccountHistory(query.read()),
             Self::ListAccounts { after, limit } => RequestBody::ListAccounts {
                 after: AccountId(after.to_native()),
                 limit: limit.to_native(),

@@ -1,7 +1,8 @@
 //! At least one example of every message variant, always the same ones.
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, CutSums, InDoubtRow, LedgerSums, MoveAnswer, PairRow,
+    AccountAnswer, CutAnswer, CutSums, FormerOwner, HistoryAnswer, HistoryEntry, HistoryHead,
+    HistoryPage, HistoryQuery, HistoryStart, InDoubtRow, LedgerSums, MoveAnswer, PairRow,
     RecordedTransfer, Reply, ReplyBody, Request, RequestBody, Role, Status, TransferAnswer,
 };
 use quorate_protocol::entry::{Entry, EntryBuilder, MoveSection};
@@ -436,6 +437,36 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
             RequestBody::LookupTransfers(Rows::from_slice(&[TransferId(3)])),
         ),
         (
+            "account_history",
+            RequestBody::AccountHistory(HistoryQuery {
+                account: AccountId(1 << 100),
+                start: HistoryStart::Newest { passed: at },
+                ts_first: Timestamp(7),
+                ts_last: Timestamp(u64::MAX),
+                limit: 100,
+            }),
+        ),
+        (
+            "account_history_former",
+            RequestBody::AccountHistory(HistoryQuery {
+                account: AccountId(5),
+                start: HistoryStart::Former,
+                ts_first: Timestamp::ZERO,
+                ts_last: at,
+                limit: 1,
+            }),
+        ),
+        (
+            "account_history_page",
+            RequestBody::AccountHistory(HistoryQuery {
+                account: AccountId(5),
+                start: HistoryStart::Position(1 << 47),
+                ts_first: Timestamp::ZERO,
+                ts_last: at,
+                limit: 1024,
+            }),
+        ),
+        (
             "list_accounts",
             RequestBody::ListAccounts {
                 after: AccountId(1 << 127),
@@ -509,6 +540,28 @@ fn sums() -> CutSums {
     }
 }
 
+fn history_page(recorded: RecordedTransfer) -> ReplyBody {
+    let entry = HistoryEntry {
+        position: 1 << 40,
+        recorded,
+        applied_ts: Timestamp(19),
+        coordinator: ShardId(2),
+    };
+    let head = HistoryHead {
+        account: account(3),
+        owners: vec![FormerOwner {
+            shard: ShardId(1),
+            left: Timestamp(12),
+        }],
+    };
+    ReplyBody::History(HistoryAnswer::Page(HistoryPage {
+        head: Some(Box::new(head)),
+        rows: vec![entry; 2],
+        next: 77,
+        dropped: true,
+    }))
+}
+
 fn replies() -> Vec<(&'static str, ReplyBody)> {
     let recorded = RecordedTransfer {
         transfer: transfer(4),
@@ -561,6 +614,15 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
                 answer(None, vec![recorded; 2]),
                 answer(None, vec![]),
             ]),
+        ),
+        ("history_page", history_page(recorded)),
+        (
+            "history_moved",
+            ReplyBody::History(HistoryAnswer::Moved(ShardId(3))),
+        ),
+        (
+            "history_not_found",
+            ReplyBody::History(HistoryAnswer::NotFound),
         ),
         (
             "account_list",

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::client::{Reply, Request};
+use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody};
 use quorate_protocol::ids::{AccountId, ConnectionId, PersistSeq, ReplicaAddress, ShardId, Slot};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::Message;
 use quorate_protocol::time::MS;
 
+use super::asker::Asker;
 use super::payer::Payer;
 use super::tool::{Plan, Tool};
 use crate::cluster::{Cluster, Event, Letter, Shape};
@@ -22,6 +23,8 @@ const LATENCY_NS: u64 = MS;
 const FLUSH_NS: u64 = 2 * MS;
 /// Connections of successive lives of the tool start here; payers count from 0.
 const TOOL_CONNECTIONS: u64 = 1 << 32;
+/// Connections of successive askers start here.
+const ASKER_CONNECTIONS: u64 = 1 << 33;
 
 /// What is lost with a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +78,7 @@ enum Step {
         index: usize,
     },
     WakeTool,
+    WakeAsker,
     Restart {
         at: ReplicaAddress,
     },
@@ -100,6 +104,8 @@ pub struct Timed {
     payers: Vec<Payer>,
     tool: Option<Tool>,
     tool_lives: u32,
+    asker: Option<Asker>,
+    asker_lives: u64,
     steps: u64,
     watched: Vec<AccountId>,
     owned: BTreeMap<ShardId, Owned>,
@@ -119,6 +125,8 @@ impl Timed {
             payers: Vec::new(),
             tool: None,
             tool_lives: 0,
+            asker: None,
+            asker_lives: 0,
             steps: 0,
             watched: Vec::new(),
             owned: BTreeMap::new(),
@@ -164,6 +172,24 @@ impl Timed {
     #[must_use]
     pub fn tool_is_done(&self) -> bool {
         self.tool.as_ref().is_some_and(Tool::is_done)
+    }
+
+    /// Asks the leader of a shard, and lets everything go on until it has answered.
+    ///
+    /// # Panics
+    /// If there is no answer within `patience_ns`.
+    pub fn ask(&mut self, shard: ShardId, body: RequestBody, patience_ns: u64) -> ReplyBody {
+        let (now_ns, replicas) = (self.cluster.now_ns(), self.cluster.shape().replicas);
+        self.asker_lives += 1;
+        self.asker = Some(Asker::new(body, shard, replicas, now_ns));
+        loop {
+            let answer = self.asker.as_ref().and_then(Asker::answer).cloned();
+            if let Some(answer) = answer {
+                self.asker = None;
+                return answer;
+            }
+            assert!(self.step(now_ns + patience_ns), "no answer of {shard}");
+        }
     }
 
     /// Whether every client knows the end of its order.
@@ -235,6 +261,7 @@ impl Timed {
         let wake =
             payers.filter_map(|(index, payer)| Some((payer.wake_ns()?, Step::WakePayer { index })));
         let tool = self.tool.as_ref().and_then(Tool::wake_ns);
+        let asker = self.asker.as_ref().and_then(Asker::wake_ns);
         let restarts = self.restarts.iter();
         let restart = restarts.map(|(&at, &due)| (due, Step::Restart { at }));
         letters
@@ -245,6 +272,7 @@ impl Timed {
             .chain(tick)
             .chain(wake.min())
             .chain(tool.map(|due| (due, Step::WakeTool)))
+            .chain(asker.map(|due| (due, Step::WakeAsker)))
             .chain(restart.min())
             .min()
     }
@@ -318,6 +346,17 @@ impl Timed {
                     request,
                 });
             }
+            Step::WakeAsker => {
+                let now_ns = self.cluster.now_ns();
+                let asker = self.asker.as_mut().expect("it was just seen");
+                let (to, request) = asker.wake(now_ns);
+                let connection = self.asker_connection();
+                self.post(Post::Request {
+                    connection,
+                    to,
+                    request,
+                });
+            }
             Step::Restart { at } => {
                 self.restarts.remove(&at);
                 self.cluster.start(at);
@@ -342,6 +381,13 @@ impl Timed {
             Post::Reply { connection, reply } if connection.0 < TOOL_CONNECTIONS => {
                 let index = usize::try_from(connection.0).expect("few clients");
                 self.payers[index].hear(now_ns, reply);
+            }
+            Post::Reply { connection, reply } if connection.0 >= ASKER_CONNECTIONS => {
+                if connection == self.asker_connection()
+                    && let Some(asker) = &mut self.asker
+                {
+                    asker.hear(now_ns, reply);
+                }
             }
             Post::Reply { connection, reply } => {
                 // A reply to an earlier life of the tool finds nobody.
@@ -385,6 +431,10 @@ impl Timed {
 
     fn tool_connection(&self) -> ConnectionId {
         ConnectionId(TOOL_CONNECTIONS + u64::from(self.tool_lives))
+    }
+
+    fn asker_connection(&self) -> ConnectionId {
+        ConnectionId(ASKER_CONNECTIONS + self.asker_lives)
     }
 
     /// By the most advanced replica of each shard, nothing is owned twice, at any step.

@@ -12,7 +12,6 @@ use quorate_durable::question::{Question, Wanted};
 use quorate_durable::serve::{self, Answer, FileRead};
 use quorate_protocol::ids::AccountId;
 use quorate_protocol::input::Input;
-use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
@@ -226,8 +225,7 @@ impl StoreTask {
     }
 
     /// The core asks for rows.
-    pub(super) fn ask(&mut self, question: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) {
-        let question = Question::new(question, names, accounts);
+    pub(super) fn ask(&mut self, question: Question) {
         self.questions.push_back(question);
     }
 

@@ -34,6 +34,12 @@ impl Generation {
         Some(self.records.at(*place))
     }
 
+    /// The row at a position of the whole history.
+    pub fn at_position(&self, position: HistoryPosition) -> Option<&Record> {
+        let index = u32::try_from(position.0.checked_sub(self.first)?).ok()?;
+        (index < self.records.end()).then(|| self.records.at(index))
+    }
+
     /// Adds a row.
     ///
     /// # Panics

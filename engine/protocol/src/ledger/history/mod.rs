@@ -15,17 +15,19 @@
 //! that for "unused": the replica asks the store first (`replica::loads`), before it applies an entry
 //! and before it answers.
 
+mod chain;
 mod generation;
 pub mod record;
 mod stored;
 
 use alloc::vec::Vec;
 
+pub use chain::ChainQuestion;
 pub(crate) use generation::Generation;
 pub use record::{HistoryPosition, Record, RecordName};
 use stored::Stored;
 
-use crate::ids::{AccountId, ShardId, TransferId};
+use crate::ids::{ShardId, TransferId};
 
 /// What is known of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,13 @@ impl History {
     /// loaded is left out.
     pub fn credits(&self, shards: u32, id: TransferId) -> impl Iterator<Item = &Record> {
         (1..=shards).filter_map(move |shard| self.credit(ShardId(shard), id).if_loaded())
+    }
+
+    /// The row at a position, if it is in memory. All rows below those in memory are in the store.
+    #[must_use]
+    pub(crate) fn at(&self, position: HistoryPosition) -> Option<&Record> {
+        let recent = self.current.at_position(position);
+        recent.or_else(|| self.older.at_position(position))
     }
 
     /// `coordinator` zero: this shard decided it.
@@ -202,17 +211,5 @@ impl History {
     #[must_use]
     pub fn digest(&self) -> u128 {
         self.digest
-    }
-}
-
-impl Record {
-    /// The row before this one on `account`, which it must name on one of its sides.
-    #[must_use]
-    pub fn before(&self, account: AccountId) -> HistoryPosition {
-        if self.debit_account_id == account && self.coordinator == ShardId(0) {
-            self.debit_before
-        } else {
-            self.credit_before
-        }
     }
 }
