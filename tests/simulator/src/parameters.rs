@@ -154,6 +154,10 @@ pub struct Parameters {
     pub tail_bytes_max: usize,
     /// What the entries between two checkpoints weigh; `None`: there are none.
     pub checkpoint_weight: Option<u64>,
+    /// Rebuilds, in parts per million, that do not get through at once: no room, or a crash.
+    pub rebuild_trouble_ppm: u32,
+    /// No block of a store is read twice in one life of a process.
+    pub keeps_blocks: bool,
     /// Applied slots between two comparisons of digests.
     pub digest_every: u64,
 }
@@ -199,6 +203,8 @@ impl Parameters {
             "duration_ns": self.duration_ns,
             "tail_bytes_max": self.tail_bytes_max,
             "checkpoint_weight": self.checkpoint_weight,
+            "rebuild_trouble_ppm": self.rebuild_trouble_ppm,
+            "keeps_blocks": self.keeps_blocks,
             "digest_every": self.digest_every,
         })
     }

@@ -4,7 +4,7 @@
 //! An operation begins when it is given out and ends one or two events later. What of it a crash in
 //! between keeps is the disk's to decide.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_durable::keeper::Keeper;
 use quorate_durable::question::{Question, Wanted};
@@ -14,7 +14,7 @@ use quorate_protocol::ledger::history::RecordName;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
-use quorate_storage::store::{BlockRun, Operation, Read, Unreadable};
+use quorate_storage::store::{BlockRef, BlockRun, Operation, Read, Unreadable};
 
 use super::{Started, TEMPORARY, length};
 use crate::disk::{SimDisk, WriteMark};
@@ -33,8 +33,14 @@ pub enum StoreEffect {
     LoadStarted,
     /// A checkpoint is in the store for good.
     Published,
+    /// What a question of the core needs is not what was written.
+    Damaged(String),
     /// The core has ended: the log cannot help it any more.
     RebuildStarted,
+    /// A chunk was not what was asked for, or not what was written.
+    ChunkRefused,
+    /// The checkpoint that was being taken is gone at the one that was asked.
+    RebuildBegunAgain,
     /// With a new core, or without.
     RebuildEnded(Result<Started, String>),
 }
@@ -57,6 +63,8 @@ pub(super) struct StoreTask {
     questions: VecDeque<Question>,
     /// What the front question waits for.
     reading: Option<BlockRun>,
+    /// Runs of blocks that were read, if they are kept: what is published never changes.
+    kept: Option<BTreeMap<(BlockRef, u32), Vec<u8>>>,
 }
 
 /// A disk as the store reads it.
@@ -204,7 +212,13 @@ impl StoreTask {
             open: None,
             questions: VecDeque::new(),
             reading: None,
+            kept: None,
         }
+    }
+
+    /// Reads nothing twice from now on.
+    pub(super) fn keep_blocks(&mut self) {
+        self.kept.get_or_insert_default();
     }
 
     /// The core asks for rows.
@@ -226,18 +240,26 @@ impl StoreTask {
         if self.reading.is_some() {
             return None;
         }
-        match self.questions.front_mut()?.wanted(self.keeper.store()) {
-            Wanted::Blocks(run) => {
+        loop {
+            let question = self.questions.front_mut()?;
+            let Wanted::Blocks(run) = question.wanted(self.keeper.store()) else {
+                return self.questions.pop_front().map(Question::answer);
+            };
+            let kept = self.kept.as_ref();
+            let Some(bytes) = kept.and_then(|kept| kept.get(&(run.first, run.blocks))) else {
                 self.reading = Some(run);
                 effects.push(StoreEffect::LoadStarted);
-                None
+                return None;
+            };
+            if let Err((place, problem)) = question.feed(self.keeper.store(), bytes) {
+                effects.push(StoreEffect::Damaged(format!("{place:?}: {problem}")));
+                return None;
             }
-            Wanted::Nothing => self.questions.pop_front().map(Question::answer),
         }
     }
 
-    /// The blocks that were being read are there.
-    pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
+    /// The blocks that were being read are there. Gives what is wrong with them, if anything is.
+    pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<Option<String>, Exit> {
         let run = self.reading.take().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
@@ -249,8 +271,14 @@ impl StoreTask {
         read.map_err(|Unreadable| Exit::ReadFailed)?;
         let question = self.questions.front_mut().expect("it asked for them");
         let fed = question.feed(self.keeper.store(), &bytes);
-        fed.unwrap_or_else(|(place, problem)| panic!("{place:?}: {problem}: nothing rots here"));
-        Ok(())
+        if fed.is_ok()
+            && let Some(kept) = &mut self.kept
+        {
+            kept.insert((run.first, run.blocks), bytes);
+        }
+        Ok(fed
+            .err()
+            .map(|(place, problem)| format!("{place:?}: {problem}")))
     }
 
     /// What another replica of the group is told.
