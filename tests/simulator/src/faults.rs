@@ -67,19 +67,22 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 22] = [
+pub const FAULT_NAMES: [&str; 25] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
     "clock_step_back",
     "corruption_caught",
     "crash_after_send",
+    "crash_in_checkpoint",
     "crash_in_doubt",
     "crash_in_flush",
     "crash_in_move",
     "crash_unsynced_name",
+    "disk_full_in_rebuild",
     "disk_slow",
     "disk_stalled",
+    "left_behind",
     "log_damage_named",
     "operator_died",
     "operator_died_in_move",
@@ -178,7 +181,8 @@ pub fn strike(world: &mut World, fault: Fault) {
 /// A node is down for so long that its groups take checkpoints without it, if they can.
 fn leave_behind(world: &mut World) {
     let node = some_node(world, Fault::LeftBehind);
-    if world.nodes[node].up {
+    // Who is behind alone is left behind: without a majority nothing would go on.
+    if world.nodes.iter().all(|node| node.up) {
         world.faults.add("left_behind");
         let down_ns = world
             .fault_stream(Fault::LeftBehind)
@@ -218,7 +222,7 @@ fn crash_one(world: &mut World, fault: Fault) {
         6 => Aim::InFlush,
         7 => Aim::AfterSend,
         8 => Aim::InDoubt,
-        _ => stream.pick(&[Aim::InMove, Aim::UnsyncedName]),
+        _ => stream.pick(&[Aim::InMove, Aim::UnsyncedName, Aim::InCheckpoint]),
     };
     world.nodes[node].fuse = Some(Fuse {
         aim,
@@ -353,6 +357,31 @@ pub fn service(world: &mut World, node: usize, life: u64) {
     }
 }
 
+/// A replica begins to rebuild: perhaps that is when its machine dies, or when there is no room for a
+/// second store.
+pub fn of_rebuild(world: &mut World, process: usize) {
+    let ppm = world.parameters.rebuild_trouble_ppm;
+    let longest_ns = world.parameters.durations.disk_full_ns;
+    let (is_healed, now_ns, node) = (world.healed, world.now_ns(), world.node_of(process));
+    let stream = world.fault_stream(Fault::LeftBehind);
+    if is_healed || !stream.chance(ppm) {
+        return;
+    }
+    if stream.chance(300_000) {
+        let at_ns = now_ns + stream.below(longest_ns);
+        world.faults.add("disk_full_in_rebuild");
+        world.processes[process].disk_mut().armed.full = true;
+        world.queue.push(at_ns, Event::Room { process });
+        return;
+    }
+    let fuse = Fuse {
+        aim: Aim::Events(stream.below(60)),
+        until_ns: now_ns + AIM_NS,
+        fault: stream.pick(&[Fault::PowerLoss, Fault::PowerLoss, Fault::Kill]),
+    };
+    world.nodes[node].fuse = Some(fuse);
+}
+
 fn plan_restart(world: &mut World, node: usize, fault: Fault) {
     let longest_ns = world.parameters.durations.down_ns;
     let down_ns = world.fault_stream(fault).exponential(longest_ns / 3);
@@ -403,6 +432,9 @@ pub fn heal(world: &mut World) {
         .line(now_ns, || "everything is healed".to_owned());
     world.network.calm_down();
     disk_faults::heal(world);
+    for process in &mut world.processes {
+        process.keep_blocks();
+    }
     for node in 0..world.nodes.len() {
         let life = world.nodes[node].life;
         world.queue.push(now_ns, Event::Resume { node, life });

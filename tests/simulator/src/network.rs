@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::time::SECOND;
+use quorate_protocol::words::Words;
+use quorate_storage::BLOCK_BYTES;
 use serde::Serialize;
 
 use crate::counters::Counters;
@@ -36,6 +38,8 @@ pub struct NetworkSettings {
     pub late_copy_ppm: u32,
     /// Moves of which a copy comes when the accounts have left the target again.
     pub late_move_ppm: u32,
+    /// Chunks of a snapshot whose bytes are others than those that were read, under a frame that holds.
+    pub chunk_ppm: u32,
 }
 
 impl NetworkSettings {
@@ -54,6 +58,7 @@ impl NetworkSettings {
             rival_ppm: 0,
             late_copy_ppm: 0,
             late_move_ppm: 0,
+            chunk_ppm: 0,
         }
     }
 }
@@ -83,7 +88,8 @@ pub const PARTITIONS: [Partition; 5] = [
 ];
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 12] = [
+pub const FAULT_NAMES: [&str; 13] = [
+    "chunk_altered",
     "message_copied_late",
     "message_corrupted",
     "message_delayed_long",
@@ -277,6 +283,24 @@ impl SimNetwork {
             }
             bytes[at] ^= 1 << self.stream.below(8);
         }
+    }
+
+    /// The bytes of a chunk of a snapshot, perhaps altered before a frame sealed them: by a sender's
+    /// memory, or by its disk.
+    pub fn alter_chunk(&mut self, bytes: &Words) -> Option<Words> {
+        if bytes.as_bytes().is_empty() || !self.hit(self.settings.chunk_ppm, "chunk_altered") {
+            return None;
+        }
+        let mut altered = bytes.as_bytes().to_vec();
+        let block = usize::try_from(BLOCK_BYTES).expect("a block is small");
+        if altered.len() > block && self.stream.chance(300_000) {
+            // Each block is whole, and none is where it belongs.
+            altered.rotate_left(block);
+        } else {
+            let at = self.stream.index(altered.len());
+            altered[at] ^= 1 << self.stream.below(8);
+        }
+        Words::from_bytes(&altered)
     }
 
     fn hit(&mut self, ppm: u32, name: &'static str) -> bool {

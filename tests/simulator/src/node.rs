@@ -29,6 +29,8 @@ pub enum Aim {
     InDoubt,
     /// It leads a shard that accounts are being moved from or to.
     InMove,
+    /// A file operation of a store is under way.
+    InCheckpoint,
 }
 
 impl Aim {
@@ -42,6 +44,7 @@ impl Aim {
             Self::AfterSend => Some("crash_after_send"),
             Self::InDoubt => Some("crash_in_doubt"),
             Self::InMove => Some("crash_in_move"),
+            Self::InCheckpoint => Some("crash_in_checkpoint"),
         }
     }
 }

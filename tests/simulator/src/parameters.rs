@@ -156,6 +156,10 @@ pub struct Parameters {
     pub checkpoint_weight: Option<u64>,
     /// Accounts that stay in memory though the store has them.
     pub accounts_in_memory_max: usize,
+    /// Rebuilds, in parts per million, that do not get through at once: no room, or a crash.
+    pub rebuild_trouble_ppm: u32,
+    /// No block of a store is read twice in one life of a process.
+    pub keeps_blocks: bool,
     /// Applied slots between two comparisons of digests.
     pub digest_every: u64,
 }
@@ -201,6 +205,8 @@ impl Parameters {
             "duration_ns": self.duration_ns,
             "tail_bytes_max": self.tail_bytes_max,
             "checkpoint_weight": self.checkpoint_weight,
+            "rebuild_trouble_ppm": self.rebuild_trouble_ppm,
+            "keeps_blocks": self.keeps_blocks,
             "digest_every": self.digest_every,
         })
     }

@@ -175,9 +175,12 @@ pub fn watch(world: &mut World) {
                 too_long(world, since_ns, "the audit lists accounts")
             }
         }
-        Phase::Reading { since_ns } => idle
-            .then_some(Phase::Done)
-            .or_else(|| too_long(world, since_ns, "the audit reads")),
+        Phase::Reading { since_ns } if !idle => too_long(world, since_ns, "the audit reads"),
+        // A copy of a message may have come seconds late, and with it something new to be decided.
+        Phase::Reading { since_ns } => match unrest(world) {
+            None => Some(Phase::Done),
+            Some(problem) => too_long(world, since_ns, &problem),
+        },
         Phase::Done => None,
     };
     if let Some(phase) = next {
@@ -290,6 +293,13 @@ fn begin_reading(world: &mut World) {
 }
 
 fn judge(world: &mut World) {
+    let holes: Vec<_> = world.agreement.holes().collect();
+    for (shard, slot) in holes {
+        world.violate(
+            "agreement",
+            format!("nobody was seen to apply slot {slot} of shard {shard}"),
+        );
+    }
     let shards = world.parameters.shard_count();
     world.history.cuts.retain(|cut| cut.sums.len() == shards);
     for client in 0..world.actors.len() {

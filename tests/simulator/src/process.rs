@@ -62,8 +62,8 @@ pub enum Effect {
     /// A file operation has started; call [`Process::operation_renamed`], then
     /// [`Process::operation_done`].
     OperationStarted,
-    /// A read of the log has started; step with its answer later.
-    ReadStarted { answer: Input },
+    /// A read of the log has started; call [`Process::read_done`] when it ends.
+    ReadStarted { read: LogRead },
     /// The replica serves as leader from now on.
     Leads { ballot: Ballot, in_doubt: u64 },
     /// The replica serves no longer, and no higher ballot made it stop.
@@ -76,6 +76,15 @@ pub enum Effect {
     AppliedUnseen { slot: Slot },
     /// The store began or ended something.
     Store(StoreEffect),
+}
+
+/// A read of the log under way. What it finds is what is there when it ends: a checkpoint may have released
+/// some of it by then.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRead {
+    pub from: Slot,
+    upto: Slot,
+    bytes_max: usize,
 }
 
 /// A flush under way.
@@ -131,6 +140,8 @@ pub struct Process {
     incarnation: u64,
     /// Out of service for as long as its node runs: it was not started, or stopped itself.
     is_parked: bool,
+    /// The store reads no block twice.
+    keeps_blocks: bool,
     health: Health,
 }
 
@@ -168,6 +179,7 @@ impl Process {
             rebuild: None,
             incarnation: 0,
             is_parked: false,
+            keeps_blocks: false,
             health: Health::default(),
         }
     }
@@ -206,6 +218,15 @@ impl Process {
     pub fn park(&mut self) {
         self.stop(false);
         self.is_parked = true;
+    }
+
+    /// From now on the store reads no block twice. The audit asks every shard about every id, which is
+    /// millions of reads of a few hundred blocks.
+    pub fn keep_blocks(&mut self) {
+        self.keeps_blocks = true;
+        if let Some(running) = &mut self.running {
+            running.store.keep_blocks();
+        }
     }
 
     /// What its storage went through.
@@ -344,11 +365,15 @@ impl Process {
             Some(ledger) => Replica::restored(config, recovered, ledger, now),
             None => Replica::new(config, recovered, now),
         };
+        let mut store = StoreTask::new(Keeper::new(opened.store, loaded.index));
+        if self.keeps_blocks {
+            store.keep_blocks();
+        }
         self.incarnation += 1;
         self.running = Some(Running {
             replica,
             wal: Wal::resume(recovery, Options::default()),
-            store: StoreTask::new(Keeper::new(opened.store, loaded.index)),
+            store,
             seed,
             wants_snapshot: None,
             flush: None,
@@ -432,8 +457,10 @@ impl Process {
     /// If no read is open.
     pub fn store_loaded(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("checked by the world");
-        running.store.loaded(&mut self.disk)?;
-        Ok(self.go_on(now))
+        match running.store.loaded(&mut self.disk)? {
+            None => Ok(self.go_on(now)),
+            Some(problem) => Ok(vec![Effect::Store(StoreEffect::Damaged(problem))]),
+        }
     }
 
     /// Lets the store go on, and the core with what the store has for it.
@@ -543,10 +570,15 @@ impl Process {
     ///
     /// # Errors
     /// If the disk reports an error instead.
-    pub fn read_done(&mut self, now: Now, answer: Input) -> Result<Vec<Effect>, Exit> {
+    ///
+    /// # Panics
+    /// If the process does not run.
+    pub fn read_done(&mut self, now: Now, read: LogRead) -> Result<Vec<Effect>, Exit> {
         if self.disk.take_read_error() {
             return Err(Exit::ReadFailed);
         }
+        let running = self.running.as_ref().expect("only running processes read");
+        let answer = running.read_log(&self.disk, read);
         Ok(self.step(now, answer))
     }
 }
@@ -598,8 +630,12 @@ impl Running {
                     upto,
                     bytes_max,
                 } => {
-                    let answer = self.read_log(disk, from, upto, bytes_max);
-                    effects.push(Effect::ReadStarted { answer });
+                    let read = LogRead {
+                        from,
+                        upto,
+                        bytes_max,
+                    };
+                    effects.push(Effect::ReadStarted { read });
                 }
                 Output::Checkpoint(part) => {
                     let taken = self.store.keeper.take(part, &mut Files(disk));
@@ -641,7 +677,12 @@ impl Running {
         self.wal.append(seq.0, to_wal(record));
     }
 
-    fn read_log(&self, disk: &SimDisk, from: Slot, upto: Slot, bytes_max: usize) -> Input {
+    fn read_log(&self, disk: &SimDisk, read: LogRead) -> Input {
+        let LogRead {
+            from,
+            upto,
+            bytes_max,
+        } = read;
         let mut entries: Vec<LoggedEntry> = Vec::new();
         let mut lost = None;
         let mut bytes = 0;

@@ -5,7 +5,6 @@ pub mod messages;
 use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
 use quorate_protocol::entry::{Entry, Section};
 use quorate_protocol::ids::{ReplicaAddress, Slot};
-use quorate_protocol::input::Input;
 use quorate_protocol::ledger::ResultCode;
 use quorate_protocol::txn::record::CommitKind;
 
@@ -14,7 +13,7 @@ use crate::process::{Process, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 49] = [
     "answer_busy",
     "answer_contended",
     "answer_debit_account_not_found",
@@ -27,8 +26,13 @@ const NAMES: [&str; 38] = [
     "answer_moved",
     "answer_not_leader",
     "answer_unknown",
+    "checkpoint_published",
+    "checkpoint_without_room",
+    "chunk_refused",
+    "crash_during_checkpoint",
     "crash_during_flush",
     "crash_of_leader",
+    "crash_while_rebuilding",
     "crash_with_in_doubt",
     "cut_refused",
     "cut_summed",
@@ -36,6 +40,7 @@ const NAMES: [&str; 38] = [
     "entry_with_abort",
     "entry_with_commit_and_transfers",
     "entry_with_move",
+    "history_read_from_disk",
     "leader_change",
     "leader_change_with_in_doubt",
     "leader_stepped_down_unchallenged",
@@ -46,11 +51,16 @@ const NAMES: [&str; 38] = [
     "pause_of_leader",
     "peer_served_from_log",
     "power_loss_during_flush",
+    "rebuild_begun_again",
+    "rebuild_without_room",
     "refusal_by_participant",
     "refusal_without_prepare",
+    "replica_rebuilds",
+    "replica_rebuilt",
     "request_on_dead_connection",
     "restart_within_lease",
     "segment_made",
+    "start_from_checkpoint",
     "start_with_accepted_tail",
     "start_with_torn_flush",
 ];
@@ -206,12 +216,9 @@ pub fn of_crash(rare: &mut Counters, process: &Process, power_loss: bool) {
 }
 
 /// A read of the log has started: the replay of a start, or for a peer that is far behind.
-pub fn of_log_read(rare: &mut Counters, process: &Process, answer: &Input) {
-    if let Input::LogRead { from, .. } = answer
-        && process
-            .status()
-            .is_some_and(|status| status.applied_upto >= *from)
-    {
+pub fn of_log_read(rare: &mut Counters, process: &Process, from: Slot) {
+    let status = process.status();
+    if status.is_some_and(|status| status.applied_upto >= from) {
         rare.add("peer_served_from_log");
     }
 }

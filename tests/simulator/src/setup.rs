@@ -55,7 +55,11 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));
             let faults = Stream::new(parameters.seed, Concern::DiskFault, wide(number));
             let disk = SimDisk::new(parameters.disk.sector_bytes, stream).with_fault_stream(faults);
-            processes.push(Process::format(config, parameters.disk.segment_bytes, disk));
+            let mut process = Process::format(config, parameters.disk.segment_bytes, disk);
+            if parameters.keeps_blocks {
+                process.keep_blocks();
+            }
+            processes.push(process);
             node_of.push(if parameters.colocated {
                 usize::from(replica - 1)
             } else {

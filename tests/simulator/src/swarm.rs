@@ -6,7 +6,9 @@
 //! old seeds as they were.
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::{LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING};
+use quorate_protocol::limits::{
+    ACCOUNTS_IN_MEMORY_MAX, LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING,
+};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
 
@@ -29,6 +31,7 @@ enum Group {
     Workload = 6,
     Clocks = 7,
     Budget = 8,
+    Store = 9,
 }
 
 impl Parameters {
@@ -52,6 +55,7 @@ impl Parameters {
             Placement::Range { accounts_per_shard }
         };
         let clocks = &mut stream(Group::Clocks);
+        let store = draw_store(&mut stream(Group::Store), duration_ns);
         Self {
             seed,
             shards,
@@ -62,9 +66,15 @@ impl Parameters {
             reads: shape.pick(&[Reads::Lease, Reads::Quorum]),
             ids: shape.pick(&[IdRule::Ulid, IdRule::Any]),
             timing: TIMING,
-            network: draw_network(&mut stream(Group::Network)),
+            network: NetworkSettings {
+                chunk_ppm: store.chunk_ppm,
+                ..draw_network(&mut stream(Group::Network))
+            },
             disk: draw_disk(&mut stream(Group::Disk)),
-            intervals: draw_intervals(&mut stream(Group::Intervals), duration_ns),
+            intervals: Intervals {
+                left_behind_ns: store.left_behind_ns,
+                ..draw_intervals(&mut stream(Group::Intervals), duration_ns)
+            },
             durations: draw_durations(&mut stream(Group::Durations)),
             victims: draw_victims(&mut stream(Group::Budget), shards, replicas),
             // Two clocks may differ by twice this; the lease allows for `drift_ns` per `lease_ns`.
@@ -72,9 +82,11 @@ impl Parameters {
             clock_offset_ns: clocks.pick(&[0, MS, 100 * MS, 4 * SECOND]),
             duration_ns,
             digest_every: shape.pick(&[4, 16, 64]),
-            tail_bytes_max: LOG_TAIL_BYTES_MAX,
-            checkpoint_weight: None,
-            accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
+            tail_bytes_max: store.tail_bytes_max,
+            checkpoint_weight: store.checkpoint_weight,
+            accounts_in_memory_max: store.accounts_in_memory_max,
+            rebuild_trouble_ppm: store.rebuild_trouble_ppm,
+            keeps_blocks: store.keeps_blocks,
             workload,
         }
     }
@@ -93,6 +105,7 @@ fn draw_network(stream: &mut Stream) -> NetworkSettings {
         rival_ppm: stream.pick(&[0, 0, 0, 300_000]),
         late_copy_ppm: stream.pick(&[0, 300_000]),
         late_move_ppm: stream.pick(&[0, 500_000]),
+        chunk_ppm: 0,
     }
 }
 
@@ -134,6 +147,39 @@ fn draw_intervals(stream: &mut Stream, duration_ns: u64) -> Intervals {
         usurper_ns: interval(20),
         relay_ns: interval(12),
         left_behind_ns: 0,
+    }
+}
+
+/// What the store of checkpoints is about. The group came late: its values go where they belong.
+struct StoreSettings {
+    checkpoint_weight: Option<u64>,
+    tail_bytes_max: usize,
+    left_behind_ns: u64,
+    chunk_ppm: u32,
+    rebuild_trouble_ppm: u32,
+    keeps_blocks: bool,
+    accounts_in_memory_max: usize,
+}
+
+fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
+    StoreSettings {
+        // The entries of a run weigh 1 to 3 million per shard.
+        checkpoint_weight: stream.pick(&[
+            None,
+            Some(30_000),
+            Some(100_000),
+            Some(100_000),
+            Some(300_000),
+            Some(900_000),
+        ]),
+        // With nothing in memory whoever is behind is served from the log, or not at all.
+        tail_bytes_max: stream.pick(&[0, 0, 64 << 10, LOG_TAIL_BYTES_MAX]),
+        left_behind_ns: stream.pick(&[0, duration_ns, duration_ns / 3]),
+        chunk_ppm: stream.pick(&[0, 100_000, 500_000]),
+        rebuild_trouble_ppm: stream.pick(&[0, 300_000, 600_000]),
+        keeps_blocks: stream.chance(500_000),
+        // A run has some dozens of accounts.
+        accounts_in_memory_max: stream.pick(&[0, 8, 32, ACCOUNTS_IN_MEMORY_MAX]),
     }
 }
 

@@ -306,6 +306,7 @@ impl World {
                 Aim::UnsyncedName => process.is_renamed_unsynced(),
                 Aim::InDoubt => process.status().is_some_and(|s| s.in_doubt > 0),
                 Aim::InMove => self.is_moving(process.address()),
+                Aim::InCheckpoint => process.is_writing_store(),
             }
         })
     }

@@ -526,8 +526,9 @@ impl Consensus {
         let behind = Slot(range.from.0 + whole as u64);
         let lost = lost.filter(|lost| lost.slot == behind && behind <= range.upto);
         let covered = behind <= self.log.covered_upto();
-        if lost.is_some() && covered {
-            // A checkpoint has what it said; it cannot be served from here any more.
+        if covered && (lost.is_some() || entries.is_empty()) {
+            // A checkpoint has what it said, and may have released it while it was being read; it cannot be
+            // served from here any more.
             self.log.release_below(behind.next());
         } else if let Some(lost) = lost {
             // Rotten since it was written. No ballot above the promise was ever accepted.

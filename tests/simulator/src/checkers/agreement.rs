@@ -104,6 +104,20 @@ impl Agreement {
         logs
     }
 
+    /// The first slot of each shard that nobody was seen to apply, below one that somebody was.
+    pub fn holes(&self) -> impl Iterator<Item = (ShardId, Slot)> {
+        let mut before = (ShardId(0), Slot::ZERO);
+        self.chosen.keys().filter_map(move |&(shard, slot)| {
+            let last = if before.0 == shard {
+                before.1
+            } else {
+                Slot::ZERO
+            };
+            before = (shard, slot);
+            (slot != last.next()).then_some((shard, last.next()))
+        })
+    }
+
     /// How many chosen entries the ballot fence held back: their origin is below an earlier slot's.
     #[must_use]
     pub fn fenced(&self) -> usize {

@@ -49,7 +49,15 @@ impl Process {
             && let PeerBody::Snapshot(message) = &message.body
             && from.shard == self.config.address.shard
         {
+            let before = rebuild.fetch.progress();
             let taken = rebuild.fetch.on_message(now.mono_ns, from.replica, message);
+            let after = rebuild.fetch.progress();
+            if after.chunks_refused > before.chunks_refused {
+                effects.push(Effect::Store(StoreEffect::ChunkRefused));
+            }
+            if after.begun_again > before.begun_again {
+                effects.push(Effect::Store(StoreEffect::RebuildBegunAgain));
+            }
             if let Err(error) = taken {
                 effects.push(Effect::Store(StoreEffect::RebuildEnded(Err(
                     error.to_string()

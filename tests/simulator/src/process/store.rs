@@ -4,7 +4,7 @@
 //! An operation begins when it is given out and ends one or two events later. What of it a crash in
 //! between keeps is the disk's to decide.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_durable::keeper::Keeper;
 use quorate_durable::listing::Listing;
@@ -34,8 +34,14 @@ pub enum StoreEffect {
     LoadStarted,
     /// A checkpoint is in the store for good.
     Published,
+    /// What a question of the core needs is not what was written.
+    Damaged(String),
     /// The core has ended: the log cannot help it any more.
     RebuildStarted,
+    /// A chunk was not what was asked for, or not what was written.
+    ChunkRefused,
+    /// The checkpoint that was being taken is gone at the one that was asked.
+    RebuildBegunAgain,
     /// With a new core, or without.
     RebuildEnded(Result<Started, String>),
 }
@@ -56,6 +62,8 @@ pub(super) struct StoreTask {
     pub(super) keeper: Keeper,
     pub(super) open: Option<OpenOperation>,
     questions: VecDeque<Question>,
+    /// Runs of blocks that were read, if they are kept: what is published never changes.
+    kept: Option<BTreeMap<(BlockRef, u32), Vec<u8>>>,
     /// Reads under way, in the order in which they end: at most one for the core and one for the keeper.
     reading: VecDeque<(Reader, BlockRun)>,
     /// A page of accounts that the core waits for.
@@ -73,6 +81,12 @@ enum Reader {
     Page,
     /// The keeper, which moves rows.
     Keeper,
+}
+
+/// What the core gets next.
+enum Next {
+    Tell(Input),
+    Read(Reader, BlockRun),
 }
 
 /// A disk as the store reads it.
@@ -221,7 +235,13 @@ impl StoreTask {
             questions: VecDeque::new(),
             reading: VecDeque::new(),
             listing: None,
+            kept: None,
         }
+    }
+
+    /// Reads nothing twice from now on.
+    pub(super) fn keep_blocks(&mut self) {
+        self.kept.get_or_insert_default();
     }
 
     /// The core asks for rows.
@@ -250,27 +270,64 @@ impl StoreTask {
         if reading.any(|(reader, _)| *reader != Reader::Keeper) {
             return None;
         }
-        let (store, index) = (self.keeper.store(), self.keeper.index());
-        let wanted = self.questions.front_mut().map(|it| it.wanted(store, index));
-        let read = match wanted {
-            Some(Wanted::Nothing) => return self.questions.pop_front().map(Question::answer),
-            Some(Wanted::Blocks(run)) => (Reader::Question, run),
-            Some(Wanted::Accounts) => {
-                let question = self.questions.front().expect("it wants them");
-                let first = question.account_blocks().next().expect("it wants one");
-                (Reader::Accounts, BlockRun { first, blocks: 1 })
+        loop {
+            let (reader, run) = match self.wanted()? {
+                Next::Read(reader, run) => (reader, run),
+                Next::Tell(input) => return Some(input),
+            };
+            let kept = self.kept.as_ref();
+            let Some(bytes) = kept.and_then(|kept| kept.get(&(run.first, run.blocks))) else {
+                self.reading.push_back((reader, run));
+                effects.push(StoreEffect::LoadStarted);
+                return None;
+            };
+            let bytes = bytes.clone();
+            if let Err(problem) = self.feed(reader, run, &bytes) {
+                effects.push(StoreEffect::Damaged(problem));
+                return None;
             }
-            None => match self.listing.as_mut()?.wanted(store) {
-                Some(run) => (Reader::Page, run),
+        }
+    }
+
+    /// What the core waits for.
+    fn wanted(&mut self) -> Option<Next> {
+        let (store, index) = (self.keeper.store(), self.keeper.index());
+        let Some(question) = self.questions.front_mut() else {
+            return match self.listing.as_mut()?.wanted(store) {
+                Some(run) => Some(Next::Read(Reader::Page, run)),
                 None => {
-                    let ids = self.listing.take().map(Listing::into_ids);
-                    return ids.map(|ids| Input::Listed { ids });
+                    let ids = self.listing.take().map(Listing::into_ids)?;
+                    Some(Next::Tell(Input::Listed { ids }))
                 }
-            },
+            };
         };
-        self.reading.push_back(read);
-        effects.push(StoreEffect::LoadStarted);
-        None
+        Some(match question.wanted(store, index) {
+            Wanted::Nothing => Next::Tell(self.questions.pop_front()?.answer()),
+            Wanted::Blocks(run) => Next::Read(Reader::Question, run),
+            Wanted::Accounts => {
+                let first = question.account_blocks().next().expect("it wants one");
+                Next::Read(Reader::Accounts, BlockRun { first, blocks: 1 })
+            }
+        })
+    }
+
+    /// Gives blocks to whoever waits for them; what is wrong with them if anything is.
+    fn feed(&mut self, reader: Reader, run: BlockRun, bytes: &[u8]) -> Result<(), String> {
+        if reader == Reader::Keeper {
+            return self.keeper.feed(bytes).map_err(|damage| damage.to_string());
+        }
+        let (store, index) = (self.keeper.store(), self.keeper.index());
+        if reader == Reader::Page {
+            let listing = self.listing.as_mut().expect("it asked for them");
+            return listing.feed(store, index, bytes);
+        }
+        let question = self.questions.front_mut().expect("it asked for them");
+        match reader {
+            Reader::Accounts => question.feed_account(store, run.first, bytes),
+            _ => question
+                .feed(store, bytes)
+                .map_err(|(place, problem)| format!("{place:?}: {problem}")),
+        }
     }
 
     /// Begins to read what the keeper moves.
@@ -279,8 +336,8 @@ impl StoreTask {
         StoreEffect::LoadStarted
     }
 
-    /// The blocks that were being read are there.
-    pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
+    /// The blocks that were being read are there. Gives what is wrong with them, if anything is.
+    pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<Option<String>, Exit> {
         let (reader, run) = self.reading.pop_front().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
@@ -289,35 +346,22 @@ impl StoreTask {
         let mut bytes = vec![0; blocks * length(u64::from(BLOCK_BYTES))];
         let name = run.first.file.file_name();
         let read = Files(disk).read(&name, run.first.offset(), &mut bytes);
-        if reader == Reader::Keeper {
-            read.map_err(|Unreadable| Exit::ReadFailed)?;
-            self.keeper.feed(&bytes).expect("nothing rots here");
-            return Ok(());
-        }
-        let (store, index) = (self.keeper.store(), self.keeper.index());
-        if !store.has(run.first.file) {
+        if reader != Reader::Keeper && !self.keeper.store().has(run.first.file) {
             // Dropped since: its rows are elsewhere.
             if reader == Reader::Accounts {
                 let question = self.questions.front_mut().expect("it asked for them");
                 question.look_again();
             }
-            return Ok(());
+            return Ok(None);
         }
         read.map_err(|Unreadable| Exit::ReadFailed)?;
-        let mut question = || self.questions.front_mut().expect("it asked for them");
-        let fed = match reader {
-            Reader::Question => question()
-                .feed(store, &bytes)
-                .map_err(|(_, problem)| problem),
-            Reader::Accounts => question().feed_account(store, run.first, &bytes),
-            Reader::Page => {
-                let listing = self.listing.as_mut().expect("it asked for them");
-                listing.feed(store, index, &bytes)
-            }
-            Reader::Keeper => unreachable!("fed above"),
-        };
-        fed.unwrap_or_else(|problem| panic!("{:?}: {problem}: nothing rots here", run.first));
-        Ok(())
+        let fed = self.feed(reader, run, &bytes);
+        if fed.is_ok()
+            && let Some(kept) = &mut self.kept
+        {
+            kept.insert((run.first, run.blocks), bytes);
+        }
+        Ok(fed.err())
     }
 
     /// What another replica of the group is told.

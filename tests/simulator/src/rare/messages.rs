@@ -10,7 +10,7 @@ use quorate_protocol::txn::record::{Subject, TxnRow, Verdict};
 use crate::counters::Counters;
 
 /// All names of this file.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "ballot_rejected",
     "campaign_after_transfer",
     "decided_abort",
@@ -28,6 +28,7 @@ pub const NAMES: [&str; 20] = [
     "promise_in_parts",
     "promise_reports_lost_record",
     "query_answered_pending",
+    "snapshot_message",
     "vote_contended",
     "vote_moved",
     "vote_no",

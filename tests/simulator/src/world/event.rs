@@ -1,9 +1,9 @@
 //! What can happen in a world.
 
 use quorate_protocol::ids::{ConnectionId, ReplicaAddress};
-use quorate_protocol::input::Input;
 
 use crate::faults;
+use crate::process::LogRead;
 
 /// What happens at a moment.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub enum OwnEvent {
     Flushed,
     Renamed,
     Operated,
-    LogRead { answer: Input },
+    LogRead { read: LogRead },
     StoreMiddle,
     StoreOperated,
     StoreLoaded,

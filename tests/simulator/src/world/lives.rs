@@ -1,7 +1,9 @@
 //! The lives of processes: they start, step, write, sleep, and end.
 
 use quorate_protocol::input::Input;
+use quorate_protocol::message::PeerBody;
 use quorate_protocol::output::StopReason;
+use quorate_protocol::snapshot::Message as Snapshot;
 use quorate_protocol::time::MS;
 
 use crate::exit::Exit;
@@ -37,11 +39,15 @@ impl World {
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::StoreMiddle => {
+                let is_rebuilding = self.processes[process].is_rebuilding();
                 let done = self.processes[process].store_middle();
+                self.note_no_room(process, is_rebuilding, done.is_err());
                 self.carry_out_or_exit(process, done.map(|()| Vec::new()));
             }
             OwnEvent::StoreOperated => {
+                let is_rebuilding = self.processes[process].is_rebuilding();
                 let effects = self.processes[process].store_operated(now);
+                self.note_no_room(process, is_rebuilding, effects.is_err());
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::StoreLoaded => {
@@ -49,10 +55,20 @@ impl World {
                 let effects = self.processes[process].store_loaded(now);
                 self.carry_out_or_exit(process, effects);
             }
-            OwnEvent::LogRead { answer } => {
-                let effects = self.processes[process].read_done(now, answer);
+            OwnEvent::LogRead { read } => {
+                let effects = self.processes[process].read_done(now, read);
                 self.carry_out_or_exit(process, effects);
             }
+        }
+    }
+
+    fn note_no_room(&mut self, process: usize, is_rebuilding: bool, has_failed: bool) {
+        if has_failed && self.processes[process].disk().armed.full {
+            self.rare.add(if is_rebuilding {
+                "rebuild_without_room"
+            } else {
+                "checkpoint_without_room"
+            });
         }
     }
 
@@ -74,8 +90,13 @@ impl World {
         let mut sent = false;
         for effect in effects {
             match effect {
-                Effect::Send { to, message } => {
+                Effect::Send { to, mut message } => {
                     sent = true;
+                    if let PeerBody::Snapshot(Snapshot::Chunk { bytes, .. }) = &mut message.body
+                        && let Some(altered) = self.network.alter_chunk(bytes)
+                    {
+                        *bytes = altered;
+                    }
                     let bytes = self.codec.encode_peer(&message);
                     late_move::keep(self, self.process_of(to), from, &message, &bytes);
                     self.send_peer(process, to, bytes);
@@ -97,10 +118,10 @@ impl World {
                     self.plan_own(process, second_ns, OwnEvent::Operated);
                 }
                 Effect::SteppedDown => self.rare.add("leader_stepped_down_unchallenged"),
-                Effect::ReadStarted { answer } => {
-                    rare::of_log_read(&mut self.rare, &self.processes[process], &answer);
+                Effect::ReadStarted { read } => {
+                    rare::of_log_read(&mut self.rare, &self.processes[process], read.from);
                     let delay_ns = self.flush_ns(process, 0) / 2;
-                    self.plan_own(process, delay_ns, OwnEvent::LogRead { answer });
+                    self.plan_own(process, delay_ns, OwnEvent::LogRead { read });
                 }
                 Effect::Leads { ballot, in_doubt } => {
                     let at_ns = self.now_ns();
@@ -146,10 +167,14 @@ impl World {
                 self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
             }
             StoreEffect::Published => self.rare.add("checkpoint_published"),
+            StoreEffect::Damaged(problem) => self.refuse_damage(process, &problem),
+            StoreEffect::ChunkRefused => self.rare.add("chunk_refused"),
+            StoreEffect::RebuildBegunAgain => self.rare.add("rebuild_begun_again"),
             StoreEffect::RebuildStarted => {
                 self.trace.line(at_ns, || format!("{from} rebuilds"));
                 self.rare.add("replica_rebuilds");
                 self.ticks[process] = None;
+                faults::of_rebuild(self, process);
             }
             StoreEffect::RebuildEnded(Ok(started)) => {
                 self.trace
@@ -264,6 +289,10 @@ impl World {
         machine.paused = false;
         machine.changed_ns = now_ns;
         for process in machine.processes.clone() {
+            if !self.nodes[node].up {
+                // What the process before did was the last thing that the machine did.
+                return;
+            }
             let now = self.clocks(process);
             let seed = self.process_stream.bits();
             self.ticks[process] = None;
@@ -290,10 +319,10 @@ impl World {
         }
     }
 
-    /// A replica does not start from its disk: within its rights if the disk was harmed.
+    /// A replica does not start from its disk, or cannot go on: within its rights if the disk was harmed.
     pub(super) fn refuse_damage(&mut self, process: usize, problem: &str) {
         let (now_ns, address) = (self.now_ns(), self.processes[process].address());
-        let text = format!("{address} does not start: {problem}");
+        let text = format!("{address} cannot use its disk: {problem}");
         if !self.processes[process].health().is_harmed() {
             return self.violate("recovery", text);
         }

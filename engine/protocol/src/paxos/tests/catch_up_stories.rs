@@ -198,6 +198,40 @@ fn a_log_that_lost_a_durable_slot_stops_the_replica() {
     );
 }
 
+/// The read for C was still waiting for its turn at the disk when a second checkpoint released the slot: it
+/// found nothing, and the replica, which needs the slot no longer, took that for a loss and stopped.
+#[test]
+fn a_slot_that_is_released_while_it_is_read_for_a_peer_is_no_loss() {
+    let leader = ballot(1, B);
+    let all = [1, 2, 3].map(|slot| logged(slot, leader, &entry(leader, slot)));
+    let recovered = Recovered {
+        promised: leader,
+        chosen_upto: Slot(3),
+        ..Recovered::default()
+    };
+    let mut hand = Hand::new(3, recovered);
+    hand.drain();
+    hand.core
+        .on_log_read(hand.now(), Slot(1), all.to_vec(), None);
+    assert_eq!(hand.applied().len(), 3);
+    let read = hand.say(C, catch_up(1, 3));
+    assert!(matches!(read[..], [Effect::ReadLog { from: Slot(1), .. }]));
+    hand.core.on_checkpoint(Slot(1));
+    hand.core.on_checkpoint(Slot(2));
+    assert!(
+        hand.drain()
+            .contains(&Effect::ReleaseLog { below: Slot(2) })
+    );
+    hand.core.on_log_read(hand.now(), Slot(1), Vec::new(), None);
+    let answer = Message::Entries {
+        entries: Vec::new(),
+        chosen_upto: Slot(3),
+        log_start: Slot(2),
+        report: None,
+    };
+    assert_eq!(sent(&hand.drain()), [answer]);
+}
+
 /// The tail above the watermark may never have been chosen.
 #[test]
 fn recovery_applies_nothing_above_the_watermark_until_the_group_says_so() {
