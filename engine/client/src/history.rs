@@ -311,7 +311,8 @@ impl BlockingClient {
         };
         let owner = self.shard_of(account);
         let reader = HistoryReader::new(account, range, passed, owner);
-        let mut reader = reader.with_rows_per_page(limit);
+        // One more tells whether there are more.
+        let mut reader = reader.with_rows_per_page(limit.saturating_add(1));
         let mut rows = Vec::new();
         let mut more = false;
         while let Some(row) = self.next_row(&mut reader)? {
@@ -330,7 +331,8 @@ impl BlockingClient {
         }))
     }
 
-    /// An account with its balances of a time in the past. Each page that has to be read may take the deadline.
+    /// An account with its balances of a time in the past. All that committed later is read, and each page of it
+    /// may take the deadline.
     ///
     /// # Errors
     /// If a shard does not answer, says that the time is ahead of its clock, or has rows that exceed the balance.
@@ -345,28 +347,28 @@ impl BlockingClient {
         };
         let owner = self.shard_of(account);
         let mut reader = HistoryReader::new(account, range, at, owner);
-        let mut later = Vec::new();
+        let mut before = None;
         while let Some(row) = self.next_row(&mut reader)? {
-            later.push(row);
+            let now = reader.head().map(|head| head.account);
+            let account = before.or(now).expect("rows come behind the head");
+            let exceeds = || ClientError::Unexpected {
+                target: Target::Shard(row.shard),
+                request: "account_history",
+                reply: format!("a row at {} that exceeds the balance", row.entry.position),
+            };
+            before = Some(without(&account, &row.entry).ok_or_else(exceeds)?);
         }
         let Some(head) = reader.head() else {
             return Ok(AccountAt::NotFound);
         };
         let created = head.account.timestamp;
-        if created > at {
-            return Ok(AccountAt::NotYet { created });
-        }
-        if reader.is_dropped() {
-            return Ok(AccountAt::Dropped);
-        }
-        let before = later.iter().try_fold(head.account, |account, row| {
-            without(&account, &row.entry).ok_or_else(|| ClientError::Unexpected {
-                target: Target::Shard(row.shard),
-                request: "account_history",
-                reply: format!("a row at {} that exceeds the balance", row.entry.position),
-            })
-        })?;
-        Ok(AccountAt::Found(before, reader.owner()))
+        Ok(if created > at {
+            AccountAt::NotYet { created }
+        } else if reader.is_dropped() {
+            AccountAt::Dropped
+        } else {
+            AccountAt::Found(before.unwrap_or(head.account), reader.owner())
+        })
     }
 
     /// The next row; `None` at the end, or if there is no such account.

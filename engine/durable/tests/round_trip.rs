@@ -62,6 +62,16 @@ fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
     }
 }
 
+/// Where rows of history are, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChainStore {
+    Whole,
+    /// They are not kept any more.
+    Dropped,
+    /// It does not answer in time.
+    Silent,
+}
+
 /// A replica with its disk: the log as records, the store as files.
 struct Machine {
     config: ReplicaConfig,
@@ -79,6 +89,8 @@ struct Machine {
     /// Reads that it was fed.
     moved: usize,
     chains: usize,
+    /// What a question about a chain is answered with.
+    store: ChainStore,
     restored: u64,
 }
 
@@ -116,6 +128,7 @@ impl Machine {
             wanted: None,
             moved: 0,
             chains: 0,
+            store: ChainStore::Whole,
             restored: checkpoint.0,
         };
         machine.drain();
@@ -167,8 +180,17 @@ impl Machine {
                 }
                 Output::LoadChain { question, chain } => {
                     self.chains += 1;
-                    let answer = self.ask(Question::chain(question, chain));
-                    self.inbox.push_back(answer);
+                    match self.store {
+                        ChainStore::Whole => {
+                            let answer = self.ask(Question::chain(question, chain));
+                            self.inbox.push_back(answer);
+                        }
+                        ChainStore::Dropped => self.inbox.push_back(Input::ChainLoaded {
+                            question,
+                            rows: Vec::new(),
+                        }),
+                        ChainStore::Silent => {}
+                    }
                 }
                 // The log is a vector here: nothing has to be released.
                 Output::ReleaseLog { .. } => {}
@@ -622,4 +644,59 @@ fn a_position_that_is_none_of_the_account_ends_its_history() {
     machine.settle(&mut random);
     let refused = |reply: &Reply| matches!(reply.body, ReplyBody::BadRequest(_));
     assert!(machine.replies.len() == 3 && machine.replies.iter().all(refused));
+}
+
+/// The rows in memory are shown in any case; what follows is said.
+#[test]
+fn what_is_not_kept_any_more_and_what_does_not_come_in_time_is_said() {
+    let mut random = Prng::new(3);
+    let mut machine = Machine::start(config(Some(4_000)), Files::default(), Vec::new(), 0);
+    let accounts: Vec<Account> = (1..=40)
+        .map(|id| Account::new(AccountId(id), 1, 1, AccountFlags::default()))
+        .collect();
+    let create = RequestBody::CreateAccounts(Rows::from_slice(&accounts));
+    machine.results(&create, &mut random);
+    let mut ids = 0;
+    for _ in 0..60 {
+        let body = transfers(&mut random, &mut ids);
+        machine.results(&body, &mut random);
+    }
+    let query = |start| HistoryQuery {
+        account: AccountId(7),
+        start,
+        ts_first: Timestamp::ZERO,
+        ts_last: Timestamp(u64::MAX),
+        limit: 1000,
+    };
+    let newest = query(HistoryStart::Newest {
+        passed: Timestamp::ZERO,
+    });
+    let whole = machine.page(newest, &mut random);
+    assert_eq!((whole.next, whole.dropped), (0, false));
+
+    machine.store = ChainStore::Dropped;
+    let cut = machine.page(newest, &mut random);
+    assert!(cut.dropped && cut.head.is_some() && cut.rows.len() < whole.rows.len());
+    assert_eq!(cut.rows, whole.rows[..cut.rows.len()]);
+    assert_eq!(cut.next, whole.rows[cut.rows.len()].position);
+
+    // The deadline comes while the store is asked: the page ends, and the next one goes on behind it.
+    machine.store = ChainStore::Silent;
+    machine.replies.clear();
+    machine.send(RequestBody::AccountHistory(newest));
+    machine.settle(&mut random);
+    assert!(machine.replies.is_empty());
+    machine.now_ns += 60_000 * MS;
+    machine.settle(&mut random);
+    let Some(ReplyBody::History(HistoryAnswer::Page(late))) =
+        machine.replies.pop().map(|reply| reply.body)
+    else {
+        panic!("no page");
+    };
+    assert_eq!((&late.rows, late.next), (&cut.rows, cut.next));
+    assert!(!late.dropped);
+    machine.store = ChainStore::Whole;
+    let rest = machine.page(query(HistoryStart::Position(late.next)), &mut random);
+    assert_eq!(rest.head, None);
+    assert_eq!([late.rows, rest.rows].concat(), whole.rows);
 }

@@ -78,9 +78,9 @@ pub const LOOKUP_CREDITS_MAX: usize = 3072;
 const _: () = assert!(LOOKUP_CREDITS_MAX >= LOOKUP_MAX / 2);
 /// Rows of one page of an account's history. The wire asserts that they fit one frame.
 pub const HISTORY_ROWS_MAX: usize = 1024;
-/// Rows that are looked at for one page, most of which may lie outside the range asked for: some
-/// milliseconds in memory.
-pub const HISTORY_WALK_MAX: usize = 16_384;
+/// Rows that are looked at for one page, most of which may lie outside the range asked for: below a
+/// millisecond in memory.
+pub const HISTORY_WALK_MAX: usize = 4096;
 const _: () = assert!(HISTORY_WALK_MAX >= HISTORY_ROWS_MAX);
 /// Rows of one question to the store about an account's history: two reads each, and others wait behind it.
 pub const CHAIN_ROWS_MAX: usize = 64;
