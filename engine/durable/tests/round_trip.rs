@@ -196,6 +196,7 @@ impl Machine {
                 Output::ReleaseLog { .. } => {}
                 Output::Send { .. } => panic!("a group of one has nobody to send to"),
                 Output::FetchSnapshot { .. } => panic!("nobody to fetch from"),
+                Output::Rejoined => panic!("nobody to learn from"),
                 Output::Stop { reason } => panic!("stopped: {reason:?}"),
             }
         }

@@ -174,6 +174,9 @@ pub struct Recovered {
     /// The slots, on both sides of `chosen_upto`, whose newest record was durable and cannot be read
     /// any more, each once. None of them is in `tail`.
     pub lost: Vec<LostRecord>,
+    /// The disk before this one is gone, and what the replica had promised and accepted with it: it is
+    /// no voter before `Output::Rejoined`. Not in a group of one.
+    pub rejoins: bool,
 }
 
 /// An accepted record that is lost, but for its name: under which ballot something was accepted for

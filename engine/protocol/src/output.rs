@@ -43,6 +43,9 @@ pub enum Output {
     /// start anew from it and the own log: what is missing here is in nobody's log. Said again while
     /// that is so; once is enough.
     FetchSnapshot { from: ReplicaAddress },
+    /// What `Recovered::rejoins` began is over: the replica is a voter again, and everything that this
+    /// rests on is durable.
+    Rejoined,
     /// Ask the store for rows of history and for accounts. `Input::Loaded` answers, with the rows that it
     /// holds at some moment in between.
     Load {

@@ -6,6 +6,7 @@
 //! <data_dir>/replicas           whose directories were formatted here; written once, behind the last of them
 //! <data_dir>/s1r2/lock          advisory lock of the replica's process
 //! <data_dir>/s1r2/superblock    whose directory this is; written last when it is formatted
+//! <data_dir>/s1r2/rejoins       its disk was lost, and it is no voter yet; there before the superblock is
 //! <data_dir>/s1r2/wal-...       segments of the write-ahead log
 //! ```
 //!
@@ -27,6 +28,8 @@ use crate::fatal::Fatal;
 
 /// File that carries the advisory lock.
 const LOCK_NAME: &str = "lock";
+/// While this file is there, every start is that of a non-voter.
+const REJOINS_NAME: &str = "rejoins";
 /// `f_type` of a tmpfs, which takes O_DIRECT and ignores it: nothing on it is durable.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
@@ -89,6 +92,25 @@ impl DataDirectory {
     /// Whether it was formatted.
     pub(crate) fn is_formatted(&self) -> bool {
         self.superblock_path().exists()
+    }
+
+    /// Whether it was formatted in place of a lost one, and the replica does not vote yet.
+    pub(crate) fn rejoins(&self) -> bool {
+        self.path.join(REJOINS_NAME).exists()
+    }
+
+    /// From now on it does not vote, for good before it can be started at all.
+    pub(crate) fn note_rejoining(&self) -> Result<(), Fatal> {
+        assert!(!self.is_formatted(), "what it promised is there");
+        let text = b"formatted in place of a lost disk; no voter before it has learnt enough\n";
+        publish(&self.path, REJOINS_NAME, text)
+    }
+
+    /// It is a voter again, in all lives to come.
+    pub(crate) fn note_rejoined(&self) -> Result<(), Fatal> {
+        let path = self.path.join(REJOINS_NAME);
+        std::fs::remove_file(&path).map_err(|error| Fatal::write(&path, error))?;
+        self.sync()
     }
 
     /// The identity on disk, checked against the configured one; `None` if the directory was never

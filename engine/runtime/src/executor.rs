@@ -470,9 +470,20 @@ impl Shell {
                     let from = from.replica;
                     self.rebuild = Some(Why::Behind { from });
                 }
+                Output::Rejoined => self.note_rejoined(),
                 Output::Stop { reason } => self.park(&stop_reason(&reason)),
             }
         }
+    }
+
+    /// Once in the life of a disk. Until the mark is gone, a start is that of a non-voter, which is only
+    /// slower.
+    fn note_rejoined(&self) {
+        let directory = self.directory.as_ref().expect("a core runs on it");
+        if let Err(fault) = directory.note_rejoined() {
+            end_process(&fault);
+        }
+        tracing::info!(replica = %self.address(), "votes again");
     }
 
     /// Until something arrives or the deadline comes.

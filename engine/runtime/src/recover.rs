@@ -62,6 +62,7 @@ pub(crate) async fn open_log(
         chosen_upto: Slot(recovery.chosen_upto),
         tail: read_tail(directory.path(), &recovery, &maps, known)?,
         lost,
+        rejoins: false,
     };
     drop(segments);
     drop(maps);

@@ -51,7 +51,8 @@ pub(crate) async fn start_replica(
     let opened = open_store(directory, binding_of(&config))?;
     let loaded = load_checkpoint(path, &opened, &config)?;
     let checkpoint = loaded.ledger.as_ref().map_or(Slot::ZERO, |it| it.slot());
-    let recovered = open_log(directory, cluster, config.address, checkpoint).await?;
+    let mut recovered = open_log(directory, cluster, config.address, checkpoint).await?;
+    recovered.recovered.rejoins = directory.rejoins();
     let address = config.address;
     let now = clock.now()?;
     let replica = match loaded.ledger {

@@ -375,6 +375,7 @@ impl Cluster {
                 | Output::FetchSnapshot { .. } => {
                     panic!("there are no checkpoints")
                 }
+                Output::Rejoined => panic!("no disk is lost"),
                 Output::Stop { reason } => self.events.push(Event::Stopped { at, reason }),
             }
         }

@@ -93,6 +93,7 @@ impl Disk {
             chosen_upto,
             tail,
             lost,
+            rejoins: false,
         }
     }
 

@@ -38,6 +38,8 @@ pub fn kind(message: &PeerMessage) -> &'static str {
             Paxos::CatchUp { .. } => "CatchUp",
             Paxos::Entries { .. } => "Entries",
             Paxos::LeadNow { .. } => "LeadNow",
+            Paxos::Rejoin { .. } => "Rejoin",
+            Paxos::RejoinReply { .. } => "RejoinReply",
         },
         PeerBody::Txn(message) => match message {
             Txn::PrepareTxn(_) => "PrepareTxn",
@@ -58,7 +60,7 @@ pub fn kind(message: &PeerMessage) -> &'static str {
 }
 
 /// Every name that [`kind`] gives.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 25] = [
     "PreVote",
     "PreVoteReply",
     "Prepare",
@@ -71,6 +73,8 @@ pub const KINDS: [&str; 23] = [
     "CatchUp",
     "Entries",
     "LeadNow",
+    "Rejoin",
+    "RejoinReply",
     "PrepareTxn",
     "PrepareMove",
     "Votes",
@@ -193,6 +197,9 @@ fn paxos(message: &Paxos) -> String {
             format!("[{}] chosen {chosen_upto}{report}", entries.join("; "))
         }
         Paxos::LeadNow { ballot } => format!("{ballot}"),
+        Paxos::Rejoin { nonce: _, floor } if *floor == Ballot::ZERO => "disk lost".to_owned(),
+        Paxos::Rejoin { nonce: _, floor } => format!("disk lost, votes above {floor}"),
+        Paxos::RejoinReply { nonce: _, promised } => format!("promised {promised}"),
     }
 }
 

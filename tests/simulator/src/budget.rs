@@ -15,7 +15,9 @@
 //!   second kind: recovery finds it. Damage in its newest flush looks like a tear, and nothing can
 //!   tell the two apart. So the budget counts a victim as *lost* if its process ends while its
 //!   newest flush is damaged, that is before a later flush was written whole and proves what was
-//!   there; and a lost replica, like one without its disk, is not started as if nothing had been.
+//!   there; and a lost replica is not started as if nothing had been. One without its disk starts with
+//!   an empty one as a non-voter, and is lost until its core says that it votes again; then it is like
+//!   one that was never harmed, and may be harmed again.
 //!
 //! [`Health`] keeps the account for one replica.
 
@@ -97,8 +99,16 @@ impl Health {
 
     /// Nothing is left.
     pub fn disk_lost(&mut self) {
-        self.is_harmed = true;
-        self.is_lost = true;
+        *self = Self {
+            is_harmed: true,
+            is_lost: true,
+            ..Self::default()
+        };
+    }
+
+    /// It has what it may be asked for.
+    pub fn rejoined(&mut self) {
+        self.is_lost = false;
     }
 
     /// The process ends, in whatever way.

@@ -243,6 +243,9 @@ fn unrest(world: &mut World) -> Option<String> {
             let Some(status) = process.status() else {
                 return Some(format!("{} is down", process.address()));
             };
+            if process.is_rejoining() {
+                return Some(format!("{} is no voter yet", process.address()));
+            }
             if status.in_doubt > 0 {
                 return Some(format!("{} has transactions in doubt", process.address()));
             }

@@ -8,6 +8,7 @@
 
 mod rebuild;
 mod recovery;
+mod rejoin;
 mod rot;
 mod store;
 
@@ -30,9 +31,9 @@ use quorate_protocol::time::Now;
 use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::planted::{Bug, planted};
-use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, Superblock};
+use quorate_storage::superblock::{Genesis, Identity, Superblock};
 use quorate_storage::wal;
-use quorate_storage::wal::{Flush, Operation, Options, SegmentNumber, Wal};
+use quorate_storage::wal::{Flush, Operation, Options, Wal};
 
 use crate::budget::Health;
 use crate::disk::{SimDisk, WriteMark};
@@ -40,6 +41,7 @@ use crate::exit::Exit;
 
 use self::rebuild::Rebuild;
 use self::recovery::lost_records;
+use self::rejoin::format_disk;
 pub use self::store::StoreEffect;
 use self::store::{Files, StoreTask};
 
@@ -70,6 +72,8 @@ pub enum Effect {
     SteppedDown,
     /// An entry took effect here.
     Applied { slot: Slot, entry: Entry },
+    /// The core that had lost its disk votes again.
+    Rejoined,
     /// The core stopped itself.
     Stopped { reason: StopReason },
     /// The core reported a slot as applied whose entry its log never had.
@@ -143,6 +147,8 @@ pub struct Process {
     /// The store reads no block twice.
     keeps_blocks: bool,
     health: Health,
+    /// Its disk was replaced, and it does not vote yet.
+    rejoins: bool,
 }
 
 impl std::fmt::Debug for Process {
@@ -165,12 +171,7 @@ impl Process {
             },
             genesis: Genesis::of(&config.genesis().to_string()),
         };
-        disk.create_zeroed(&SegmentNumber::FIRST.file_name(), length(segment_bytes));
-        let superblock = disk.create(FILE_NAME);
-        disk.write(superblock, 0, &block.encode());
-        let mark = disk.mark();
-        disk.synced(superblock, mark);
-        disk.directory_synced(mark);
+        format_disk(&mut disk, &block);
         Self {
             config,
             superblock: block,
@@ -181,6 +182,7 @@ impl Process {
             is_parked: false,
             keeps_blocks: false,
             health: Health::default(),
+            rejoins: false,
         }
     }
 
@@ -233,16 +235,6 @@ impl Process {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
-    }
-
-    /// The disk is replaced by an empty one.
-    pub fn lose_disk(&mut self) {
-        assert!(
-            self.running.is_none(),
-            "a process does not survive its disk"
-        );
-        self.disk.lose();
-        self.health.disk_lost();
     }
 
     /// Its disk, for counters.
@@ -359,6 +351,7 @@ impl Process {
             chosen_upto: Slot(recovery.chosen_upto),
             tail,
             lost,
+            rejoins: self.rejoins,
         };
         self.repair(&recovery.repairs)?;
         let replica = match ledger {
@@ -652,6 +645,7 @@ impl Running {
                 }
                 Output::List { after, limit } => self.store.list(after, limit),
                 Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
+                Output::Rejoined => effects.push(Effect::Rejoined),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }
         }

@@ -1,6 +1,7 @@
 //! Named rare events: situations that a good set of seeds must have visited.
 
 pub mod messages;
+pub mod rejoin;
 
 use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
 use quorate_protocol::entry::{Entry, Section};
@@ -70,6 +71,7 @@ const NAMES: [&str; 49] = [
 pub fn counters() -> Counters {
     let mut counters = Counters::with_names(&NAMES);
     counters.merge(&Counters::with_names(&messages::NAMES));
+    counters.merge(&Counters::with_names(&rejoin::NAMES));
     counters
 }
 

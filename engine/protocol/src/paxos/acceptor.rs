@@ -88,7 +88,7 @@ impl Consensus {
     /// Takes the entry in. True if this replica votes for it: that is, holds exactly this entry
     /// under exactly this ballot.
     fn accept(&mut self, ballot: Ballot, slot: Slot, entry: Entry) -> bool {
-        assert!(ballot == self.promised);
+        assert!(ballot == self.promised && self.rejoining.is_none());
         if let Some(held) = self.log.get(slot)
             && held.accepted == ballot
         {
@@ -203,14 +203,15 @@ impl Consensus {
         }
     }
 
-    /// The own report on a slot above `chosen_upto`, or on a lost one, as the first of a tally.
+    /// The own report on a slot above `chosen_upto`, or on a lost one, as the first of a tally. Who has
+    /// lost its disk holds only what is chosen, and may have accepted whatever it does not hold.
     pub(super) fn own_tally(&self, slot: Slot) -> Tally<'_> {
         let mut tally = Tally::default();
         if let Some(held) = self.log.get(slot) {
             tally.add_entry(held.accepted, &held.entry);
         } else if let Some(accepted) = self.lost.accepted(slot) {
             tally.add_lost(accepted);
-        } else {
+        } else if self.rejoining.is_none() {
             tally.add_nothing();
         }
         tally

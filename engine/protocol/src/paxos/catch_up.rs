@@ -94,6 +94,11 @@ impl Fetch {
         [open, self.again_at_ns].into_iter().flatten().min()
     }
 
+    /// The highest slot that somebody says is chosen.
+    pub(super) fn claimed_upto(&self) -> Slot {
+        self.claims.values().copied().max().unwrap_or_default()
+    }
+
     /// Whether somebody says that `slot` is chosen.
     fn is_claimed(&self, slot: Slot) -> bool {
         self.claims.values().any(|&upto| upto >= slot)
@@ -180,6 +185,9 @@ impl LogReads {
 impl Consensus {
     /// The chosen slot to fetch next, if one is known to be missing and there is room for it.
     fn wanted(&self) -> Option<Wanted> {
+        if !self.may_learn() {
+            return None;
+        }
         let chosen_upto = self.log.chosen_upto();
         // What a checkpoint of another replica covers is in no log any more, and who has applied it does
         // not need it: a start that does takes that checkpoint.
@@ -432,6 +440,10 @@ impl Consensus {
         entries: Vec<LoggedEntry>,
         report: Option<SlotReport>,
     ) {
+        if report.is_some() && self.rejoining.is_some() {
+            // It does not know what it has accepted. Who asks takes silence as such.
+            return;
+        }
         self.journal.send(
             to,
             Message::Entries {

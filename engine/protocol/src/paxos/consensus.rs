@@ -17,6 +17,7 @@ use super::leader::Leader;
 use super::log::Log;
 use super::lost::LostRecords;
 use super::message::{LoggedEntry, Message};
+use super::rejoin::Rejoining;
 use crate::client;
 use crate::config::{LostRecord, Recovered, ReplicaConfig};
 use crate::entry::Entry;
@@ -85,6 +86,8 @@ pub struct Consensus {
     pub(super) round_last: u64,
     pub(super) fetch: Fetch,
     pub(super) reads: LogReads,
+    /// No voter: its disk was lost.
+    pub(super) rejoining: Option<Rejoining>,
     stopped: Option<StopReason>,
 }
 
@@ -112,6 +115,11 @@ impl Consensus {
             lost_last = lost_last.max(record.slot);
             lost.add(record);
         }
+        assert!(
+            !recovered.rejoins || config.replicas > 1,
+            "nobody to learn from"
+        );
+        let rejoins = recovered.rejoins && !planted(Bug::RejoinVotesAtOnce);
         let covered = recovered.checkpoint;
         let chosen_logged = recovered.chosen_upto.max(covered);
         let mut log = Log::new(recovered, config.tail_bytes_max);
@@ -135,8 +143,12 @@ impl Consensus {
             round_last: 0,
             fetch: Fetch::default(),
             reads: LogReads::default(),
+            rejoining: None,
             stopped: None,
         };
+        if rejoins {
+            consensus.begin_rejoining(now.mono_ns);
+        }
         let waits = !planted(Bug::VoteAfterRestart);
         if waits && !consensus.settings.is_alone() {
             consensus.votes_from_ns += consensus.settings.timing.lease_ns;
@@ -159,6 +171,10 @@ impl Consensus {
             return;
         }
         let now_ns = now.mono_ns;
+        let Some(message) = self.as_member(now_ns, from, message) else {
+            self.settle(now_ns);
+            return;
+        };
         match message {
             Message::PreVote {
                 ballot,
@@ -213,6 +229,9 @@ impl Consensus {
                 }
             }
             Message::LeadNow { ballot } => self.on_lead_now(now_ns, ballot),
+            Message::Rejoin { nonce, floor } => self.on_rejoin(now_ns, from, nonce, floor),
+            // To an earlier question.
+            Message::RejoinReply { .. } => {}
         }
         self.settle(now_ns);
     }
@@ -240,6 +259,7 @@ impl Consensus {
         let now_ns = now.mono_ns;
         self.tick_leader(now_ns);
         self.tick_election(now_ns);
+        self.tick_rejoining(now_ns);
         self.tick_fetch(now_ns);
         if self.watermark_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
             self.journal.log_chosen(self.log.chosen_upto(), 0);
@@ -309,6 +329,9 @@ impl Consensus {
         if let Role::Leader(leader) = &mut self.role {
             leader.note_applied(slot, &entry);
         }
+        if let Some(rejoining) = &mut self.rejoining {
+            rejoining.note_chosen(&entry);
+        }
         self.log.trim(self.journal.durable());
         self.check();
         Some((slot, entry))
@@ -330,6 +353,7 @@ impl Consensus {
             Role::Candidate(campaign) => self.election_at_ns.min(campaign.resend_at_ns()),
             // Only the end of the replay can make this replica campaign.
             Role::Follower if self.log.is_replaying() && self.settings.is_alone() => u64::MAX,
+            Role::Follower if self.rejoining.is_some() => self.rejoining_deadline_ns(),
             Role::Follower | Role::PreCandidate(_) => self.election_at_ns,
         };
         role_ns
@@ -346,7 +370,7 @@ impl Consensus {
         match &self.role {
             Role::Leader(_) => client::Role::Leader,
             Role::Follower | Role::PreCandidate(_) | Role::Candidate(_)
-                if self.log.is_replaying() =>
+                if self.log.is_replaying() || self.rejoining.is_some() =>
             {
                 client::Role::Recovering
             }
@@ -412,6 +436,7 @@ impl Consensus {
 
     /// The end of every step: the lazy watermark gets its deadline, the invariants are checked.
     fn settle(&mut self, now_ns: u64) {
+        self.vote_again_if_due(now_ns);
         if self.journal.chosen_logged() == self.log.chosen_upto() {
             self.watermark_at_ns = None;
         } else if self.watermark_at_ns.is_none() {
@@ -427,6 +452,13 @@ impl Consensus {
         assert!(self.journal.chosen_logged() <= self.log.chosen_upto());
         assert!(self.journal.durable() <= self.journal.issued());
         assert!(self.promised <= self.ballot_floor);
+        if let Some(rejoining) = &self.rejoining {
+            assert!(
+                matches!(self.role, Role::Follower),
+                "no voter campaigns or leads"
+            );
+            assert!(rejoining.floor().is_none_or(|floor| floor <= self.promised));
+        }
         if let Some(following) = self.following {
             assert!(following.ballot == self.promised);
             assert!(following.ballot.replica() != self.settings.own);

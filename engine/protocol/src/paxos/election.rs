@@ -226,6 +226,7 @@ impl Consensus {
         }
         let transfer_of = match &self.role {
             Role::Leader(_) => return,
+            Role::Follower if self.rejoining.is_some() => return,
             Role::Follower => Ballot::ZERO,
             Role::PreCandidate(votes) => votes.transfer_of,
             Role::Candidate(campaign) => campaign.transfer_of,
@@ -246,6 +247,7 @@ impl Consensus {
 
     pub(super) fn start_pre_vote(&mut self, now_ns: u64, transfer_of: Ballot) {
         assert!(now_ns >= self.votes_from_ns && !self.log.is_replaying());
+        assert!(self.rejoining.is_none(), "no voter campaigns");
         assert!(!matches!(self.role, Role::Leader(_)));
         let own = self.settings.own;
         let ballot = Ballot::new(self.ballot_floor.round() + 1, own);

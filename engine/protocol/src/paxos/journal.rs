@@ -34,6 +34,8 @@ pub enum Effect {
     WantSnapshot { from: ReplicaId },
     /// Phase 1 is complete; see [`Consensus::needs_opening`](super::Consensus::needs_opening).
     BecameLeader { ballot: Ballot },
+    /// The replica that had lost its disk is a voter again: its next start needs no `rejoins`.
+    Rejoined,
     /// Leadership under this ballot is over. What was proposed may be chosen or not.
     Deposed { ballot: Ballot },
     /// The replica must not go on; nothing follows.

@@ -8,6 +8,7 @@
 //! | `Heartbeat` / `HeartbeatReply` | leader <-> followers | every heartbeat interval, or a read round | - |
 //! | `CatchUp` / `Entries` | anyone behind -> anyone ahead | a hole below a known `chosen_upto` | the hole is filled |
 //! | `LeadNow` | leader -> chosen successor | leadership transfer | the successor campaigns |
+//! | `Rejoin` / `RejoinReply` | who lost its disk <-> all | until it votes again | all have answered, and a later leader has led |
 
 use alloc::vec::Vec;
 
@@ -123,4 +124,9 @@ pub enum Message {
     },
     /// The leader of `ballot` hands over; it serves no lease read under it again.
     LeadNow { ballot: Ballot },
+    /// "My disk was lost: what have you promised?", with a `floor` of zero. Once all have answered, the
+    /// highest answer is the floor, and a leader of a ballot that is not above it should hand over.
+    Rejoin { nonce: u64, floor: Ballot },
+    /// The answer to the question with this `nonce`.
+    RejoinReply { nonce: u64, promised: Ballot },
 }

@@ -20,6 +20,7 @@
 //! | `lease` | what a round proves once a quorum has answered it |
 //! | `transfer` | handing leadership over |
 //! | `plausible` | messages that nobody can have sent |
+//! | `rejoin` | a replica whose disk was lost, until it votes again |
 //! | `catch_up` | holes, serving the log, replay after a restart |
 
 mod acceptor;
@@ -37,6 +38,7 @@ mod lost;
 pub mod message;
 mod plausible;
 mod quorum;
+mod rejoin;
 mod transfer;
 
 #[cfg(test)]

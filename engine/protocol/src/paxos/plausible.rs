@@ -94,6 +94,8 @@ impl Consensus {
                     ..
                 } => slot_known(*chosen_upto) && report.as_ref().is_none_or(report_known),
                 Message::LeadNow { ballot } => of(from, *ballot),
+                Message::Rejoin { nonce: _, floor } => known(*floor),
+                Message::RejoinReply { nonce: _, promised } => known(*promised),
             }
     }
 }

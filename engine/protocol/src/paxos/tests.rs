@@ -9,4 +9,5 @@ mod hand;
 mod leader_stories;
 mod lost_stories;
 mod random;
+mod rejoin_stories;
 mod world;

@@ -22,7 +22,7 @@ const PREFERRED_STABLE_NS: u64 = 2 * SECOND;
 /// Between two attempts to hand over to the preferred leader.
 const PREFERRED_RETRY_NS: u64 = 10 * SECOND;
 /// A follower this close behind counts as caught up: its answer is a round trip old.
-const CAUGHT_UP_LAG: u64 = 4 * PIPELINE_MAX;
+pub(super) const CAUGHT_UP_LAG: u64 = 4 * PIPELINE_MAX;
 
 /// A transfer under way; proposals rest meanwhile.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Progress {
         self.heard_ns = Some(now_ns);
     }
 
-    fn is_alive(&self, now_ns: u64, timing: &Timing) -> bool {
+    pub(super) fn is_alive(&self, now_ns: u64, timing: &Timing) -> bool {
         self.heard_ns
             .is_some_and(|heard_ns| now_ns < heard_ns + timing.election_min_ns)
     }
@@ -77,7 +77,7 @@ impl Consensus {
         started
     }
 
-    fn start_transfer(&mut self, now_ns: u64, to: ReplicaId) -> bool {
+    pub(super) fn start_transfer(&mut self, now_ns: u64, to: ReplicaId) -> bool {
         let timing = self.settings.timing;
         let Role::Leader(leader) = &mut self.role else {
             return false;

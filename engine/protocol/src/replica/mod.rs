@@ -506,6 +506,7 @@ impl Replica {
                         ..self.config.address
                     },
                 },
+                Effect::Rejoined => Output::Rejoined,
                 Effect::Stop { reason } => Output::Stop { reason },
                 // Followed by comparing ballots, at the beginning and the end of the apply.
                 Effect::BecameLeader { .. } | Effect::Deposed { .. } => continue,

@@ -73,6 +73,14 @@ pub(crate) enum PaxosMirror {
     LeadNow {
         ballot: u64,
     },
+    Rejoin {
+        nonce: u64,
+        floor: u64,
+    },
+    RejoinReply {
+        nonce: u64,
+        promised: u64,
+    },
 }
 
 #[derive(Archive, Serialize)]
@@ -267,6 +275,14 @@ impl PaxosMirror {
                 report: report.as_ref().map(ReportMirror::of),
             },
             Message::LeadNow { ballot } => Self::LeadNow { ballot: ballot.0 },
+            Message::Rejoin { nonce, floor } => Self::Rejoin {
+                nonce: *nonce,
+                floor: floor.0,
+            },
+            Message::RejoinReply { nonce, promised } => Self::RejoinReply {
+                nonce: *nonce,
+                promised: promised.0,
+            },
         }
     }
 }
@@ -381,6 +397,14 @@ impl ArchivedPaxosMirror {
             },
             Self::LeadNow { ballot: own } => Message::LeadNow {
                 ballot: ballot(own),
+            },
+            Self::Rejoin { nonce, floor } => Message::Rejoin {
+                nonce: nonce.to_native(),
+                floor: ballot(floor),
+            },
+            Self::RejoinReply { nonce, promised } => Message::RejoinReply {
+                nonce: nonce.to_native(),
+                promised: ballot(promised),
             },
         })
     }

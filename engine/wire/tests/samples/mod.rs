@@ -302,6 +302,20 @@ fn paxos() -> Vec<(&'static str, Paxos)> {
             entries(vec![logged(3, 0), logged(4, 1), logged(5, 2)], None),
         ),
         ("lead_now", Paxos::LeadNow { ballot }),
+        (
+            "rejoin",
+            Paxos::Rejoin {
+                nonce: 0x1234_5678_9abc_def0,
+                floor: other,
+            },
+        ),
+        (
+            "rejoin_reply",
+            Paxos::RejoinReply {
+                nonce: 0x1234_5678_9abc_def0,
+                promised: ballot,
+            },
+        ),
     ]
 }
 

@@ -56,6 +56,8 @@ fn of_paxos(rare: &mut Counters, message: &Paxos) {
         Paxos::Entries { entries, .. } if entries.is_empty() => rare.add("fetch_answered_empty"),
         Paxos::Entries { .. } => rare.add("entries_fetched"),
         Paxos::LeadNow { .. } => rare.add("leadership_handed_over"),
+        Paxos::Rejoin { floor, .. } if *floor == Ballot::ZERO => rare.add("rejoin_asked"),
+        Paxos::Rejoin { .. } => rare.add("rejoin_waits_for_a_later_leader"),
         _ => {}
     }
     if let Paxos::Promise { report, .. } = message

@@ -140,6 +140,12 @@ impl World {
                 Effect::AppliedUnseen { slot } => {
                     self.violate("agreement", format!("{from} applied unlogged slot {slot}"));
                 }
+                Effect::Rejoined => {
+                    let at_ns = self.now_ns();
+                    self.trace.line(at_ns, || format!("{from} votes again"));
+                    self.rare.add("replica_rejoined");
+                    self.processes[process].note_rejoined();
+                }
                 Effect::Stopped { reason } => self.stopped_itself(process, &reason),
                 Effect::Store(effect) => self.carry_out_store(process, effect),
             }
@@ -296,7 +302,7 @@ impl World {
             let now = self.clocks(process);
             let seed = self.process_stream.bits();
             self.ticks[process] = None;
-            if self.processes[process].health().is_lost() {
+            if self.processes[process].is_out_of_service() {
                 self.faults.add("replica_parked_lost");
                 self.processes[process].park();
                 continue;
@@ -312,6 +318,7 @@ impl World {
                         self.faults.add("log_damage_named");
                     }
                     rare::of_start(&mut self.rare, &started);
+                    rare::rejoin::of_start(&mut self.rare, &self.processes[process]);
                     self.step(process, Input::Tick);
                 }
                 Err(problem) => self.refuse_damage(process, &problem),
@@ -341,6 +348,7 @@ impl World {
             .event(now_ns, 5, wide(node), u64::from(power_loss));
         for &process in &self.nodes[node].processes {
             rare::of_crash(&mut self.rare, &self.processes[process], power_loss);
+            rare::rejoin::of_crash(&mut self.rare, &self.processes[process]);
         }
         let machine = &mut self.nodes[node];
         machine.up = false;

@@ -38,6 +38,8 @@ struct Sights {
     checkpoints: u64,
     installs: u64,
     fallbacks: u64,
+    disks_lost: u64,
+    rejoined: u64,
 }
 
 #[test]
@@ -67,6 +69,8 @@ fn random_worlds_agree_stay_durable_keep_leases_exclusive_and_recover() {
         assert!(sights.checkpoints > 10 * seeds);
         assert!(sights.installs > seeds / 20);
         assert!(sights.fallbacks > seeds / 10);
+        assert!(sights.disks_lost > seeds / 4);
+        assert!(sights.rejoined > sights.disks_lost / 2);
     }
 }
 
@@ -181,7 +185,7 @@ fn trouble(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
         Some(leader) if chance.range(0, 2) == 0 => leader,
         Some(_) | None => any(world, chance),
     };
-    match chance.range(0, 13) {
+    match chance.range(0, 14) {
         0..=2 => crash(world, id, chance, sights),
         3 => world.isolate(id),
         4 => {
@@ -205,6 +209,7 @@ fn trouble(world: &mut World, chance: &mut Prng, sights: &mut Sights) {
         }
         9 => power_failure(world, chance, sights),
         10 | 11 => rot(world, id, chance, sights),
+        12 => lose_disk(world, id, chance, sights),
         _ => restart_within_lease(world, chance, sights),
     }
 }
@@ -235,6 +240,18 @@ fn rot(world: &mut World, id: ReplicaId, chance: &mut Prng, sights: &mut Sights)
     if chance.range(0, 4) > 0 {
         crash(world, id, chance, sights);
     }
+}
+
+/// One replica comes back with an empty disk, unless another has lost something, too.
+fn lose_disk(world: &mut World, id: ReplicaId, chance: &mut Prng, sights: &mut Sights) {
+    let others_whole = world.is_whole_without(id);
+    if world.nodes.len() == 1 || world.node(id).core.is_none() || !others_whole {
+        return;
+    }
+    sights.disks_lost += 1;
+    world.lose_disk(id);
+    let down_ns = chance.range(1, SECOND);
+    world.restart_at(id, world.now_ns + down_ns);
 }
 
 /// Several replicas at one moment: what was acknowledged early is lost at all of them.
@@ -313,6 +330,9 @@ fn heal(world: &mut World, sights: &mut Sights) {
         last > before || before > Slot::ZERO,
         "nothing was ever chosen"
     );
+    world.run_until(20 * SECOND, "everybody votes", |world| {
+        world.nodes.iter().all(|node| !node.rejoins)
+    });
     world.run_until(4 * SECOND, "a leader has room", |world| {
         world
             .serving()
@@ -331,6 +351,7 @@ fn heal(world: &mut World, sights: &mut Sights) {
     sights.checkpoints += world.checkpoints;
     sights.installs += world.installs;
     sights.fallbacks += world.fallbacks;
+    sights.rejoined += world.rejoined;
     sights.rot_healed += u64::from(world.has_rotted() && !world.is_harmed());
     sights.leaders += world.leaders.len();
     sights.reads += world

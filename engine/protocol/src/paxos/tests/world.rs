@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::disk::Disk;
-use crate::config::{IdRule, Reads, ReplicaConfig};
+use crate::config::{IdRule, Reads, Recovered, ReplicaConfig};
 use crate::entry::Entry;
 use crate::ids::{Ballot, ClusterId, PersistSeq, ReplicaAddress, ReplicaId, ShardId, Slot};
 use crate::limits::{TIMING, Timing};
@@ -53,6 +53,8 @@ pub struct Node {
     pub id: ReplicaId,
     pub core: Option<Consensus>,
     pub disk: Disk,
+    /// Its disk was lost, and it is no voter yet.
+    pub rejoins: bool,
     pub paused_until_ns: u64,
     restart_at_ns: u64,
     offset_ns: u64,
@@ -72,6 +74,11 @@ impl Node {
             mono_ns: self.offset_ns + u64::try_from(scaled).expect("short runs"),
             wall_ns: true_ns,
         }
+    }
+
+    /// Whether its log lacks what it once had.
+    fn is_harmed(&self) -> bool {
+        self.rejoins || self.disk.is_harmed()
     }
 
     fn true_ns(&self, mono_ns: u64) -> u64 {
@@ -110,6 +117,7 @@ pub struct World {
     pub checkpoints: u64,
     pub installs: u64,
     pub fallbacks: u64,
+    pub rejoined: u64,
     sent: u64,
     proposals: u64,
 }
@@ -126,6 +134,7 @@ impl World {
                 id: ReplicaId(id),
                 core: None,
                 disk: Disk::default(),
+                rejoins: false,
                 paused_until_ns: 0,
                 restart_at_ns: u64::MAX,
                 offset_ns: random.range(0, 1_000_000 * MS),
@@ -154,6 +163,7 @@ impl World {
             checkpoints: 0,
             installs: 0,
             fallbacks: 0,
+            rejoined: 0,
             sent: 0,
             proposals: 0,
         };
@@ -231,7 +241,11 @@ impl World {
             node.disk.checkpoint = node.disk.checkpoint_before;
         }
         node.disk.before = node.disk.records.len();
-        node.core = Some(Consensus::new(&config, node.disk.recover(falls_back), now));
+        let recovered = Recovered {
+            rejoins: node.rejoins,
+            ..node.disk.recover(falls_back)
+        };
+        node.core = Some(Consensus::new(&config, recovered, now));
         self.drain(id);
     }
 
@@ -252,17 +266,27 @@ impl World {
         disk.flush = None;
     }
 
+    /// Ends a replica and takes its disk: it comes back as a non-voter.
+    pub fn lose_disk(&mut self, id: ReplicaId) {
+        self.crash(id, 0);
+        let node = self.node(id);
+        node.disk = Disk::default();
+        node.rejoins = true;
+    }
+
     /// Lets a durable record of a replica rot; unless anything may, only if no other replica's log is
     /// harmed already.
     pub fn rot(&mut self, id: ReplicaId) -> bool {
-        let others_whole = self.rots_anywhere
-            || self
-                .nodes
-                .iter()
-                .all(|node| node.id == id || !node.disk.is_harmed());
+        let others_whole = self.rots_anywhere || self.is_whole_without(id);
         let node = &mut self.nodes[usize::from(id.0) - 1];
         let youngest = if self.rots_anywhere { 8 } else { 30 };
         others_whole && node.disk.rot(&mut self.random, youngest)
+    }
+
+    /// Whether no other replica lacks anything that it once had.
+    pub fn is_whole_without(&self, id: ReplicaId) -> bool {
+        let mut others = self.nodes.iter().filter(|node| node.id != id);
+        others.all(|node| !node.is_harmed())
     }
 
     /// Whether a record has rotted, healed since or not.
@@ -272,7 +296,7 @@ impl World {
 
     /// Whether some replica's log lacks a record that it once had.
     pub fn is_harmed(&self) -> bool {
-        self.nodes.iter().any(|node| node.disk.is_harmed())
+        self.nodes.iter().any(Node::is_harmed)
     }
 
     pub fn restart_at(&mut self, id: ReplicaId, at_ns: u64) {
@@ -498,6 +522,12 @@ impl World {
                 let at_ns = now_ns + self.random.range(1, 50 * MS);
                 let node = self.node(id);
                 node.install = node.install.or(Some((at_ns, from)));
+            }
+            Effect::Rejoined => {
+                let node = self.node(id);
+                assert!(node.rejoins, "said once");
+                node.rejoins = false;
+                self.rejoined += 1;
             }
             Effect::Stop {
                 reason: StopReason::CopiesLost { .. },
