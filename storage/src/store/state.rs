@@ -11,6 +11,7 @@ use super::manifest::{FILES_MAX, Listed, MARK_BYTES_MAX, Manifest};
 use super::name::{Binding, FileId, FileKind, Generation, NUMBER_MAX};
 use super::operation::{Open, Operation};
 use super::places::{Place, Places};
+use crate::planted::{Bug, planted};
 
 /// Files that one checkpoint writes at most.
 const CHECKPOINT_FILES_MAX: usize = 3;
@@ -353,7 +354,7 @@ impl Store {
             let live = listed.live.checked_sub(*superseded.unwrap_or(&0));
             let live = live.expect("a row is superseded once");
             let hides = !carried.is_empty() && self.footers[&listed.file].rows(Section::Gone) > 0;
-            if live > 0 || hides {
+            if live > 0 || hides && !planted(Bug::GoneForgotten) {
                 carried.push(Listed { live, ..*listed });
             }
         }
@@ -391,7 +392,9 @@ impl Store {
             self.footers.insert(footer.file, footer);
         }
         let current = &self.current;
-        let obsolete = |file: &&FileId| !current.lists(**file) && !older.lists(**file);
+        let is_early = planted(Bug::FilesRemovedEarly);
+        let obsolete =
+            |file: &&FileId| !current.lists(**file) && (is_early || !older.lists(**file));
         self.removals = self.on_disk.iter().filter(obsolete).copied().collect();
         // Number 0 stands for no manifest at all.
         self.other = (older.number > 0).then_some(Older {

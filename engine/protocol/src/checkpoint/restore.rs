@@ -9,8 +9,9 @@ use core::fmt;
 use super::rows::{AccountRow, Mark};
 use super::side;
 use crate::config::ReplicaConfig;
-use crate::ids::{AccountId, Slot};
+use crate::ids::{AccountId, Ballot, Slot};
 use crate::ledger::state::{Ledger, digest_of_account};
+use crate::planted::{Bug, planted};
 use crate::table::hash64;
 
 /// Why a checkpoint is not taken.
@@ -146,6 +147,12 @@ impl Restore {
                 loaded,
                 written: mark.digest(),
             });
+        }
+        if planted(Bug::InDoubtForgotten) {
+            ledger.in_doubt.clear();
+        }
+        if planted(Bug::OriginForgotten) {
+            ledger.highest_origin = Ballot::ZERO;
         }
         Ok(RestoredLedger(self.ledger))
     }
