@@ -1,5 +1,5 @@
-//! Planted bugs of the log and of the shell that drives it: mistakes that the simulator can switch on,
-//! to show that its checkers see them.
+//! Planted bugs of the log, of the store and of what drives them: mistakes that the simulator can switch
+//! on, to show that its checkers see them.
 //!
 //! As it ships, [`planted`] is a `const` no without any state. Only the twin package
 //! `quorate-storage-planted` (`tests/simulator/planted/storage`), which compiles these same files and
@@ -10,7 +10,17 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Bug {
-    ChecksumIgnored = 1,
+    CheckpointNotSynced = 1,
+    ChecksumIgnored,
+    ChunkUnchecked,
+    FilesRemovedEarly,
+    GoneForgotten,
+    LookUpNewestOnly,
+    /// The shell's: no sync of a manifest before it gets its name.
+    ManifestNotSynced,
+    RebuildEndsEarly,
+    RebuildNotSynced,
+    RowMisfiled,
     SeenIsDurable,
     /// The shell's: no sync of the directory behind a new name.
     SkipDirectorySync,

@@ -71,6 +71,7 @@ use super::lookup::BlockRun;
 use super::name::{FileId, FileKind};
 use super::state::Store;
 use crate::BLOCK_BYTES;
+use crate::planted::{Bug, planted};
 
 /// Blocks that one read of a victim asks for at most: some 100 us of work.
 pub const MOVE_BLOCKS_MAX: u32 = 16;
@@ -377,6 +378,7 @@ impl Store {
             let live = listed.live.checked_sub(*superseded.unwrap_or(&0));
             let footer = &self.footers[&listed.file];
             let hides = !kept.is_empty() && footer.rows(Section::Gone) > 0;
+            let hides = hides && !planted(Bug::GoneForgotten);
             let file = Kept {
                 number,
                 blocks: u64::from(listed.blocks),

@@ -22,6 +22,7 @@ use super::name::{FileId, FileKind};
 use super::state::Store;
 use crate::BLOCK_BYTES;
 use crate::bytes::{u32_at, u64_at};
+use crate::planted::{Bug, planted};
 
 /// Blocks that one read of a look-up asks for at most: a bucket of 256 rows lies in two at most.
 pub const LOOKUP_BLOCKS_MAX: u32 = 4;
@@ -107,6 +108,9 @@ impl Lookup {
                 else {
                     return LookupStep::Done;
                 };
+                if self.below != u64::MAX && planted(Bug::LookUpNewestOnly) {
+                    return LookupStep::Done;
+                }
                 self.below = file.footer.file.number;
                 self.state = match file.bucket(self.bucket(file)) {
                     Ok((begin, end)) => State::Bucket { begin, end },

@@ -394,6 +394,20 @@ mod tests {
             assert!(delivery.corrupted);
             assert_ne!(delivery.bytes, vec![u8::try_from(n).unwrap(); 40]);
         }
+
+        let mut altering = network(|s| s.chunk_ppm = 500_000);
+        let blocks = [1; 4096].into_iter().chain([2; 4096]);
+        let chunk = Words::from_bytes(&blocks.collect::<Vec<u8>>()).unwrap();
+        let altered: Vec<Words> = (0..200)
+            .filter_map(|_| altering.alter_chunk(&chunk))
+            .collect();
+        let count = altered.len() as u64;
+        assert_eq!(altering.faults.count("chunk_altered"), count);
+        assert!(count > 50 && count < 150);
+        for other in altered {
+            assert_ne!(other, chunk);
+            assert_eq!(other.as_bytes().len(), chunk.as_bytes().len());
+        }
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct Started {
     pub lost: usize,
     /// The slot of the checkpoint that it begins with; 0 = none.
     pub checkpoint: Slot,
+    /// Files of the store that are not as a manifest says.
+    pub damaged_files: usize,
 }
 
 /// A replica on its disk, running or not.
@@ -343,6 +345,7 @@ impl Process {
             tail: tail.len(),
             lost: lost.len(),
             checkpoint,
+            damaged_files: opened.damage.len(),
         };
         let recovered = Recovered {
             checkpoint,

@@ -212,6 +212,8 @@ fn message_of(panic: &PanicHookInfo<'_>) -> String {
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
+    // In one line with the place, which tells whose assertion it was.
+    let text = text.replace('\n', ",");
     let place = panic
         .location()
         .map_or_else(String::new, |place| format!(" at {place}"));

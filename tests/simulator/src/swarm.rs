@@ -163,7 +163,7 @@ struct StoreSettings {
 
 fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
     StoreSettings {
-        // The entries of a run weigh 1 to 3 million per shard.
+        // The entries of a run weigh 1 to 4 million per shard.
         checkpoint_weight: stream.pick(&[
             None,
             Some(30_000),

@@ -28,6 +28,7 @@ use crate::entry::Entry;
 use crate::ids::{ReplicaId, Slot};
 use crate::limits::{FRAME_PAYLOAD_MAX, WINDOW_MAX};
 use crate::output::StopReason;
+use crate::planted::{Bug, planted};
 use crate::time::MS;
 
 /// How long an asked peer has to answer before the next one is asked; and how long nobody is asked
@@ -449,7 +450,11 @@ impl Consensus {
             Message::Entries {
                 entries,
                 chosen_upto: self.log.chosen_upto(),
-                log_start: self.log.wal_start(),
+                log_start: if planted(Bug::CheckpointHidden) {
+                    Slot(1)
+                } else {
+                    self.log.wal_start()
+                },
                 report,
             },
         );

@@ -71,7 +71,11 @@ impl Log {
             covered_upto: checkpoint,
             start: chosen_upto.next(),
             chosen_upto,
-            applied_upto: checkpoint,
+            applied_upto: if planted(Bug::ReplaySkipsSlot) && checkpoint > Slot::ZERO {
+                checkpoint.next().min(chosen_upto)
+            } else {
+                checkpoint
+            },
             kept_bytes: 0,
             kept_bytes_max: kept_bytes_max.min(LOG_TAIL_BYTES_MAX),
             unapplied_bytes: 0,

@@ -9,6 +9,7 @@
 //! written by then, apply waits for it: what is frozen is bounded, and replicas stay alike.
 
 use crate::output::Output;
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 
 /// How far the checkpoint under way is.
@@ -30,6 +31,10 @@ impl Replica {
             self.ledger.begin_checkpoint();
             self.checkpoints.is_given = false;
             self.give_part();
+            if planted(Bug::LogReleasedEarly) {
+                let below = self.ledger.applied().next();
+                self.outputs.push_back(Output::ReleaseLog { below });
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use quorate_storage_planted::planted::Bug as Log;
 pub enum Switch {
     /// In the pure core.
     Core(Core),
-    /// In the write-ahead log, or in the simulated shell around it.
+    /// In the write-ahead log, in the store, or in what drives them.
     Log(Log),
 }
 
@@ -33,7 +33,7 @@ const fn log(name: &'static str, bug: Log, line: &'static str) -> Planted {
     Planted { name, line, switch }
 }
 
-/// Each has its row in the table of `docs/testing.md`: disk, consensus, reads, transactions, moves.
+/// Each has its row in the table of `docs/testing.md`: disk, consensus, reads, transactions, moves, checkpoints.
 pub const ALL: &[Planted] = &[
     log(
         "skip_sync",
@@ -254,6 +254,96 @@ pub const ALL: &[Planted] = &[
         "refused_ids_stay_behind",
         Core::RefusedIdsStay,
         "a refused id does not raise the id up to which look-ups are made",
+    ),
+    log(
+        "checkpoint_not_synced",
+        Log::CheckpointNotSynced,
+        "a checkpoint is published before its files are synced",
+    ),
+    log(
+        "manifest_not_synced",
+        Log::ManifestNotSynced,
+        "a manifest gets its name before its bytes are synced",
+    ),
+    log(
+        "files_removed_early",
+        Log::FilesRemovedEarly,
+        "files that the older of two checkpoints still lists are removed",
+    ),
+    log(
+        "gone_forgotten",
+        Log::GoneForgotten,
+        "a file that says which accounts left goes while an older one has rows of them",
+    ),
+    log(
+        "row_misfiled",
+        Log::RowMisfiled,
+        "the store files a refused id where no look-up finds it",
+    ),
+    log(
+        "look_up_newest_only",
+        Log::LookUpNewestOnly,
+        "a look-up ends at the newest history file that may hold the id",
+    ),
+    log(
+        "chunk_unchecked",
+        Log::ChunkUnchecked,
+        "a rebuild takes the blocks of a chunk without checking them",
+    ),
+    log(
+        "rebuild_not_synced",
+        Log::RebuildNotSynced,
+        "a rebuild publishes files that it has not synced",
+    ),
+    log(
+        "rebuild_ends_early",
+        Log::RebuildEndsEarly,
+        "a rebuild publishes its checkpoint when the first file is there",
+    ),
+    core(
+        "image_not_kept",
+        Core::ImageNotKept,
+        "an account that changes during a checkpoint is not kept as it was",
+    ),
+    core(
+        "log_released_early",
+        Core::LogReleasedEarly,
+        "the log is released when a checkpoint begins, not when it is durable",
+    ),
+    core(
+        "checkpoint_hidden",
+        Core::CheckpointHidden,
+        "who asks for released slots is not told that only a checkpoint has them",
+    ),
+    core(
+        "replay_skips_slot",
+        Core::ReplaySkipsSlot,
+        "a start from a checkpoint replays from one slot too high",
+    ),
+    core(
+        "in_doubt_forgotten",
+        Core::InDoubtForgotten,
+        "a start from a checkpoint forgets what was prepared",
+    ),
+    core(
+        "origin_forgotten",
+        Core::OriginForgotten,
+        "a start from a checkpoint forgets the highest origin it has applied",
+    ),
+    core(
+        "stored_ids_forgotten",
+        Core::StoredIdsForgotten,
+        "a start from a checkpoint forgets up to which id the store has rows",
+    ),
+    core(
+        "not_loaded_is_unused",
+        Core::NotLoadedIsUnused,
+        "an id that the store was not asked about counts as unused",
+    ),
+    core(
+        "answers_kept",
+        Core::AnswersKept,
+        "the store's \"no such id\" counts after rows have gone to the store",
     ),
 ];
 

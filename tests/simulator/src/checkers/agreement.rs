@@ -202,6 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_nobody_was_seen_to_apply_is_found() {
+        let mut agreement = Agreement::default();
+        let other = ReplicaAddress {
+            shard: ShardId(2),
+            replica: ReplicaId(1),
+        };
+        for (who, slot) in [(replica(1), 1), (replica(2), 2), (other, 1), (other, 3)] {
+            agreement.applied(who, Slot(slot), &entry(7)).unwrap();
+        }
+        let holes: Vec<_> = agreement.holes().collect();
+        assert_eq!(holes, [(ShardId(2), Slot(2))]);
+    }
+
+    #[test]
     fn two_digests_at_one_slot_are_found() {
         let mut agreement = Agreement::default();
         agreement.digest(replica(1), Slot(5), 1).unwrap();

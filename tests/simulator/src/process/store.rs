@@ -158,8 +158,10 @@ impl OpenOperation {
         if disk.take_sync_error() {
             return Err(Exit::SyncFailed);
         }
-        let mark = disk.mark();
-        disk.synced(file, mark);
+        if !planted(Bug::ManifestNotSynced) {
+            let mark = disk.mark();
+            disk.synced(file, mark);
+        }
         assert!(disk.rename(&temporary, name), "made above");
         self.is_renamed = true;
         self.mark = disk.mark();

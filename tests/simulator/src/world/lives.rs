@@ -8,7 +8,7 @@ use quorate_protocol::time::MS;
 
 use crate::exit::Exit;
 use crate::plots::{self, late_move};
-use crate::process::{Effect, StoreEffect};
+use crate::process::{Effect, Started, StoreEffect};
 use crate::world::event::{Event, OwnEvent};
 use crate::world::{World, wide};
 use crate::{faults, rare};
@@ -186,7 +186,7 @@ impl World {
                 self.trace
                     .line(at_ns, || format!("{from} is rebuilt: {started:?}"));
                 self.rare.add("replica_rebuilt");
-                rare::of_start(&mut self.rare, &started);
+                self.look_at_start(process, &started);
                 self.ticks[process] = None;
                 self.step(process, Input::Tick);
             }
@@ -317,12 +317,23 @@ impl World {
                     if started.lost > 0 {
                         self.faults.add("log_damage_named");
                     }
-                    rare::of_start(&mut self.rare, &started);
+                    self.look_at_start(process, &started);
                     rare::rejoin::of_start(&mut self.rare, &self.processes[process]);
                     self.step(process, Input::Tick);
                 }
                 Err(problem) => self.refuse_damage(process, &problem),
             }
+        }
+    }
+
+    /// Two checkpoints are there, so one of them may be damaged; but nothing damages them here.
+    fn look_at_start(&mut self, process: usize, started: &Started) {
+        rare::of_start(&mut self.rare, started);
+        let is_harmed = self.processes[process].health().is_harmed();
+        if started.damaged_files > 0 && !is_harmed {
+            let (address, files) = (self.processes[process].address(), started.damaged_files);
+            let text = format!("{address} starts with {files} damaged files of its store");
+            self.violate("recovery", text);
         }
     }
 
