@@ -79,6 +79,7 @@ struct Shared {
     page_wanted: Wakeup,
     asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
     chunk_wanted: Wakeup,
+    is_refusal_told: Cell<bool>,
     /// A block that is not what was written.
     damage: RefCell<Option<String>>,
 }
@@ -111,6 +112,7 @@ impl Store {
             page_wanted: Wakeup::default(),
             asked: RefCell::default(),
             chunk_wanted: Wakeup::default(),
+            is_refusal_told: Cell::new(false),
             damage: RefCell::default(),
         });
         let [stepper, writer, mover, looker, lister, server] = [(); 6].map(|()| Rc::clone(&shared));
@@ -137,6 +139,11 @@ impl Store {
             .take(part, &mut *shared.blocking.borrow_mut());
         if let Err(problem) = taken {
             shared.report_damage(problem);
+        }
+        if let Some(refusal) = shared.keeper.borrow().refusal()
+            && !shared.is_refusal_told.replace(true)
+        {
+            tracing::error!("no checkpoint is taken any more, and the log grows: {refusal}");
         }
         shared.step_wanted.set();
         shared.write_wanted.set();
@@ -190,7 +197,10 @@ impl Shared {
             match step {
                 Step::Told(input) => {
                     if let Input::CheckpointDurable { number } = input {
-                        tracing::info!(number, "checkpoint published");
+                        let keeper = self.keeper.borrow();
+                        let slot = keeper.store().manifest().slot;
+                        let counters = keeper.store().counters();
+                        tracing::info!(number, slot, ?counters, "checkpoint published");
                     }
                     self.inbox.push_own(input);
                 }
