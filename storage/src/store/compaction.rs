@@ -15,10 +15,12 @@
 //!    index then points at the new one. A victim that was swept to its end has no live row left: asserted
 //!    against the count of the manifest. A block that is not as it was written stops the sweep, and names
 //!    itself; nothing of it was moved, and it is asked for again.
-//! 3. **Published or not there.** Moved rows are rows of the new file, in place order behind the
+//! 3. **Readable at all times.** The index points at the new place of a moved row at once; until that is
+//!    published, [`Store::locate_account`] says where the row lay before, which is still there.
+//! 4. **Published or not there.** Moved rows are rows of the new file, in place order behind the
 //!    checkpoint's own. A crash before the manifest leaves the victims as they were; the next start does the
 //!    same again. The victims' files stay until two later manifests do without them.
-//! 4. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are in memory at once; a checkpoint moves and reads at most
+//! 5. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are in memory at once; a checkpoint moves and reads at most
 //!    what its budget says, and a victim that is larger goes on at the next one from `swept` on.
 //!
 //! # Which, and how many
@@ -38,8 +40,8 @@
 //! *Space.* A checkpoint of `n` rows makes at most `n` rows dead. Once files are half empty on average, the
 //! emptiest of them has at least as many dead rows as live ones, and moving `n` rows frees `n` or more,
 //! whatever is updated. So what does not hide stays below twice `needed`, and one victim that is under way: in
-//! the worst case a file that held nearly all rows, 2.5 times in sum. Files that hide are freed in the order
-//! of their age, up to twice as fast as they come.
+//! the worst case a file that held nearly all rows, 2.5 times and the 4,096 rows in sum. Files that hide are
+//! freed in the order of their age, up to twice as fast as they come.
 //!
 //! *Files.* Rows that are live when there are 4,096 files are all moved, or dead, 4,096 checkpoints later,
 //! and with them every file of then is gone: there are never many more than 8,192
@@ -344,7 +346,9 @@ impl Store {
                 if !is_live {
                     continue;
                 }
-                let new = self.account(row, fingerprint, shared, Some(old));
+                self.supersede(old);
+                let running = self.running.as_mut().expect("it was asked for");
+                let new = running.moved(row, fingerprint, shared, old);
                 index.replace(fingerprint, old, new);
                 moved += 1;
             }

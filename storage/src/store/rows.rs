@@ -23,10 +23,15 @@ pub struct AccountFile {
 }
 
 impl Store {
-    /// Where an account row of a published checkpoint lies. `None` if it was not published yet, or its file
-    /// was dropped.
+    /// Where an account row lies: of a published checkpoint, or one that the running checkpoint has moved, which
+    /// is read from where it lay before. `None` if it is a row of the running checkpoint itself, or its file was
+    /// dropped.
     #[must_use]
     pub fn locate_account(&self, place: Place) -> Option<RowAt> {
+        let running = self.running.as_ref();
+        let place = running
+            .and_then(|running| running.moved_from(place))
+            .unwrap_or(place);
         let (number, row) = self.places.locate(place)?;
         let kind = FileKind::Accounts;
         let footer = self.footers.get(&FileId { kind, number })?;

@@ -165,13 +165,14 @@ impl Store {
         let number = self.current.number + 1;
         assert!(number < NUMBER_MAX);
         let room = self.room(number, account_rows_max);
-        let (account_first, account_rows_max) = room.inspect_err(|_| self.counters.refused += 1)?;
+        let (account_first, rows_max) = room.inspect_err(|_| self.counters.refused += 1)?;
         self.running = Some(Checkpoint::new(Begin {
             binding: self.binding,
             number,
             slot,
             account_first,
-            account_rows_max,
+            own_rows_max: account_rows_max,
+            account_rows_max: rows_max,
             history_base: self.current.history_next,
             retract: self.unusable,
         }));
@@ -336,7 +337,7 @@ impl Store {
         self.running.as_mut().expect("a checkpoint is running")
     }
 
-    fn supersede(&mut self, place: Place) {
+    pub(crate) fn supersede(&mut self, place: Place) {
         let (number, _) = self.places.locate(place).expect("a row has this place");
         let running = self.running.as_mut().expect("a checkpoint is running");
         assert!(number < running.number, "an account comes once");
