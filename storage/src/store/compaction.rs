@@ -49,8 +49,8 @@
 //!
 //! *Cost.* Per row that is moved: its victim's share of blocks read (a block per 11 rows or fewer), a
 //! look-up in the index per row read, one copy, 172 bytes written. No sync and no file of its own. Measured
-//! (`tests/store_compaction.rs`, 40,000 accounts, 200 checkpoints of 1,500): 1.27 rows written per own row
-//! if few accounts change most, 1.84 if a tenth gets nine of ten updates, 1.73 if all are alike, 2.53 if some
+//! (`tests/store_compaction.rs`, 100,000 accounts, 400 checkpoints of 3,000): 1.43 rows written per own row
+//! if few accounts change most, 2.13 if a tenth gets nine of ten updates, 1.75 if all are alike, 2.63 if some
 //! leave in every checkpoint; the disk has 1.5 to 1.6 times the live rows, two generations included.
 //!
 //! # What can fail
@@ -81,8 +81,8 @@ pub const MOVE_BLOCKS_MAX: u32 = 16;
 const LEAST_ROWS: u64 = 4096;
 /// Rows read per row that may be moved.
 const SCAN_FACTOR: u64 = 4;
-/// Blocks that may be wasted in any case: the last ones of sections, footers. 256 KiB.
-const SLACK_BLOCKS: u64 = 64;
+/// Blocks that may be wasted in any case: the last ones of sections, footers. 64 KiB.
+const SLACK_BLOCKS: u64 = 16;
 /// Above this the oldest files are moved whatever they hold.
 const FILES_CROWDED: usize = 4096;
 
@@ -450,7 +450,7 @@ mod tests {
         let full: Vec<Kept> = (1..=50).map(|number| file(number, 1_000, 900)).collect();
         assert_eq!(moved(&full, 1_000), (0, full.clone()));
         // A small store may waste its slack.
-        let small: Vec<Kept> = (1..=20).map(|number| file(number, 1, 1)).collect();
+        let small: Vec<Kept> = (1..=5).map(|number| file(number, 1, 1)).collect();
         assert_eq!(moved(&small, 1), (0, small.clone()));
     }
 
@@ -464,14 +464,14 @@ mod tests {
             left.iter()
                 .all(|file| file.number != 8 && file.number != 13)
         );
-        assert!((30..3_000).contains(&rows), "{rows}");
+        assert!((30..4_000).contains(&rows), "{rows}");
         assert!(left.iter().any(|file| file.live == 590));
     }
 
     #[test]
     fn a_file_that_hides_is_no_victim_until_such_files_waste_too_much() {
         let mut files = vec![file(1, 20_000, 20_000)];
-        for number in 2..9 {
+        for number in 2..8 {
             let hides = file(number, 1_000, 0);
             files.push(Kept {
                 hides: true,
@@ -479,7 +479,7 @@ mod tests {
             });
         }
         assert_eq!(moved(&files, 1_000).0, 0);
-        for number in 9..20 {
+        for number in 8..20 {
             let hides = file(number, 1_000, 0);
             files.push(Kept {
                 hides: true,
