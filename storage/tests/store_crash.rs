@@ -65,8 +65,8 @@ fn run(node: &mut Node, mut disk: Disk, images: &[Image], story: &[Changes], cut
     }
 }
 
-/// Cuts checkpoints `from` and `from + 1` of the story in every way.
-fn cut_everywhere(story: &[Changes], from: usize) -> usize {
+/// Cuts checkpoints `from` and `from + 1` of the story in every one of these ways.
+fn cut_everywhere(story: &[Changes], from: usize, ways: &[(bool, Fate, Fate)]) -> usize {
     let mut base = Disk::default();
     let (_, images) = written(&mut base, &story[..from]);
     let (images, two) = (
@@ -76,7 +76,7 @@ fn cut_everywhere(story: &[Changes], from: usize) -> usize {
     let mut cuts = 0;
     for operation in 0.. {
         let mut reached = false;
-        for (partly, writes, names) in ways() {
+        for &(partly, writes, names) in ways {
             let mut disk = base.clone();
             let (mut node, _) = disk.start();
             let cut = Cut {
@@ -130,7 +130,7 @@ fn ways() -> impl Iterator<Item = (bool, Fate, Fate)> {
 #[test]
 fn a_power_cut_leaves_one_checkpoint_or_the_one_before_and_never_a_mixture() {
     for from in 0..story().len() - 2 {
-        let cuts = cut_everywhere(&story(), from);
+        let cuts = cut_everywhere(&story(), from, &ways().collect::<Vec<_>>());
         assert!(cuts > 15 * 18, "{cuts} cuts");
     }
 }
@@ -138,8 +138,10 @@ fn a_power_cut_leaves_one_checkpoint_or_the_one_before_and_never_a_mixture() {
 /// The first one moves rows: the files that it moves them from stay whole until the second one is published.
 #[test]
 fn a_power_cut_while_rows_are_moved_loses_none() {
-    let cuts = cut_everywhere(&compacting_story(), 3);
-    assert!(cuts > 15 * 18, "{cuts} cuts");
+    // Large files: writes and names fare alike here.
+    let alike = ways().filter(|(_, writes, names)| writes == names);
+    let cuts = cut_everywhere(&compacting_story(), 3, &alike.collect::<Vec<_>>());
+    assert!(cuts > 15 * 6, "{cuts} cuts");
 }
 
 /// Checkpoint 4's manifest is there, one of its files is not: checkpoint 3 is used, and 4 is written anew.

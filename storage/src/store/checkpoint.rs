@@ -47,7 +47,12 @@ pub(crate) struct Checkpoint {
     history: Output,
     side: Output,
     account_first: Place,
+    own_rows_max: u32,
     account_rows_max: u32,
+    /// Rows of the checkpoint itself; those that are moved come behind them.
+    own_rows: u32,
+    /// Where each moved row lay, in their order: until this is published they are read from there.
+    moved_from: Chunks<Place>,
     /// What the accounts' index section will hold.
     entries: Chunks<(u64, u32)>,
     /// What is to be moved of older accounts files, once all is pushed.
@@ -70,6 +75,9 @@ pub(crate) struct Begin {
     pub(crate) number: u64,
     pub(crate) slot: u64,
     pub(crate) account_first: Place,
+    /// Without those that are moved.
+    pub(crate) own_rows_max: u32,
+    /// With them.
     pub(crate) account_rows_max: u32,
     pub(crate) history_base: u64,
     pub(crate) retract: Option<Generation>,
@@ -133,7 +141,10 @@ impl Checkpoint {
             history: output(FileKind::History),
             side: output(FileKind::Side),
             account_first: begin.account_first,
+            own_rows_max: begin.own_rows_max,
             account_rows_max: begin.account_rows_max,
+            own_rows: 0,
+            moved_from: Chunks::default(),
             entries: Chunks::default(),
             compaction: Compaction::default(),
             gone: Chunks::default(),
@@ -155,16 +166,44 @@ impl Checkpoint {
         fingerprint: u64,
         shared: bool,
     ) -> Place {
-        match self.stage {
-            Stage::Push => assert_eq!(self.gone.len(), 0, "accounts come before those that left"),
-            Stage::Move => {}
-            stage => panic!("an account at {stage:?}"),
-        }
-        let number = row_number(self.account_rows());
+        assert_eq!(self.stage, Stage::Push);
+        assert_eq!(self.gone.len(), 0, "accounts come before those that left");
         assert!(
-            number < self.account_rows_max,
+            self.own_rows < self.own_rows_max,
             "more accounts than announced"
         );
+        self.own_rows += 1;
+        self.push_account(row, fingerprint, shared)
+    }
+
+    /// A row of an older file, from this place.
+    pub(crate) fn moved(
+        &mut self,
+        row: &[u8; ACCOUNT_ROW_BYTES],
+        fingerprint: u64,
+        shared: bool,
+        from: Place,
+    ) -> Place {
+        assert_eq!(self.stage, Stage::Move);
+        self.moved_from.push(from);
+        self.push_account(row, fingerprint, shared)
+    }
+
+    /// Where a moved row of this checkpoint lay until now; `None` if the place is no such row's.
+    pub(crate) fn moved_from(&self, place: Place) -> Option<Place> {
+        let row = place.0.checked_sub(self.account_first.0)?;
+        let moved = usize::try_from(row.checked_sub(self.own_rows)?).ok()?;
+        (moved < self.moved_from.len()).then(|| self.moved_from.at(moved))
+    }
+
+    fn push_account(
+        &mut self,
+        row: &[u8; ACCOUNT_ROW_BYTES],
+        fingerprint: u64,
+        shared: bool,
+    ) -> Place {
+        let number = row_number(self.account_rows());
+        assert!(number < self.account_rows_max, "more places than set aside");
         self.accounts.writer.push(Section::AccountRows, row);
         self.entries
             .push((fingerprint, number | shared_flag(shared)));

@@ -15,10 +15,12 @@
 //!    index then points at the new one. A victim that was swept to its end has no live row left: asserted
 //!    against the count of the manifest. A block that is not as it was written stops the sweep, and names
 //!    itself; nothing of it was moved, and it is asked for again.
-//! 3. **Published or not there.** Moved rows are rows of the new file, in place order behind the
+//! 3. **Readable at all times.** The index points at the new place of a moved row at once; until that is
+//!    published, [`Store::locate_account`] says where the row lay before, which is still there.
+//! 4. **Published or not there.** Moved rows are rows of the new file, in place order behind the
 //!    checkpoint's own. A crash before the manifest leaves the victims as they were; the next start does the
 //!    same again. The victims' files stay until two later manifests do without them.
-//! 4. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are in memory at once; a checkpoint moves and reads at most
+//! 5. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are in memory at once; a checkpoint moves and reads at most
 //!    what its budget says, and a victim that is larger goes on at the next one from `swept` on.
 //!
 //! # Which, and how many
@@ -38,8 +40,8 @@
 //! *Space.* A checkpoint of `n` rows makes at most `n` rows dead. Once files are half empty on average, the
 //! emptiest of them has at least as many dead rows as live ones, and moving `n` rows frees `n` or more,
 //! whatever is updated. So what does not hide stays below twice `needed`, and one victim that is under way: in
-//! the worst case a file that held nearly all rows, 2.5 times in sum. Files that hide are freed in the order
-//! of their age, up to twice as fast as they come.
+//! the worst case a file that held nearly all rows, 2.5 times and the 4,096 rows in sum. Files that hide are
+//! freed in the order of their age, up to twice as fast as they come.
 //!
 //! *Files.* Rows that are live when there are 4,096 files are all moved, or dead, 4,096 checkpoints later,
 //! and with them every file of then is gone: there are never many more than 8,192
@@ -47,8 +49,8 @@
 //!
 //! *Cost.* Per row that is moved: its victim's share of blocks read (a block per 11 rows or fewer), a
 //! look-up in the index per row read, one copy, 172 bytes written. No sync and no file of its own. Measured
-//! (`tests/store_compaction.rs`, 40,000 accounts, 200 checkpoints of 1,500): 1.27 rows written per own row
-//! if few accounts change most, 1.84 if a tenth gets nine of ten updates, 1.73 if all are alike, 2.53 if some
+//! (`tests/store_compaction.rs`, 100,000 accounts, 400 checkpoints of 3,000): 1.43 rows written per own row
+//! if few accounts change most, 2.13 if a tenth gets nine of ten updates, 1.75 if all are alike, 2.63 if some
 //! leave in every checkpoint; the disk has 1.5 to 1.6 times the live rows, two generations included.
 //!
 //! # What can fail
@@ -80,8 +82,8 @@ pub const MOVE_BLOCKS_MAX: u32 = 16;
 const LEAST_ROWS: u64 = 4096;
 /// Rows read per row that may be moved.
 const SCAN_FACTOR: u64 = 4;
-/// Blocks that may be wasted in any case: the last ones of sections, footers. 256 KiB.
-const SLACK_BLOCKS: u64 = 64;
+/// Blocks that may be wasted in any case: the last ones of sections, footers. 64 KiB.
+const SLACK_BLOCKS: u64 = 16;
 /// Above this the oldest files are moved whatever they hold.
 const FILES_CROWDED: usize = 4096;
 
@@ -345,9 +347,10 @@ impl Store {
                 if !is_live {
                     continue;
                 }
-                let new = self.account(row, fingerprint, shared, Some(old));
+                self.supersede(old);
+                let running = self.running.as_mut().expect("it was asked for");
+                let new = running.moved(row, fingerprint, shared, old);
                 index.replace(fingerprint, old, new);
-                self.moved.insert(new, old);
                 moved += 1;
             }
             self.counters.rows_moved += moved;
@@ -449,7 +452,7 @@ mod tests {
         let full: Vec<Kept> = (1..=50).map(|number| file(number, 1_000, 900)).collect();
         assert_eq!(moved(&full, 1_000), (0, full.clone()));
         // A small store may waste its slack.
-        let small: Vec<Kept> = (1..=20).map(|number| file(number, 1, 1)).collect();
+        let small: Vec<Kept> = (1..=5).map(|number| file(number, 1, 1)).collect();
         assert_eq!(moved(&small, 1), (0, small.clone()));
     }
 
@@ -463,14 +466,14 @@ mod tests {
             left.iter()
                 .all(|file| file.number != 8 && file.number != 13)
         );
-        assert!((30..3_000).contains(&rows), "{rows}");
+        assert!((30..4_000).contains(&rows), "{rows}");
         assert!(left.iter().any(|file| file.live == 590));
     }
 
     #[test]
     fn a_file_that_hides_is_no_victim_until_such_files_waste_too_much() {
         let mut files = vec![file(1, 20_000, 20_000)];
-        for number in 2..9 {
+        for number in 2..8 {
             let hides = file(number, 1_000, 0);
             files.push(Kept {
                 hides: true,
@@ -478,7 +481,7 @@ mod tests {
             });
         }
         assert_eq!(moved(&files, 1_000).0, 0);
-        for number in 9..20 {
+        for number in 8..20 {
             let hides = file(number, 1_000, 0);
             files.push(Kept {
                 hides: true,

@@ -33,6 +33,11 @@
 //! [`FILTER_BYTES_MAX`]: 512 MiB are the filters of 358 million rows, 40 GB of history. Older files are asked as
 //! if they had none; an id that is sent again is mostly young. An open reads what it keeps: 1.5 bytes a row
 //! instead of the 12 of the bucket entries from which the same filter could be built.
+//!
+//! *What is left.* A look-up still asks every file's filter, two cache misses each: some 15 us with 1,000 files, 2 ms
+//! with 8,000, 40 ms with 65,000 (measured beside other work on two cores). History files are not merged, so that
+//! many checkpoints of history, some terabytes, need an index over several files; until then
+//! [`super::Store::begin`] refuses the checkpoint that would be one too many.
 
 use super::block::{FILTER_ROW_BYTES, Section};
 use crate::bytes::u32_at;

@@ -374,7 +374,6 @@ impl<'a, R: Read> Directory<'a, R> {
             places,
             on_disk: self.files.into_keys().collect::<BTreeSet<_>>(),
             running: None,
-            moved: BTreeMap::new(),
             publishing: None,
             removals: VecDeque::new(),
             operation_open: None,

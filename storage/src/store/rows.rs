@@ -23,8 +23,9 @@ pub struct AccountFile {
 }
 
 impl Store {
-    /// Where an account row of a published checkpoint lies. `None` if it was not published yet, or its file
-    /// was dropped.
+    /// Where an account row lies: of a published checkpoint, or one that the running checkpoint has moved, which
+    /// is read from where it lay before. `None` if it is a row of the running checkpoint itself, or its file was
+    /// dropped.
     #[must_use]
     pub fn locate_account(&self, place: Place) -> Option<RowAt> {
         let (number, row) = self.places.locate(self.readable(place))?;
@@ -37,7 +38,9 @@ impl Store {
     /// published.
     #[must_use]
     pub fn readable(&self, place: Place) -> Place {
-        self.moved.get(&place).copied().unwrap_or(place)
+        let running = self.running.as_ref();
+        let moved = running.and_then(|running| running.moved_from(place));
+        moved.unwrap_or(place)
     }
 
     /// Where the history row of this position lies. `None` if it was not published yet, or was dropped.

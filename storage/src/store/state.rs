@@ -94,8 +94,6 @@ pub struct Store {
     /// Data files that exist, whoever lists them.
     pub(crate) on_disk: BTreeSet<FileId>,
     pub(crate) running: Option<Checkpoint>,
-    /// Rows that the running checkpoint moves: their old places by their new ones.
-    pub(crate) moved: BTreeMap<Place, Place>,
     /// What is being published, or would be next.
     pub(crate) publishing: Option<Manifest>,
     pub(crate) removals: VecDeque<FileId>,
@@ -169,13 +167,14 @@ impl Store {
         let number = self.current.number + 1;
         assert!(number < NUMBER_MAX);
         let room = self.room(number, account_rows_max);
-        let (account_first, account_rows_max) = room.inspect_err(|_| self.counters.refused += 1)?;
+        let (account_first, rows_max) = room.inspect_err(|_| self.counters.refused += 1)?;
         self.running = Some(Checkpoint::new(Begin {
             binding: self.binding,
             number,
             slot,
             account_first,
-            account_rows_max,
+            own_rows_max: account_rows_max,
+            account_rows_max: rows_max,
             history_base: self.current.history_next,
             retract: self.unusable,
         }));
@@ -340,7 +339,7 @@ impl Store {
         self.running.as_mut().expect("a checkpoint is running")
     }
 
-    fn supersede(&mut self, place: Place) {
+    pub(crate) fn supersede(&mut self, place: Place) {
         let (number, _) = self.places.locate(place).expect("a row has this place");
         let running = self.running.as_mut().expect("a checkpoint is running");
         assert!(number < running.number, "an account comes once");
@@ -416,7 +415,6 @@ impl Store {
         let manifest = self.publishing.take().expect("a manifest was given out");
         let rows = u32::try_from(running.account_rows()).expect("at most as announced");
         self.places.shorten(running.number, rows);
-        self.moved.clear();
         self.counters.checkpoints += 1;
         self.counters.account_rows += running.account_rows();
         self.counters.history_rows += running.history_rows();
