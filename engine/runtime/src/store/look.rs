@@ -17,6 +17,28 @@ use crate::turn::give_way;
 /// Reads of accounts in flight: where a disk of this kind gives most (see `perf/notes`).
 const READS_AT_ONCE: usize = 32;
 
+/// Blocks that one read of accounts joins: accounts that were used together once lie together.
+const RUN_BLOCKS_MAX: u32 = 64;
+
+/// The first blocks, those that lie side by side as one run.
+fn neighbours(blocks: impl Iterator<Item = BlockRef>, runs_max: usize) -> Vec<BlockRun> {
+    let mut runs: Vec<BlockRun> = Vec::new();
+    for first in blocks {
+        if let Some(run) = runs.last_mut()
+            && run.first.file == first.file
+            && run.first.block + run.blocks == first.block
+            && run.blocks < RUN_BLOCKS_MAX
+        {
+            run.blocks += 1;
+        } else if runs.len() < runs_max {
+            runs.push(BlockRun { first, blocks: 1 });
+        } else {
+            break;
+        }
+    }
+    runs
+}
+
 /// What the blocks that were read are.
 enum Fed {
     Taken,
@@ -79,23 +101,23 @@ impl Shared {
 
     /// Reads as many of the blocks with accounts as may be in flight.
     async fn feed_accounts(&self) -> Result<Fed, Fatal> {
-        let blocks: Vec<BlockRef> = {
+        let runs = {
             let questions = self.questions.borrow();
             let question = questions.front().expect("it asked for them");
-            question.account_blocks().take(READS_AT_ONCE).collect()
+            neighbours(question.account_blocks(), READS_AT_ONCE)
         };
-        let reads = blocks.into_iter().map(|place| {
+        let reads = runs.into_iter().map(|run| {
             let files = Rc::clone(&self.files);
             let read = async move {
-                let bytes = BLOCK_BYTES as usize;
-                files.read(place.file, place.offset(), bytes).await
+                let bytes = run.blocks as usize * BLOCK_BYTES as usize;
+                files.read(run.first.file, run.first.offset(), bytes).await
             };
-            (place, glommio::spawn_local(read))
+            (run, glommio::spawn_local(read))
         });
         // All of them have begun before the first is waited for.
         let reads: Vec<_> = reads.collect();
         let mut outcome = Fed::Taken;
-        for (place, read) in reads {
+        for (run, read) in reads {
             let read = read.await?;
             let mut questions = self.questions.borrow_mut();
             let question = questions.front_mut().expect("it asked for them");
@@ -105,14 +127,18 @@ impl Shared {
                 continue;
             };
             let keeper = self.keeper.borrow();
-            match question.feed_account(keeper.store(), place, &read) {
-                Ok(()) => {}
-                // A file that was dropped since counts as gone, not as damaged.
-                Err(_) if !keeper.store().has(place.file) => {
-                    question.look_again();
-                    outcome = Fed::Gone;
+            for (block, bytes) in (run.first.block..).zip(read.chunks(BLOCK_BYTES as usize)) {
+                let place = BlockRef { block, ..run.first };
+                match question.feed_account(keeper.store(), place, bytes) {
+                    Ok(()) => {}
+                    // A file that was dropped since counts as gone, not as damaged.
+                    Err(_) if !keeper.store().has(place.file) => {
+                        question.look_again();
+                        outcome = Fed::Gone;
+                        break;
+                    }
+                    Err(problem) => return Ok(self.damaged(place, &problem)),
                 }
-                Err(problem) => return Ok(self.damaged(place, &problem)),
             }
         }
         Ok(outcome)
@@ -203,5 +229,33 @@ impl Shared {
     fn damaged(&self, place: BlockRef, problem: &str) -> Fed {
         self.report_damage(format!("{} block {}: {problem}", place.file, place.block));
         Fed::Damaged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::store::{FileId, FileKind};
+
+    use super::*;
+
+    #[test]
+    fn blocks_side_by_side_are_read_at_once_and_others_apart() {
+        let at = |number, block| BlockRef {
+            file: FileId {
+                kind: FileKind::Accounts,
+                number,
+            },
+            block,
+        };
+        let shape = |blocks: Vec<BlockRef>, max| -> Vec<(u64, u32, u32)> {
+            let runs = neighbours(blocks.into_iter(), max).into_iter();
+            runs.map(|run| (run.first.file.number, run.first.block, run.blocks))
+                .collect()
+        };
+        let blocks = vec![at(1, 3), at(1, 4), at(1, 6), at(2, 7), at(2, 8)];
+        assert_eq!(shape(blocks.clone(), 9), [(1, 3, 2), (1, 6, 1), (2, 7, 2)]);
+        assert_eq!(shape(blocks, 2), [(1, 3, 2), (1, 6, 1)]);
+        let long = shape((0..100).map(|block| at(1, block)).collect(), 9);
+        assert_eq!(long, [(1, 0, RUN_BLOCKS_MAX), (1, 64, 36)]);
     }
 }
