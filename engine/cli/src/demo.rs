@@ -26,7 +26,7 @@ use crate::cluster::init::{InitArgs, PlacementName, generate};
 use crate::cluster::start::{start, wait_serving};
 use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
-use crate::node_process::POLL;
+use crate::node_process::{POLL, StartOptions};
 use crate::ports::free_base_port;
 use crate::print::{Output, line};
 use crate::scratch::scratch;
@@ -66,7 +66,11 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
 
     let cluster = DemoCluster { config: &config };
     let nodes: Vec<&NodeConfig> = config.nodes().collect();
-    let mut started = start(&file, &nodes, context.log_format)?;
+    let options = StartOptions {
+        format: context.log_format,
+        recover: false,
+    };
+    let mut started = start(&file, &nodes, options)?;
     let ids: Vec<u32> = config.nodes().map(|node| node.id.0).collect();
     wait_serving(&config, &ids, &mut started, LEADERS_WITHIN)?;
     if interrupted.load(Ordering::Relaxed) {

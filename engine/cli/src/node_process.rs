@@ -29,6 +29,14 @@ pub const POLL: Duration = Duration::from_millis(20);
 /// Bytes of a log's end that are read to show its last lines.
 const LOG_END_BYTES: u64 = 64 << 10;
 
+/// What a node's process is told beside its place in the topology.
+#[derive(Clone, Copy, Debug)]
+pub struct StartOptions {
+    pub format: LogFormat,
+    /// See `server --recover`.
+    pub recover: bool,
+}
+
 /// A process that is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -68,7 +76,7 @@ fn noted(node: &NodeConfig) -> Option<Running> {
 pub fn start_once(
     cluster: &Path,
     node: &NodeConfig,
-    format: LogFormat,
+    options: StartOptions,
 ) -> Result<Option<(Child, u64)>, Failure> {
     prepare_directory(node)?;
     let _lock = lock_pid_file(node)?;
@@ -76,7 +84,7 @@ pub fn start_once(
         return Ok(None);
     }
     let log_bytes = fs::metadata(log_file(node)).map_or(0, |log| log.len());
-    let mut child = spawn(cluster, node, format)?;
+    let mut child = spawn(cluster, node, options)?;
     match note_pid(node, child.id()) {
         Ok(()) => Ok(Some((child, log_bytes))),
         Err(error) => {
@@ -130,7 +138,7 @@ fn lock_pid_file(node: &NodeConfig) -> anyhow::Result<File> {
 
 /// Runs `quorate server` in a process group of its own, so that the terminal's Ctrl-C does not reach
 /// it.
-fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Result<Child> {
+fn spawn(cluster: &Path, node: &NodeConfig, options: StartOptions) -> anyhow::Result<Child> {
     let log_path = log_file(node);
     let log = OpenOptions::new()
         .create(true)
@@ -143,7 +151,8 @@ fn spawn(cluster: &Path, node: &NodeConfig, format: LogFormat) -> anyhow::Result
         .arg("-f")
         .arg(cluster)
         .args(["--node", &node.id.to_string()])
-        .args(["--log-format", format.name()])
+        .args(["--log-format", options.format.name()])
+        .args(options.recover.then_some("--recover"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().context("share the log file")?)
         .stderr(log)

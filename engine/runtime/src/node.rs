@@ -36,6 +36,8 @@ use crate::{host, socket};
 pub struct NodeOptions {
     /// Seed of the replicas' election timeouts; drawn (and logged) if `None`.
     pub seed: Option<u64>,
+    /// Replicas of the node whose disks are lost begin empty, as non-voters, and learn from their groups.
+    pub recover: bool,
 }
 
 /// Runs a node until SIGTERM or SIGINT, or until a fault ends the process.
@@ -148,7 +150,8 @@ impl RunningNode {
         let replicas = config.replicas_of(node.id);
         let lock = NodeLock::take(&node.data_dir)?;
         let roster = Roster::read(&node.data_dir, config, &replicas)?;
-        let directories = open_directories(config, &node.data_dir, &replicas, &roster)?;
+        let recover = options.recover;
+        let directories = open_directories(config, &node.data_dir, &replicas, &roster, recover)?;
         let mut listeners = Vec::with_capacity(replicas.len());
         for &replica in &replicas {
             listeners.push(socket::listen(config.address_of(replica))?);
@@ -281,6 +284,7 @@ fn open_directories(
     path: &Path,
     replicas: &[ReplicaAddress],
     roster: &Roster,
+    recover: bool,
 ) -> Result<Vec<Result<DataDirectory, Fatal>>, Fatal> {
     let mut opened = Vec::with_capacity(replicas.len());
     for &replica in replicas {
@@ -291,7 +295,7 @@ fn open_directories(
             other => opened.push(other),
         }
     }
-    let mut opened = roster.settle(path, config, replicas, opened)?;
+    let mut opened = roster.settle(path, config, replicas, opened, recover)?;
     if opened.iter().all(Result::is_err)
         && let Some(Err(first)) = opened.drain(..).next()
     {

@@ -8,13 +8,18 @@
 //! | absent | without a superblock | formatted: this is the first start, or the first one was interrupted |
 //! | absent | with one | kept, as above |
 //! | lists it | with a superblock | opened |
-//! | lists it | without one | lost: that replica is out of service |
+//! | lists it | without one | lost: that replica is out of service; under `--recover` it is formatted as a non-voter |
 //! | lists others | whatever | refused: the configuration puts a replica here that was formatted elsewhere |
 //!
 //! And a directory that holds a formatted replica which the node does not host is another node's.
 //!
-//! The file is written behind the last superblock and before any replica serves. Everything here blocks
-//! and runs before the executors start.
+//! The file is written behind the last superblock and before any replica serves. Under `--recover` it is
+//! written first: the whole directory may be lost, and whatever is not formatted then must never be formatted
+//! as if it were new, not even if this start is interrupted. A replica formatted under `--recover` is marked
+//! as a non-voter before its superblock exists, so there is no moment at which it could vote. In a group
+//! of one there is nobody to learn from, and it is refused.
+//!
+//! Everything here blocks and runs before the executors start.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -105,9 +110,20 @@ impl Roster {
         cluster: &ClusterConfig,
         hosted: &[ReplicaAddress],
         opened: Vec<Result<DataDirectory, Fatal>>,
+        recover: bool,
     ) -> Result<Vec<Result<DataDirectory, Fatal>>, Fatal> {
-        if self.formatted.is_some() {
-            return Ok(opened.into_iter().map(found_again).collect());
+        let names: Vec<String> = hosted.iter().map(|name| format!("{name}\n")).collect();
+        let names = names.concat();
+        if self.formatted.is_none() && recover && cluster.replicas > 1 {
+            publish(path, ROSTER_NAME, names.as_bytes())?;
+        }
+        if self.formatted.is_some() || recover {
+            let found = hosted.iter().zip(opened).map(|(replica, opened)| {
+                let directory = opened?;
+                find_again(&directory, cluster, *replica, recover)?;
+                Ok(directory)
+            });
+            return Ok(found.collect());
         }
         let opened: Vec<DataDirectory> = opened.into_iter().collect::<Result<_, _>>()?;
         for (replica, directory) in hosted.iter().zip(&opened) {
@@ -115,22 +131,33 @@ impl Roster {
                 format_replica(directory, cluster, *replica)?;
             }
         }
-        let names: Vec<String> = hosted.iter().map(|name| format!("{name}\n")).collect();
-        publish(path, ROSTER_NAME, names.concat().as_bytes())?;
+        publish(path, ROSTER_NAME, names.as_bytes())?;
         Ok(opened.into_iter().map(Ok).collect())
     }
 }
 
-/// A directory that was formatted in an earlier life.
-fn found_again(opened: Result<DataDirectory, Fatal>) -> Result<DataDirectory, Fatal> {
-    let directory = opened?;
+/// A directory that was formatted in an earlier life; in place of a lost one, another.
+fn find_again(
+    directory: &DataDirectory,
+    cluster: &ClusterConfig,
+    replica: ReplicaAddress,
+    recover: bool,
+) -> Result<(), Fatal> {
     if directory.is_formatted() {
-        return Ok(directory);
+        return Ok(());
     }
-    Err(Fatal::LogCorrupt {
-        path: directory.path().to_owned(),
-        problem: "it was formatted and has no superblock: what it held is lost".to_owned(),
-    })
+    let lost = "it was formatted and has no superblock: what it held is lost";
+    if cluster.replicas == 1 {
+        let problem = format!("{lost}, and in a group of one there is nobody to recover it from");
+        return Err(Fatal::corrupt(directory.path(), problem));
+    }
+    if !recover {
+        let problem = format!("{lost}; start the node with `--recover` to learn it from the group");
+        return Err(Fatal::corrupt(directory.path(), problem));
+    }
+    tracing::warn!(%replica, "its disk is lost: it begins empty, and votes when it has learnt enough");
+    directory.note_rejoining()?;
+    format_replica(directory, cluster, replica)
 }
 
 /// The superblock comes last: a directory that has one is complete.
@@ -246,13 +273,17 @@ mod tests {
 
     /// Node 1 of the cluster, through the roster.
     fn start(cluster: &ClusterConfig) -> Result<(PathBuf, Opened), Fatal> {
+        start_with(cluster, false)
+    }
+
+    fn start_with(cluster: &ClusterConfig, recover: bool) -> Result<(PathBuf, Opened), Fatal> {
         let node = cluster.node(NodeId(1)).unwrap();
         std::fs::create_dir_all(&node.data_dir).unwrap();
         let hosted = cluster.replicas_of(node.id);
         let roster = Roster::read(&node.data_dir, cluster, &hosted)?;
         let open = |replica| DataDirectory::open(&cluster.data_dir_of(replica));
         let opened: Opened = hosted.iter().map(|replica| open(*replica)).collect();
-        let opened = roster.settle(&node.data_dir, cluster, &hosted, opened)?;
+        let opened = roster.settle(&node.data_dir, cluster, &hosted, opened, recover)?;
         Ok((node.data_dir.clone(), opened))
     }
 
@@ -274,6 +305,77 @@ mod tests {
         assert_eq!(states, [true, false], "the other one serves");
         let error = opened[1].as_ref().unwrap_err();
         assert_eq!(error.exit_code(), 19, "{error}");
+        assert!(error.to_string().contains("--recover"), "{error}");
+    }
+
+    fn rejoining(opened: &Opened) -> Vec<bool> {
+        let rejoins = |opened: &Result<DataDirectory, Fatal>| {
+            let directory = opened.as_ref().unwrap();
+            assert!(directory.is_formatted());
+            directory.rejoins()
+        };
+        opened.iter().map(rejoins).collect()
+    }
+
+    #[test]
+    fn only_what_is_lost_is_formatted_for_recovery_and_stays_marked_until_it_has_rejoined() {
+        let root = on_disk();
+        let cluster = cluster(2, root.path());
+        let (path, opened) = start_with(&cluster, false).unwrap();
+        assert_eq!(rejoining(&opened), [false, false]);
+        drop(opened);
+        let lost = cluster.replicas_of(NodeId(1))[1];
+        std::fs::remove_dir_all(path.join(lost.to_string())).unwrap();
+        for recover in [true, false, true] {
+            let (_, opened) = start_with(&cluster, recover).unwrap();
+            assert_eq!(rejoining(&opened), [false, true], "recover {recover}");
+        }
+        let (_, opened) = start(&cluster).unwrap();
+        opened[1].as_ref().unwrap().note_rejoined().unwrap();
+        assert_eq!(rejoining(&opened), [false, false]);
+        drop(opened);
+        let (_, opened) = start_with(&cluster, true).unwrap();
+        assert_eq!(rejoining(&opened), [false, false]);
+    }
+
+    /// Whatever is interrupted, no replica of a node whose whole directory was lost is formatted as new.
+    #[test]
+    fn a_node_that_lost_everything_formats_nothing_that_votes() {
+        let root = on_disk();
+        let cluster = cluster(2, root.path());
+        let (path, opened) = start_with(&cluster, true).unwrap();
+        assert_eq!(rejoining(&opened), [true, true]);
+        drop(opened);
+        let last = path.join(cluster.replicas_of(NodeId(1))[1].to_string());
+        std::fs::remove_file(last.join(FILE_NAME)).unwrap();
+        let (_, opened) = start(&cluster).unwrap();
+        assert_eq!(opened[1].as_ref().unwrap_err().exit_code(), 19);
+        drop(opened);
+        let (_, opened) = start_with(&cluster, true).unwrap();
+        assert_eq!(rejoining(&opened), [true, true]);
+    }
+
+    #[test]
+    fn a_group_of_one_cannot_be_recovered() {
+        let root = on_disk();
+        let alone = ClusterConfig::generate(&GenerateOptions {
+            cluster_id: ClusterId(7),
+            shards: 1,
+            replicas: 1,
+            nodes: 1,
+            directory: root.path().to_owned(),
+            base_port: 7000,
+            placement: Placement::Hash,
+            host_cores: 8,
+        })
+        .unwrap();
+        let (path, opened) = start_with(&alone, true).unwrap();
+        let error = opened[0].as_ref().unwrap_err();
+        assert!(error.to_string().contains("group of one"), "{error}");
+        drop(opened);
+        // It may be a first start after all.
+        assert!(!path.join(ROSTER_NAME).exists());
+        assert!(start(&alone).unwrap().1[0].is_ok());
     }
 
     #[test]

@@ -13,8 +13,7 @@ use rustix::process::Signal;
 use crate::Context;
 use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
-use crate::logging::LogFormat;
-use crate::node_process::{POLL, log_end, log_file, start_once};
+use crate::node_process::{POLL, StartOptions, log_end, log_file, start_once};
 use crate::status::{ClusterView, collect};
 use crate::target::{ClusterFile, NodeChoice};
 
@@ -32,6 +31,9 @@ pub struct StartArgs {
     /// nodes to answer; 0s returns at once
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub wait: Duration,
+    /// Bring back replicas of this node whose disks are lost (see `quorate server --recover`)
+    #[arg(long, requires = "node")]
+    pub recover: bool,
 }
 
 /// A node that was started here.
@@ -48,7 +50,11 @@ pub struct Started {
 pub fn run(args: &StartArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
     let nodes = args.choice.of(&config)?;
-    let mut started = start(&args.cluster.path, &nodes, context.log_format)?;
+    let options = StartOptions {
+        format: context.log_format,
+        recover: args.recover,
+    };
+    let mut started = start(&args.cluster.path, &nodes, options)?;
     let view = if args.wait.is_zero() {
         collect(&config)
     } else {
@@ -72,13 +78,13 @@ pub fn restart(args: &StartArgs, context: Context) -> Outcome {
 pub fn start(
     cluster: &Path,
     nodes: &[&NodeConfig],
-    format: LogFormat,
+    options: StartOptions,
 ) -> Result<Vec<Started>, Failure> {
     // The processes may outlive a change of the caller's directory, but not of a relative path.
     let cluster = std::path::absolute(cluster).context("make the topology file's path absolute")?;
     let mut started = Vec::new();
     for node in nodes {
-        if let Some((child, log_offset)) = start_once(&cluster, node, format)? {
+        if let Some((child, log_offset)) = start_once(&cluster, node, options)? {
             started.push(Started {
                 id: node.id.0,
                 child,

@@ -78,6 +78,7 @@ pub fn start(config: &ClusterConfig, node: u32) -> RunningNode {
 pub fn try_start(config: &ClusterConfig, node: u32) -> Result<RunningNode, quorate_runtime::Fatal> {
     let options = NodeOptions {
         seed: Some(u64::from(node)),
+        ..NodeOptions::default()
     };
     RunningNode::start(config, NodeId(node), &options)
 }
