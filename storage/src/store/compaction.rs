@@ -83,7 +83,7 @@ const LEAST_ROWS: u64 = 4096;
 /// Rows read per row that may be moved.
 const SCAN_FACTOR: u64 = 4;
 /// Blocks that may be wasted in any case: the last ones of sections, footers. 64 KiB.
-const SLACK_BLOCKS: u64 = 16;
+pub(crate) const SLACK_BLOCKS: u64 = 16;
 /// Above this the oldest files are moved whatever they hold.
 const FILES_CROWDED: usize = 4096;
 
@@ -188,8 +188,9 @@ impl Phase {
 }
 
 impl Compaction {
-    /// Chooses. `kept` ascends by number; `own_rows` are those of the checkpoint.
-    pub(crate) fn choose(kept: &[Kept], own_rows: u64) -> Self {
+    /// Chooses. `kept` ascends by number; `own_rows` are those of the checkpoint; so many blocks may be wasted
+    /// in any case.
+    pub(crate) fn choose(kept: &[Kept], own_rows: u64, slack_blocks: u64) -> Self {
         let sum = |of: fn(&Kept) -> u64| kept.iter().map(of).sum::<u64>();
         let live = sum(|file| file.live);
         let mut phases = VecDeque::new();
@@ -199,13 +200,13 @@ impl Compaction {
             oldest += LEAST_ROWS + live / FILES_CROWDED as u64;
         }
         let hidden = sum(|file| if file.hides { file.waste() } else { 0 });
-        if hidden > needed(live) / 3 + SLACK_BLOCKS {
+        if hidden > needed(live) / 3 + slack_blocks {
             oldest += LEAST_ROWS + 2 * own_rows;
         }
         if oldest > 0 {
             phases.push_back(Phase::new(kept.iter().map(|file| file.number), oldest));
         }
-        let too_much = sum(Kept::waste).saturating_sub(needed(live) / 2 + SLACK_BLOCKS);
+        let too_much = sum(Kept::waste).saturating_sub(needed(live) / 2 + slack_blocks);
         if too_much > 0 {
             let wasteful = most_wasteful(kept, too_much);
             phases.push_back(Phase::new(wasteful, LEAST_ROWS + own_rows));
@@ -424,7 +425,7 @@ mod tests {
 
     /// What is moved if the live rows lie at the end of each file; the files that are left.
     fn moved(kept: &[Kept], own: u64) -> (u64, Vec<Kept>) {
-        let mut compaction = Compaction::choose(kept, own);
+        let mut compaction = Compaction::choose(kept, own, SLACK_BLOCKS);
         let (mut left, mut sum) = (kept.to_vec(), 0);
         while let Some(run) = compaction.next_run() {
             assert!((1..=MOVE_BLOCKS_MAX).contains(&run.blocks));

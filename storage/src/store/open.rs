@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use super::accounts::read_run;
 use super::block::{BlockError, BlockRef, Section};
+use super::compaction::SLACK_BLOCKS;
 use super::damage::{DAMAGE_LISTED_MAX, Damage, OpenError};
 use super::filter::FILTER_BYTES_MAX;
 use super::footer::{Footer, FooterError};
@@ -374,6 +375,7 @@ impl<'a, R: Read> Directory<'a, R> {
             places,
             on_disk: self.files.into_keys().collect::<BTreeSet<_>>(),
             running: None,
+            slack_blocks: SLACK_BLOCKS,
             publishing: None,
             removals: VecDeque::new(),
             operation_open: None,

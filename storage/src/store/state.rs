@@ -94,6 +94,7 @@ pub struct Store {
     /// Data files that exist, whoever lists them.
     pub(crate) on_disk: BTreeSet<FileId>,
     pub(crate) running: Option<Checkpoint>,
+    pub(crate) slack_blocks: u64,
     /// What is being published, or would be next.
     pub(crate) publishing: Option<Manifest>,
     pub(crate) removals: VecDeque<FileId>,
@@ -199,6 +200,12 @@ impl Store {
         Ok((first, rows))
     }
 
+    /// Lets so many blocks be wasted before rows are moved, instead of the usual 16: for small stores that are
+    /// to be compacted all the same. The same on every replica.
+    pub fn allow_waste(&mut self, blocks: u64) {
+        self.slack_blocks = blocks;
+    }
+
     /// Whether a checkpoint was begun and is not yet published.
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -270,8 +277,9 @@ impl Store {
     pub fn finish(&mut self, finish: Finish<'_>) {
         assert!(finish.mark.len() <= MARK_BYTES_MAX);
         let kept = self.kept_accounts();
+        let slack_blocks = self.slack_blocks;
         let running = self.running_mut();
-        let compaction = Compaction::choose(&kept, running.account_rows());
+        let compaction = Compaction::choose(&kept, running.account_rows(), slack_blocks);
         running.finish(finish.mark, finish.history_from, compaction);
     }
 

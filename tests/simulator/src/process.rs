@@ -42,8 +42,8 @@ use crate::exit::Exit;
 use self::rebuild::Rebuild;
 use self::recovery::lost_records;
 use self::rejoin::format_disk;
-pub use self::store::StoreEffect;
 use self::store::{Files, StoreTask};
+pub use self::store::{Reader, StoreEffect};
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";

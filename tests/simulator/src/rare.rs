@@ -10,11 +10,13 @@ use quorate_protocol::ledger::ResultCode;
 use quorate_protocol::txn::record::CommitKind;
 
 use crate::counters::Counters;
-use crate::process::{Process, Started};
+use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 49] = [
+const NAMES: [&str; 52] = [
+    "account_read_from_disk",
+    "accounts_listed_from_disk",
     "answer_busy",
     "answer_contended",
     "answer_debit_account_not_found",
@@ -60,6 +62,7 @@ const NAMES: [&str; 49] = [
     "replica_rebuilt",
     "request_on_dead_connection",
     "restart_within_lease",
+    "rows_moved",
     "segment_made",
     "start_from_checkpoint",
     "start_with_accepted_tail",
@@ -232,5 +235,15 @@ pub fn of_pause(world: &mut World, node: usize) {
         if status.is_some_and(|status| status.role == Role::Leader) {
             world.rare.add("pause_of_leader");
         }
+    }
+}
+
+/// A read of the store began.
+pub fn of_read(reader: Reader) -> &'static str {
+    match reader {
+        Reader::Question => "history_read_from_disk",
+        Reader::Accounts => "account_read_from_disk",
+        Reader::Page => "accounts_listed_from_disk",
+        Reader::Keeper => "rows_moved",
     }
 }

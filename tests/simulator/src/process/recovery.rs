@@ -30,11 +30,13 @@ impl Process {
             cluster: identity.cluster,
             shard: identity.shard,
         };
-        let opened = files::open(&listing, &mut Files(&self.disk), binding)
+        let mut opened = files::open(&listing, &mut Files(&self.disk), binding)
             .map_err(|error| error.to_string())?;
         for repair in &opened.repairs {
             store::repair(repair, &mut self.disk);
         }
+        // Its worlds are small, and waste little.
+        opened.store.allow_waste(0);
         Ok(opened)
     }
 

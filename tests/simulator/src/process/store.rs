@@ -31,7 +31,7 @@ pub enum StoreEffect {
     /// [`Process::store_middle`]: super::Process::store_middle
     OperationStarted { bytes: usize, has_middle: bool },
     /// Blocks are being read; call [`super::Process::store_loaded`] when they are there.
-    LoadStarted,
+    LoadStarted(Reader),
     /// A checkpoint is in the store for good.
     Published,
     /// What a question of the core needs is not what was written.
@@ -72,7 +72,7 @@ pub(super) struct StoreTask {
 
 /// Who waits for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
+pub enum Reader {
     /// The front question: ids of transfers.
     Question,
     /// The front question: accounts.
@@ -280,7 +280,7 @@ impl StoreTask {
             let kept = self.kept.as_ref();
             let Some(bytes) = kept.and_then(|kept| kept.get(&(run.first, run.blocks))) else {
                 self.reading.push_back((reader, run));
-                effects.push(StoreEffect::LoadStarted);
+                effects.push(StoreEffect::LoadStarted(reader));
                 return None;
             };
             let bytes = bytes.clone();
@@ -335,7 +335,7 @@ impl StoreTask {
     /// Begins to read what the keeper moves.
     pub(super) fn read_for_keeper(&mut self, run: BlockRun) -> StoreEffect {
         self.reading.push_back((Reader::Keeper, run));
-        StoreEffect::LoadStarted
+        StoreEffect::LoadStarted(Reader::Keeper)
     }
 
     /// The blocks that were being read are there. Gives what is wrong with them, if anything is.

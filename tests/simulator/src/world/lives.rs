@@ -51,7 +51,6 @@ impl World {
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::StoreLoaded => {
-                self.rare.add("history_read_from_disk");
                 let effects = self.processes[process].store_loaded(now);
                 self.carry_out_or_exit(process, effects);
             }
@@ -168,7 +167,8 @@ impl World {
                 }
                 self.plan_own(process, delay_ns, OwnEvent::StoreOperated);
             }
-            StoreEffect::LoadStarted => {
+            StoreEffect::LoadStarted(reader) => {
+                self.rare.add(rare::of_read(reader));
                 let delay_ns = self.read_ns();
                 self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
             }
