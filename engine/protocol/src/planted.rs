@@ -44,8 +44,6 @@ pub enum Bug {
     ReadWithoutRound,
     RefusalUnderCredit,
     RefusedIdsStay,
-    RejoinFetchesEarly,
-    RejoinUnderOldBallot,
     RejoinVotesAtOnce,
     ServesBeforeOpening,
     SkipFence,

@@ -137,6 +137,8 @@ pub struct Process {
     health: Health,
     /// Its disk was replaced, and it does not vote yet.
     rejoins: bool,
+    /// Its start refused what is on its disk.
+    is_refused: bool,
 }
 
 impl std::fmt::Debug for Process {
@@ -170,6 +172,7 @@ impl Process {
             is_parked: false,
             health: Health::default(),
             rejoins: false,
+            is_refused: false,
         }
     }
 
