@@ -51,8 +51,6 @@ pub enum Bug {
     ReadWithoutRound,
     RefusalUnderCredit,
     RefusedIdsStay,
-    RejoinFetchesEarly,
-    RejoinUnderOldBallot,
     RejoinVotesAtOnce,
     ReplaySkipsSlot,
     ServesBeforeOpening,

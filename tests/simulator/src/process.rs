@@ -151,6 +151,8 @@ pub struct Process {
     health: Health,
     /// Its disk was replaced, and it does not vote yet.
     rejoins: bool,
+    /// Its start refused what is on its disk.
+    is_refused: bool,
 }
 
 impl std::fmt::Debug for Process {
@@ -185,6 +187,7 @@ impl Process {
             keeps_blocks: false,
             health: Health::default(),
             rejoins: false,
+            is_refused: false,
         }
     }
 

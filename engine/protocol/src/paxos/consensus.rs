@@ -119,7 +119,7 @@ impl Consensus {
             !recovered.rejoins || config.replicas > 1,
             "nobody to learn from"
         );
-        let rejoins = recovered.rejoins && !planted(Bug::RejoinVotesAtOnce);
+        let rejoins = recovered.rejoins;
         let covered = recovered.checkpoint;
         let chosen_logged = recovered.chosen_upto.max(covered);
         let mut log = Log::new(recovered, config.tail_bytes_max);
@@ -146,7 +146,9 @@ impl Consensus {
             rejoining: None,
             stopped: None,
         };
-        if rejoins {
+        if rejoins && planted(Bug::RejoinVotesAtOnce) {
+            consensus.journal.push(Effect::Rejoined);
+        } else if rejoins {
             consensus.begin_rejoining(now.mono_ns);
         }
         let waits = !planted(Bug::VoteAfterRestart);

@@ -50,7 +50,6 @@ use super::message::Message;
 use super::transfer::CAUGHT_UP_LAG;
 use crate::entry::Entry;
 use crate::ids::{Ballot, PersistSeq, ReplicaId, Slot};
-use crate::planted::{Bug, planted};
 use crate::time::{MS, SECOND};
 
 /// How long an asked member has to answer before it is asked again.
@@ -109,7 +108,6 @@ impl Consensus {
     /// Whether chosen entries may be recorded: not before the floor is known.
     pub(super) fn may_learn(&self) -> bool {
         (self.rejoining.as_ref()).is_none_or(|rejoining| rejoining.floor().is_some())
-            || planted(Bug::RejoinFetchesEarly)
     }
 
     /// Gives back the message if it is handled the same by whoever is no voter.
@@ -232,14 +230,12 @@ impl Consensus {
 
     /// The rule by which it votes again.
     pub(super) fn vote_again_if_due(&mut self, now_ns: u64) {
-        let unheeded = planted(Bug::RejoinUnderOldBallot)
-            && (Slot(1)..=self.log.chosen_upto()).contains(&self.fetch.claimed_upto());
         let Some(rejoining) = &self.rejoining else {
             return;
         };
         let origin = rejoining.origin_seen;
         match rejoining.stage {
-            Stage::Learning { floor } if origin > floor || unheeded => {
+            Stage::Learning { floor } if origin > floor => {
                 if origin > self.promised {
                     self.raise_promise(now_ns, origin);
                 }

@@ -101,6 +101,11 @@ pub const ALL: &[Planted] = &[
         "a lost accepted record counts as if nothing had been accepted",
     ),
     core(
+        "rejoin_votes_at_once",
+        Core::RejoinVotesAtOnce,
+        "a replica whose disk was lost votes as if it were new",
+    ),
+    core(
         "leads_before_fetching",
         Core::LeadsBeforeFetching,
         "a candidate leads without the chosen entries that others know",

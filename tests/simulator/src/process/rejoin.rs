@@ -33,6 +33,18 @@ impl Process {
         self.superblock.identity.created_ns += 1;
         format_disk(&mut self.disk, &self.superblock);
         self.rejoins = true;
+        self.is_refused = false;
+    }
+
+    /// Its start refused what is on its disk.
+    pub fn note_refused(&mut self) {
+        self.is_refused = true;
+    }
+
+    /// Whether it can only go on with an empty disk, as a non-voter.
+    #[must_use]
+    pub fn needs_another_disk(&self) -> bool {
+        self.is_refused || self.is_out_of_service()
     }
 
     /// Whether its disk was replaced and it is no voter yet.

@@ -302,6 +302,10 @@ impl World {
             let now = self.clocks(process);
             let seed = self.process_stream.bits();
             self.ticks[process] = None;
+            if self.replaces_disks() && self.processes[process].needs_another_disk() {
+                self.faults.add("disk_replaced");
+                self.processes[process].lose_disk();
+            }
             if self.processes[process].is_out_of_service() {
                 self.faults.add("replica_parked_lost");
                 self.processes[process].park();
@@ -346,7 +350,14 @@ impl World {
         }
         self.trace.line(now_ns, || text);
         self.faults.add("replica_parked_corrupt");
+        self.processes[process].note_refused();
         self.processes[process].park();
+    }
+
+    /// Whether whoever looks after the machines gives up what a start refused, and lets the replica begin
+    /// empty at the next one. Half of the seeds, without a draw.
+    fn replaces_disks(&self) -> bool {
+        self.parameters.seed.is_multiple_of(2)
     }
 
     /// Ends all processes of a machine.
