@@ -372,6 +372,7 @@ impl Cluster {
                 | Output::ReleaseLog { .. }
                 | Output::Load { .. }
                 | Output::LoadChain { .. }
+                | Output::List { .. }
                 | Output::FetchSnapshot { .. } => {
                     panic!("there are no checkpoints")
                 }
