@@ -22,6 +22,7 @@ pub enum Bug {
     CutByArrival,
     DecisionForgotten,
     DeposedDenies,
+    DropsNeededRows,
     FenceOnlyCommit,
     FetchLowersBallot,
     ForgetDedupe,

@@ -400,6 +400,9 @@ fn section(section: Section<'_>) -> String {
         } => format!("CommitMove {}", head(of)),
         Section::CutRegister { .. } => "register a cut".to_owned(),
         Section::CutPass { .. } => "pass a cut".to_owned(),
+        Section::Acknowledged(said) => rows("Acknowledged", said, |row| {
+            format!("shard {} up to {}", row.shard, row.upto.0)
+        }),
     }
 }
 
