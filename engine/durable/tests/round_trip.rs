@@ -20,6 +20,7 @@ use quorate_protocol::ids::{
     TransferId,
 };
 use quorate_protocol::input::Input;
+use quorate_protocol::ledger::history::{ChainQuestion, HistoryPosition, RecordName};
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use quorate_protocol::limits::{ENTRY_BYTES_MAX, TIMING};
 use quorate_protocol::output::{Output, Record};
@@ -790,4 +791,72 @@ fn history_that_is_old_leaves_the_disk_and_its_ids_stay_refused() {
         query.start = HistoryStart::Position(page.next);
     }
     assert!((250..1_000).contains(&shown), "{shown} rows shown");
+}
+
+/// A file is dropped while a question reads from it, and what was read may come before or after that. Once a
+/// row whose context was being read was taken for damage, or asked for again for ever.
+#[test]
+fn a_question_passes_over_what_is_dropped_while_it_reads() {
+    let config = ReplicaConfig {
+        ids: IdRule::Ulid,
+        keep_ns: Some(100 * MS),
+        ..config(Some(20_000))
+    };
+    let random = &mut Prng::new(6);
+    let mut machine = Machine::start(config, Files::default(), Vec::new(), 0);
+    let accounts = [1, 2].map(|id| Account::new(AccountId(id), 1, 1, AccountFlags::default()));
+    let create = RequestBody::CreateAccounts(Rows::from_slice(&accounts));
+    machine.results(&create, random);
+    let mut sent = 0;
+    let mut send = |machine: &mut Machine, random: &mut Prng| {
+        machine.now_ns += 5 * MS;
+        let ms = (WALL_NS + machine.now_ns) / MS;
+        machine.results(&aged_transfers(ms, sent, 10), random);
+        sent += 10;
+        TransferId(u128::from(ms) << 80 | u128::from(sent - 1))
+    };
+    for reads in 0..4 {
+        for is_chain in [false, true] {
+            for is_fed_late in [false, true] {
+                let id = send(&mut machine, random);
+                let position = machine.replica.ledger().history().next_position().0 - 1;
+                while held(&machine).1 + held(&machine).0 <= position {
+                    send(&mut machine, random);
+                }
+                let coordinator = ShardId(0);
+                let mut question = match is_chain {
+                    false => Question::new(1, vec![RecordName { coordinator, id }], Vec::new()),
+                    true => Question::chain(
+                        1,
+                        ChainQuestion {
+                            account: AccountId(1),
+                            from: HistoryPosition(position),
+                            rows_max: 2,
+                        },
+                    ),
+                };
+                for _ in 0..reads {
+                    let (store, index) = (machine.keeper.store(), machine.keeper.index());
+                    if let Wanted::Blocks(run) = question.wanted(store, index) {
+                        let bytes = machine.files.blocks(run);
+                        question.feed(store, &bytes).expect("as written");
+                    }
+                }
+                let wanted = question.wanted(machine.keeper.store(), machine.keeper.index());
+                let late = match wanted {
+                    Wanted::Blocks(run) if is_fed_late => Some(machine.files.blocks(run)),
+                    _ => None,
+                };
+                while held(&machine).1 <= position {
+                    send(&mut machine, random);
+                }
+                if let Some(bytes) = late {
+                    let fed = question.feed(machine.keeper.store(), &bytes);
+                    fed.expect("what is dropped is not damaged");
+                }
+                let (store, index) = (machine.keeper.store(), machine.keeper.index());
+                assert_eq!(question.wanted(store, index), Wanted::Nothing);
+            }
+        }
+    }
 }
