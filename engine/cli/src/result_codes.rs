@@ -34,6 +34,7 @@ fn kind(code: ResultCode) -> &'static str {
         CodeKind::Malformed => "malformed",
         CodeKind::Recorded => "recorded",
         CodeKind::Used => "used",
+        CodeKind::Expired => "expired",
         CodeKind::Unlogged => "unlogged",
     }
 }

@@ -39,13 +39,27 @@ pub const SHARDS_MAX: u32 = ADMINISTRATION_PORT_OFFSET as u32;
 /// Base ports of nodes on one host are this far apart in generated configurations.
 pub const NODE_PORT_DISTANCE: u16 = 100;
 
-/// How long archived log segments are kept.
+/// How long used transfer ids and the history of transfers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// For ever.
     All,
     /// At least this long.
     For(Duration),
+}
+
+impl Keep {
+    /// In nanoseconds; `None`: for ever.
+    #[must_use]
+    pub fn ns(self) -> Option<u64> {
+        match self {
+            Self::All => None,
+            Self::For(duration) => {
+                let ns = u64::try_from(duration.as_nanos());
+                Some(ns.expect("a century fits 64 bits"))
+            }
+        }
+    }
 }
 
 /// Bounds on connections that the configuration may change.
@@ -146,6 +160,7 @@ impl ClusterConfig {
             ids: self.ids,
             lease_ns: self.timing.lease_ns,
             checkpoint_weight: Some(self.checkpoint_bytes),
+            keep_ns: self.keep.ns(),
         }
     }
 
@@ -276,6 +291,7 @@ impl ClusterConfig {
             placement: self.placement,
             reads: self.reads,
             ids: self.ids,
+            keep_ns: self.keep.ns(),
             preferred_leader: self.preferred_leader(replica.shard),
             timing: self.timing,
             entry_bytes_max: quorate_protocol::limits::ENTRY_BYTES_MAX,

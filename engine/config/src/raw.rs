@@ -17,7 +17,7 @@ pub(crate) struct RawConfig {
     #[serde(default)]
     pub share_cores: bool,
     pub reads: Option<RawReads>,
-    pub keep: Option<RawKeep>,
+    pub keep: Option<Spanned<RawKeep>>,
     pub ids: Option<RawIds>,
     pub segment_bytes: Option<Spanned<u64>>,
     pub checkpoint_bytes: Option<Spanned<u64>>,
@@ -51,6 +51,7 @@ pub(crate) enum RawIds {
 }
 
 /// `"all"` or a duration such as `"30d"`.
+#[derive(Clone, Copy)]
 pub(crate) enum RawKeep {
     All,
     For(Duration),

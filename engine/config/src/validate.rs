@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress};
-use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING, Timing};
+use quorate_protocol::limits::{
+    ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, KEEP_NS_MAX, KEEP_NS_MIN, TIMING, Timing,
+};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::SECOND;
 use toml::Spanned;
@@ -76,6 +78,11 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
     let checkpoint_bytes = check_checkpoint_bytes(&source, raw.checkpoint_bytes.as_ref())?;
     let cached_accounts = check_cached_accounts(&source, raw.cached_accounts.as_ref())?;
     let placement = check_placement(&source, &raw)?;
+    let ids = match raw.ids {
+        None | Some(RawIds::Ulid) => IdRule::Ulid,
+        Some(RawIds::Any) => IdRule::Any,
+    };
+    let keep = check_keep(&source, raw.keep.as_ref(), ids)?;
     let timing = check_timing(&source, raw.timing)?;
     let limits = check_limits(&source, raw.limits)?;
     let nodes = check_nodes(&source, &raw.node)?;
@@ -90,14 +97,8 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
             None | Some(RawReads::Lease) => Reads::Lease,
             Some(RawReads::Quorum) => Reads::Quorum,
         },
-        keep: match raw.keep {
-            None | Some(RawKeep::All) => Keep::All,
-            Some(RawKeep::For(duration)) => Keep::For(duration),
-        },
-        ids: match raw.ids {
-            None | Some(RawIds::Ulid) => IdRule::Ulid,
-            Some(RawIds::Any) => IdRule::Any,
-        },
+        keep,
+        ids,
         segment_bytes,
         checkpoint_bytes,
         cached_accounts,
@@ -109,6 +110,33 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
     check_ports(&source, &config, &raw.node)?;
     check_cores(&source, &config, &raw.node)?;
     Ok(config)
+}
+
+/// Ids are let go of by their own time, so they must have one.
+fn check_keep(
+    source: &Source<'_>,
+    raw: Option<&Spanned<RawKeep>>,
+    ids: IdRule,
+) -> Result<Keep, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(Keep::All);
+    };
+    let RawKeep::For(duration) = *raw.get_ref() else {
+        return Ok(Keep::All);
+    };
+    let (min, max) = (
+        Duration::from_nanos(KEEP_NS_MIN),
+        Duration::from_nanos(KEEP_NS_MAX),
+    );
+    if !(min..=max).contains(&duration) || duration.subsec_nanos() != 0 {
+        let problem = format!("{duration:?} is not whole seconds between {min:?} and {max:?}");
+        return Err(source.refuse(raw.span(), "keep", problem));
+    }
+    if ids != IdRule::Ulid {
+        let problem = "a duration needs ids = \"ulid\": other ids do not tell their age";
+        return Err(source.refuse(raw.span(), "keep", problem));
+    }
+    Ok(Keep::For(duration))
 }
 
 fn check_segment_bytes(

@@ -45,7 +45,7 @@ impl ChainWalk {
     #[must_use]
     pub fn wanted(&self, store: &Store) -> Wanted {
         let place = match &self.row {
-            Some((_, context)) => Some(context.place),
+            Some((_, context)) => store.has(context.place.file).then_some(context.place),
             None if self.ended || self.rows.len() == self.rows_max => None,
             None => store.locate_history(self.next.0).map(|row| row.place),
         };
@@ -96,6 +96,11 @@ impl ChainWalk {
         context: &RowAt,
         bytes: &[u8],
     ) -> Result<(), (BlockRef, String)> {
+        if !store.has(context.place.file) {
+            // Dropped while it was read, with all that is older.
+            self.row = None;
+            return Ok(());
+        }
         let wrong = |problem: String| (context.place, problem);
         let found = store
             .row(context, bytes)

@@ -173,7 +173,7 @@ impl Keeper {
             CheckpointPart::End(mark) => {
                 self.store.finish(Finish {
                     mark: mark.as_bytes(),
-                    history_from: 0,
+                    history_from: mark.history_from,
                 });
                 (self.taken, self.taken_first) = (Vec::new(), None);
                 self.stage = Stage::Finishing;

@@ -1,7 +1,7 @@
 //! A question of the core about transfer ids and accounts, or about an account's history, as reads of the store.
 //!
 //! Ids of transfers come first, one after the other; which blocks to read is said, and their bytes are fed.
-//! Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be
+//! Rows of a file that is dropped meanwhile are passed over. Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be
 //! read in any order, and several at once.
 
 use std::collections::VecDeque;
@@ -158,10 +158,13 @@ impl Names {
     fn wanted(&mut self, store: &Store, index: &AccountIndex) -> Wanted {
         loop {
             if let Some((_, context)) = &self.row {
-                return Wanted::Blocks(BlockRun {
-                    first: context.place,
-                    blocks: 1,
-                });
+                if store.has(context.place.file) {
+                    return Wanted::Blocks(BlockRun {
+                        first: context.place,
+                        blocks: 1,
+                    });
+                }
+                self.row = None;
             }
             if let Some(lookup) = &mut self.lookup {
                 match lookup.step(store) {
@@ -184,6 +187,10 @@ impl Names {
 
     fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
         if let Some((row, context)) = &self.row {
+            if !store.has(context.place.file) {
+                self.row = None;
+                return Ok(());
+            }
             let wrong = |problem: String| (context.place, problem);
             let found = store
                 .row(context, bytes)

@@ -40,7 +40,7 @@ fn mark(slot: u64) -> Mark {
         highest_origin: quorate_protocol::ids::Ballot(0),
         digest: [0; 2],
         side: 0,
-        reserved: 0,
+        history_from: 0,
     }
 }
 

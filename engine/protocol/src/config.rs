@@ -8,7 +8,7 @@ use crate::limits::{CHECKPOINT_WEIGHT, PROPOSAL_BYTES_MAX, REQUESTS_MAX, Timing}
 use crate::paxos::message::LoggedEntry;
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
-use crate::time::MS;
+use crate::time::{MS, SECOND};
 
 /// Identity and settings of one replica.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct ReplicaConfig {
     pub placement: Placement,
     pub reads: Reads,
     pub ids: IdRule,
+    /// How long used transfer ids and the history are kept; `None`: for ever. Only with ULIDs.
+    pub keep_ns: Option<u64>,
     /// Takes over gracefully where it can.
     pub preferred_leader: ReplicaId,
     pub timing: Timing,
@@ -62,6 +64,7 @@ impl ReplicaConfig {
             ids: self.ids,
             lease_ns: self.timing.lease_ns,
             checkpoint_weight: self.checkpoint_weight,
+            keep_ns: self.keep_ns,
         }
     }
 
@@ -89,6 +92,8 @@ pub struct Genesis {
     pub lease_ns: u64,
     /// Replicas that write their checkpoints at other slots cannot give each other files, nor compare them.
     pub checkpoint_weight: Option<u64>,
+    /// Which ids are too old.
+    pub keep_ns: Option<u64>,
 }
 
 /// Longest text of a [`Genesis`] in bytes.
@@ -115,9 +120,17 @@ impl fmt::Display for Genesis {
             _ => write!(f, ", lease = {}ns", self.lease_ns)?,
         }
         match self.checkpoint_weight {
-            Some(CHECKPOINT_WEIGHT) => Ok(()),
-            Some(weight) => write!(f, ", checkpoint_bytes = {weight}"),
-            None => write!(f, ", no checkpoints"),
+            Some(CHECKPOINT_WEIGHT) => {}
+            Some(weight) => write!(f, ", checkpoint_bytes = {weight}")?,
+            None => write!(f, ", no checkpoints")?,
+        }
+        match self
+            .keep_ns
+            .map(|keep_ns| (keep_ns / SECOND, keep_ns % SECOND))
+        {
+            None => Ok(()),
+            Some((whole, 0)) => write!(f, ", keep = {whole}s"),
+            Some((whole, rest)) => write!(f, ", keep = {whole}s {rest}ns"),
         }
     }
 }
@@ -193,6 +206,7 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
+    use crate::limits::KEEP_NS_MAX;
 
     #[test]
     fn the_text_of_a_genesis_is_pinned_and_bounded() {
@@ -203,20 +217,23 @@ mod tests {
             ids: IdRule::Ulid,
             lease_ns: 400 * MS,
             checkpoint_weight: Some(CHECKPOINT_WEIGHT),
+            keep_ns: None,
         };
         assert_eq!(
             genesis.to_string(),
             "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms"
         );
+        // As long as a configuration file can make it.
         let longest = Genesis {
-            shards: u32::MAX,
-            replicas: u8::MAX,
+            shards: 90,
+            replicas: 5,
             placement: Placement::Range {
                 accounts_per_shard: u64::MAX,
             },
             ids: IdRule::Ulid,
             lease_ns: u64::MAX,
-            checkpoint_weight: Some(u64::MAX),
+            checkpoint_weight: Some(64 << 30),
+            keep_ns: Some(KEEP_NS_MAX),
         };
         assert!(longest.to_string().len() <= GENESIS_BYTES_MAX);
         let often = Genesis {
@@ -224,5 +241,13 @@ mod tests {
             ..genesis
         };
         assert!(often.to_string().ends_with(", checkpoint_bytes = 1048576"));
+        let month = Genesis {
+            keep_ns: Some(30 * 86_400 * SECOND),
+            ..genesis
+        };
+        assert_eq!(
+            month.to_string(),
+            "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms, keep = 2592000s"
+        );
     }
 }

@@ -21,7 +21,8 @@ use crate::ledger::{Account, Transfer};
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::time::Timestamp;
 use crate::txn::record::{
-    CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow, PreviousOwnerRow, TxnRow,
+    AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow,
+    PreviousOwnerRow, TxnRow,
 };
 use crate::words::{Row, Word, Words};
 
@@ -78,6 +79,8 @@ pub enum Section<'a> {
     CutRegister { at: Timestamp },
     /// The cut at `at` is passed; the entry's timestamp lies above it.
     CutPass { at: Timestamp },
+    /// 2PC at the coordinator: participants have resolved what they prepared.
+    Acknowledged(&'a [AcknowledgedRow]),
 }
 
 /// The parts of [`Section::PrepareMove`].
@@ -97,6 +100,7 @@ const KIND_PREPARE_MOVE: u16 = 6;
 const KIND_COMMIT_MOVE: u16 = 7;
 const KIND_CUT_REGISTER: u16 = 8;
 const KIND_CUT_PASS: u16 = 9;
+const KIND_ACKNOWLEDGED: u16 = 10;
 
 /// Why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +264,7 @@ fn split_section(words: &[Word], section: u32) -> Result<(Section<'_>, &[Word]),
         KIND_PREPARE => Section::Prepare(rows_of(bytes, rows).ok_or(error)?),
         KIND_COMMIT => Section::Commit(rows_of(bytes, rows).ok_or(error)?),
         KIND_RESOLVE => Section::Resolve(rows_of(bytes, rows).ok_or(error)?),
+        KIND_ACKNOWLEDGED => Section::Acknowledged(rows_of(bytes, rows).ok_or(error)?),
         KIND_PREPARE_MOVE => Section::PrepareMove(MoveSection::parse(bytes).ok_or(error)?),
         KIND_COMMIT_MOVE => {
             let (head, rest) = MoveHead::ref_from_prefix(bytes).map_err(|_| error)?;
@@ -379,6 +384,10 @@ impl EntryBuilder {
 
     pub fn resolve(&mut self, rows: &[TxnRow]) {
         self.section(KIND_RESOLVE, rows);
+    }
+
+    pub fn acknowledged(&mut self, rows: &[AcknowledgedRow]) {
+        self.section(KIND_ACKNOWLEDGED, rows);
     }
 
     pub fn prepare_move(&mut self, parts: MoveSection<'_>) {

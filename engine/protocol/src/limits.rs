@@ -134,6 +134,19 @@ pub const CLIENT_AHEAD_NS_MAX: u64 = CLOCK_AHEAD_NS_MAX / 2;
 pub const GROUP_AHEAD_NS_MAX: u64 = 2 * CLOCK_AHEAD_NS_MAX;
 /// With `ids = "ulid"`: an id's own time may lie this far ahead of the entry's timestamp.
 pub const ID_AHEAD_MS_MAX: u64 = 10_000;
+/// Shortest time that used ids may be kept for. Whoever asks again until the longest deadline gets the answer to
+/// his first asking, though his clock, which made the id, is behind those of shards as far as these are
+/// apart, twice.
+pub const KEEP_NS_MIN: u64 = 120 * SECOND;
+const _: () =
+    assert!(KEEP_NS_MIN >= REQUEST_DEADLINE_NS_MAX + 2 * GROUP_AHEAD_NS_MAX + ID_AHEAD_MS_MAX * MS);
+/// Longest one: a century. Who wants more wants all.
+pub const KEEP_NS_MAX: u64 = 100 * 365 * 86_400 * SECOND;
+/// Stretches of history that are dropped one by one are so many in the time that they are kept for: the disk
+/// holds so much more than has to be kept.
+pub const KEEP_STRETCHES: u64 = 64;
+/// How often a participant tells coordinators what is out of doubt, at least.
+pub const ACKNOWLEDGE_NS_MAX: u64 = 60 * SECOND;
 /// A freeze that has not become quiet by then gives up.
 pub const FREEZE_NS_MAX: u64 = SECOND;
 /// How long the source of a move waits for the target's vote, accounts frozen, before it gives up.

@@ -24,6 +24,7 @@ pub enum Bug {
     CutByArrival,
     DecisionForgotten,
     DeposedDenies,
+    DropsNeededRows,
     FenceOnlyCommit,
     FetchLowersBallot,
     ForgetDedupe,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use nix::sys::signal::{SigSet, Signal};
-use quorate_config::{ClusterConfig, Keep, NodeConfig};
+use quorate_config::{ClusterConfig, NodeConfig};
 use quorate_protocol::ids::{NodeId, ReplicaAddress};
 
 use crate::acceptor::{Acceptor, Bell};
@@ -160,9 +160,6 @@ impl RunningNode {
         host::prepare(replicas.len(), config.share_cores, connections_limit)?;
         let seed = options.seed.unwrap_or_else(drawn_seed);
         tracing::info!(seed, node = node.id.0, "starting");
-        if config.keep != Keep::All {
-            tracing::warn!("`keep` has no effect yet: without checkpoints every segment is needed");
-        }
 
         let mut executors = Vec::with_capacity(replicas.len());
         let mut reports = Vec::with_capacity(replicas.len());

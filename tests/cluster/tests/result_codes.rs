@@ -104,7 +104,10 @@ impl Checker {
 
 #[test]
 fn every_code_of_the_ledger_is_answered() {
-    let cluster = Cluster::start("codes", SHAPE);
+    let cluster = Cluster::init_with("codes", SHAPE, |text| {
+        text.replacen("keep = \"all\"", "keep = \"30m\"", 1)
+    });
+    cluster.start_nodes();
     let config = ClusterConfig::load(cluster.file()).expect("the topology file");
     let options = ClientOptions {
         deadline: Duration::from_secs(15),
@@ -197,12 +200,12 @@ fn malformed_accounts(checker: &mut Checker, bank: &Bank) {
 }
 
 fn malformed_transfers(checker: &mut Checker, bank: &Bank) {
-    let future = SystemTime::now()
+    let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .expect("after 1970")
-        .as_millis()
-        + 3_600_000;
-    let changes: [(Change<'_>, ResultCode); 11] = [
+        .as_millis();
+    let (future, past) = (now + 3_600_000, now - 3_600_000);
+    let changes: [(Change<'_>, ResultCode); 12] = [
         (&|t| t.flags = 1, ResultCode::ReservedFlag),
         (&|t| t.pending_id = 1, ResultCode::ReservedField),
         (&|t| t.timeout = 1, ResultCode::ReservedField),
@@ -226,6 +229,7 @@ fn malformed_transfers(checker: &mut Checker, bank: &Bank) {
             &|t| t.id = TransferId(future << 80),
             ResultCode::IdFromTheFuture,
         ),
+        (&|t| t.id = TransferId(past << 80), ResultCode::IdTooOld),
     ];
     for (change, code) in changes {
         let mut transfer = checker.from(bank.plain, bank.rich);

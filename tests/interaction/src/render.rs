@@ -18,7 +18,8 @@ use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord
 use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::txn::message::Message as Txn;
 use quorate_protocol::txn::record::{
-    Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow, Verdict,
+    AcknowledgedRow, Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow,
+    Verdict,
 };
 
 /// The name of a message's kind, as scripts select by it.
@@ -50,6 +51,7 @@ pub fn kind(message: &PeerMessage) -> &'static str {
             Txn::LookUps(_) => "LookUps",
             Txn::LookedUp(_) => "LookedUp",
             Txn::NotLeading { .. } => "NotLeading",
+            Txn::Acknowledged(_) => "Acknowledged",
         },
         PeerBody::Snapshot(message) => match message {
             Snapshot::Ask { .. } => "Ask",
@@ -270,6 +272,7 @@ fn txn(message: &Txn) -> String {
                 })
                 .collect(),
         ),
+        Txn::Acknowledged(rows) => list(rows.iter().map(acknowledged).collect()),
         Txn::NotLeading {
             shard,
             ballot,
@@ -279,6 +282,10 @@ fn txn(message: &Txn) -> String {
             format!("s{shard} promised {ballot}, {leader} leads")
         }
     }
+}
+
+fn acknowledged(row: &AcknowledgedRow) -> String {
+    format!("shard {} up to {}", row.shard, row.upto.0)
 }
 
 fn attempt(attempt: Attempt) -> String {
@@ -400,6 +407,7 @@ fn section(section: Section<'_>) -> String {
         } => format!("CommitMove {}", head(of)),
         Section::CutRegister { .. } => "register a cut".to_owned(),
         Section::CutPass { .. } => "pass a cut".to_owned(),
+        Section::Acknowledged(said) => rows("Acknowledged", said, acknowledged),
     }
 }
 

@@ -138,6 +138,8 @@ pub struct Parameters {
     pub placement: Placement,
     pub reads: Reads,
     pub ids: IdRule,
+    /// How long ids and history are kept; `None`: for ever.
+    pub keep_ns: Option<u64>,
     pub timing: Timing,
     pub network: NetworkSettings,
     pub disk: DiskSettings,

@@ -319,6 +319,7 @@ fn judge(world: &mut World) {
             shards: world.parameters.shards,
             placement: world.parameters.placement,
             ids: world.parameters.ids,
+            keep_ns: world.parameters.keep_ns,
         },
     };
     let violations = check_all(&world.history, &state);

@@ -610,7 +610,9 @@ impl Running {
             };
             let Some(input) = told else { return };
             if let Input::CheckpointDurable { .. } = input {
-                effects.push(Effect::Store(StoreEffect::Published));
+                let (first, _) = self.store.keeper.store().history_positions();
+                let drops = first > 1;
+                effects.push(Effect::Store(StoreEffect::Published { drops }));
             }
             self.replica.step(now, input);
         }

@@ -14,7 +14,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 52] = [
+const NAMES: [&str; 55] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -26,6 +26,7 @@ const NAMES: [&str; 52] = [
     "answer_exists_with_different_field",
     "answer_id_already_failed",
     "answer_id_from_the_future",
+    "answer_id_too_old",
     "answer_moved",
     "answer_not_leader",
     "answer_unknown",
@@ -41,8 +42,10 @@ const NAMES: [&str; 52] = [
     "cut_summed",
     "entry_fenced",
     "entry_with_abort",
+    "entry_with_acknowledgement",
     "entry_with_commit_and_transfers",
     "entry_with_move",
+    "history_dropped",
     "history_read_from_disk",
     "leader_change",
     "leader_change_with_in_doubt",
@@ -119,6 +122,7 @@ fn of_code(code: ResultCode) -> Option<&'static str> {
         | ResultCode::ExistsWithDifferentCode => "answer_exists_with_different_field",
         ResultCode::IdAlreadyFailed => "answer_id_already_failed",
         ResultCode::IdFromTheFuture => "answer_id_from_the_future",
+        ResultCode::IdTooOld => "answer_id_too_old",
         ResultCode::ExceedsCredits => "answer_exceeds_credits",
         ResultCode::ExceedsDebits => "answer_exceeds_debits",
         ResultCode::DebitAccountNotFound => "answer_debit_account_not_found",
@@ -149,6 +153,7 @@ pub fn of_entry(rare: &mut Counters, entry: &Entry) {
                 }
             }
             Section::CommitMove { .. } => rare.add("entry_with_move"),
+            Section::Acknowledged(_) => rare.add("entry_with_acknowledgement"),
             Section::Resolve(rows) => {
                 let abort = quorate_protocol::txn::record::Verdict::Abort.to_u16();
                 if rows.iter().any(|row| row.verdict == abort) {

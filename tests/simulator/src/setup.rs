@@ -39,6 +39,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 placement: parameters.placement,
                 reads: parameters.reads,
                 ids: parameters.ids,
+                keep_ns: parameters.keep_ns,
                 preferred_leader: ReplicaId(preferred),
                 timing: parameters.timing,
                 entry_bytes_max: payload_bytes_max(parameters.disk.segment_bytes)

@@ -54,17 +54,22 @@ impl Parameters {
             let accounts_per_shard = workload.accounts.div_ceil(u64::from(shards));
             Placement::Range { accounts_per_shard }
         };
+        let colocated = shape.chance(400_000);
+        let reads = shape.pick(&[Reads::Lease, Reads::Quorum]);
+        let ids = shape.pick(&[IdRule::Ulid, IdRule::Any]);
         let clocks = &mut stream(Group::Clocks);
         let store = draw_store(&mut stream(Group::Store), duration_ns);
         Self {
             seed,
             shards,
             replicas,
-            colocated: shape.chance(400_000),
+            colocated,
             clients,
             placement,
-            reads: shape.pick(&[Reads::Lease, Reads::Quorum]),
-            ids: shape.pick(&[IdRule::Ulid, IdRule::Any]),
+            reads,
+            ids,
+            // Without checkpoints nothing is dropped, but what is too old is.
+            keep_ns: store.keep_ns.filter(|_| ids == IdRule::Ulid),
             timing: TIMING,
             network: NetworkSettings {
                 chunk_ppm: store.chunk_ppm,
@@ -159,6 +164,7 @@ struct StoreSettings {
     rebuild_trouble_ppm: u32,
     keeps_blocks: bool,
     accounts_in_memory_max: usize,
+    keep_ns: Option<u64>,
 }
 
 fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
@@ -180,6 +186,8 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         keeps_blocks: stream.chance(500_000),
         // A run has some dozens of accounts.
         accounts_in_memory_max: stream.pick(&[0, 8, 32, ACCOUNTS_IN_MEMORY_MAX]),
+        // A run takes 10 to 30 s, and a retry some seconds.
+        keep_ns: stream.pick(&[None, Some(SECOND), Some(3 * SECOND), Some(8 * SECOND)]),
     }
 }
 

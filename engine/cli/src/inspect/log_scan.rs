@@ -166,9 +166,10 @@ fn rows_about(section: Section<'_>, id: u128) -> Vec<Row> {
             .collect(),
         Section::PrepareMove(parts) => move_row(parts.head, id, "move_prepared"),
         Section::CommitMove { head, .. } => move_row(head, id, "move_commit"),
-        Section::CreateAccounts(_) | Section::CutRegister { .. } | Section::CutPass { .. } => {
-            Vec::new()
-        }
+        Section::CreateAccounts(_)
+        | Section::Acknowledged(_)
+        | Section::CutRegister { .. }
+        | Section::CutPass { .. } => Vec::new(),
     }
 }
 

@@ -13,7 +13,7 @@ placement = "hash"
 share_cores = true
 reads = "quorum"
 keep = "30d"
-ids = "any"
+ids = "ulid"
 segment_bytes = 67108864
 
 [[node]]
@@ -62,7 +62,7 @@ fn a_good_file_means_what_it_says() {
     let config = ClusterConfig::parse(GOOD, "c.toml").unwrap();
     assert_eq!(config.cluster_id, ClusterId(7));
     assert_eq!(config.reads, Reads::Quorum);
-    assert_eq!(config.ids, IdRule::Any);
+    assert_eq!(config.ids, IdRule::Ulid);
     assert_eq!(config.keep, Keep::For(Duration::from_secs(30 * 86_400)));
     assert_eq!(
         config.address_of(address(2, 3)).to_string(),
@@ -90,6 +90,34 @@ fn a_good_file_means_what_it_says() {
         ClusterConfig::parse(&config.to_toml(), "again").unwrap(),
         config
     );
+}
+
+/// The settings that all replicas must share name how long ids are kept, so that no two of them differ.
+#[test]
+fn how_long_ids_are_kept_is_bounded_needs_ulids_and_is_shared() {
+    let config = ClusterConfig::parse(GOOD, "c.toml").unwrap();
+    let month_ns = 30 * 86_400 * SECOND;
+    let core = config.replica_config(address(1, 1), 9);
+    assert_eq!(core.keep_ns, Some(month_ns));
+    assert_eq!(core.genesis(), config.genesis());
+    assert!(config.genesis().to_string().ends_with(", keep = 2592000s"));
+
+    let short = changed("\"30d\"", "\"1m\"");
+    assert!(
+        short.starts_with("c.toml:7: keep: 60s is not whole seconds between 120s and"),
+        "{short}"
+    );
+    assert!(changed("\"30d\"", "\"1000y\"").starts_with("c.toml:7: keep: "));
+    let any = changed("ids = \"ulid\"", "ids = \"any\"");
+    assert!(
+        any.starts_with("c.toml:7: keep: a duration needs ids"),
+        "{any}"
+    );
+
+    let all = GOOD.replacen("\"30d\"", "\"all\"", 1);
+    let all = ClusterConfig::parse(&all.replacen("\"ulid\"", "\"any\"", 1), "c.toml").unwrap();
+    assert_eq!((all.keep, all.ids), (Keep::All, IdRule::Any));
+    assert!(!all.genesis().to_string().contains("keep"));
 }
 
 #[test]

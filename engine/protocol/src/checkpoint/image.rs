@@ -20,6 +20,7 @@ use super::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use super::side;
 use crate::ids::{AccountId, Ballot, Slot};
 use crate::ledger::dirty::Written;
+use crate::ledger::history::HistoryPosition;
 use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::limits::{CHECKPOINT_PART_BYTES, CHECKPOINT_PART_ROWS};
 use crate::output::CheckpointPart;
@@ -50,6 +51,7 @@ pub(crate) struct Image {
     /// Over its accounts, as far as they are given.
     written: Written,
     highest_origin: Ballot,
+    history_from: HistoryPosition,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,7 @@ impl Ledger {
         self.checkpoint += 1;
         self.weight = 0;
         self.history.freeze();
+        self.let_go_of_history();
         let interval = self.dirty.interval;
         let (accounts, gone) = self.dirty.freeze();
         let has_a_row = |(id, is_stored): (AccountId, bool)| is_stored.then_some(id);
@@ -122,7 +125,18 @@ impl Ledger {
             digest: self.digest_beside_accounts(),
             written: self.dirty.written.clone(),
             highest_origin: self.highest_origin,
+            history_from: self.history.dropped().from,
         });
+    }
+
+    fn let_go_of_history(&mut self) {
+        let Some(retention) = &mut self.retention else {
+            return;
+        };
+        let frozen = self.history.frozen();
+        if let Some(dropped) = retention.checkpoint(self.applied, self.last_timestamp, frozen) {
+            self.history.let_go(dropped);
+        }
     }
 
     /// The next part of the checkpoint under way; `None` if there is none or all is given.
@@ -200,7 +214,7 @@ impl Ledger {
                         highest_origin: image.highest_origin,
                         digest: [low, high],
                         side: image.side_hash,
-                        reserved: 0,
+                        history_from: image.history_from.0,
                     }));
                 }
                 Stage::Ended => return None,

@@ -172,7 +172,8 @@ pub struct Mark {
     pub digest: [u64; 2],
     /// Hash of the bytes of the side tables: not all of them are in the digest.
     pub side: u64,
-    pub reserved: u64,
+    /// Position of the first row of history that is kept; 0: all are.
+    pub history_from: u64,
 }
 
 const _: () = assert!(size_of::<Mark>() == 48);

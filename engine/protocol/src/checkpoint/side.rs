@@ -7,6 +7,7 @@
 //! accounts u64                                  owned at the slot
 //! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
 //! cuts                                          see `Cuts::encode`
+//! retention, only if history is kept for a time dropped up to: position u64, slot u64; see `Retention::encode`
 //! sums over the accounts as they were written    see `Cuts::encode`, a tally; known once all are given
 //! ```
 //!
@@ -20,7 +21,7 @@ use super::restore::RestoreError;
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot};
 use crate::ledger::Transfer;
 use crate::ledger::cut::Tally;
-use crate::ledger::history::{History, HistoryPosition};
+use crate::ledger::history::{Dropped, History, HistoryPosition};
 use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
@@ -161,6 +162,12 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
         out.put(commit_ts);
     }
     ledger.cuts.encode(&mut out);
+    if let Some(retention) = &ledger.retention {
+        let dropped = ledger.history.dropped();
+        out.put(&dropped.from.0);
+        out.put(&dropped.slot);
+        retention.encode(&mut out);
+    }
     out.0
 }
 
@@ -217,6 +224,18 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreErr
         ledger.moves.insert(key, record);
     }
     ledger.cuts.decode(&mut from)?;
+    if let Some(retention) = &mut ledger.retention {
+        let dropped = Dropped {
+            from: HistoryPosition(from.take("dropped rows")?),
+            slot: from.take("dropped rows")?,
+        };
+        if dropped.from > next {
+            let what = "dropped rows";
+            return Err(RestoreError::Side { what });
+        }
+        ledger.history.let_go(dropped);
+        retention.decode(&mut from)?;
+    }
     ledger.dirty.written.tally = Tally::decode(&mut from)?;
     if from.0.is_empty() {
         Ok(())

@@ -168,6 +168,11 @@ impl Ledger {
                 let outcome = self.commit_move(at, head, accounts);
                 applied.moves.push((head.id, head.attempt, outcome));
             }
+            Section::Acknowledged(rows) => {
+                for row in rows {
+                    self.acknowledge(row);
+                }
+            }
             Section::CutRegister { at: cut } => {
                 if at.timestamp < cut {
                     self.cuts.register(cut);
@@ -212,6 +217,9 @@ impl Ledger {
         let used = self.used(transfer);
         if let Some(row) = used.filter(|_| !planted(Bug::ForgetDedupe)) {
             return Final(row);
+        }
+        if self.is_too_old(at, transfer) {
+            return Final(ResultRow::unlogged(ResultCode::IdTooOld));
         }
         let credit = self.place_of(transfer.credit_account_id);
         if credit.is_none() && self.elsewhere(transfer.credit_account_id).is_some() {
@@ -266,6 +274,13 @@ impl Ledger {
     pub(crate) fn is_from_the_future(&self, at: At, transfer: &Transfer) -> bool {
         self.ids == crate::config::IdRule::Ulid
             && rules::ulid_ms(transfer.id) > at.timestamp.0 / MS + ID_AHEAD_MS_MAX
+    }
+
+    /// Whether a transfer must not run any more, if its id is not known as used: it may have been. Final for
+    /// the id: time rises.
+    pub(crate) fn is_too_old(&self, at: At, transfer: &Transfer) -> bool {
+        let retention = self.retention.as_ref();
+        retention.is_some_and(|retention| retention.is_too_old(transfer.id, at.timestamp))
     }
 
     pub(crate) fn debit_leg(&self, transfer: &Transfer) -> DebitLeg {

@@ -19,6 +19,8 @@ pub enum CodeKind {
     Recorded,
     /// Answers about an id that was used before; nothing new is recorded.
     Used,
+    /// The id is older than what is kept and not known as used; nothing is recorded, any retry gets it again.
+    Expired,
     /// Nothing was logged and nothing consumed: the same id may be tried again.
     Unlogged,
 }
@@ -89,6 +91,10 @@ codes! {
     ExistsWithDifferentCode = 27, "exists_with_different_code", Used;
     /// The id was refused before; the refusal is final.
     IdAlreadyFailed = 28, "id_already_failed", Used;
+
+    /// `keep` is a duration: the id's own time is further back. It does not run, now or later; if it ran so long
+    /// ago, that is not known any more.
+    IdTooOld = 29, "id_too_old", Expired;
 
     DebitAccountNotFound = 40, "debit_account_not_found", Recorded;
     DebitAccountClosed = 41, "debit_account_closed", Recorded;

@@ -14,6 +14,7 @@ use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
 use crate::ledger::cold::Cold;
 use crate::ledger::cut::Cuts;
 use crate::ledger::dirty::Dirty;
+use crate::ledger::history::retention::Retention;
 use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::rules::Reserved;
 use crate::ledger::{Account, Transfer};
@@ -139,6 +140,8 @@ pub struct Ledger {
     pub(crate) stubs: BTreeMap<AccountId, Stub>,
     pub(crate) owners: BTreeMap<AccountId, Vec<PreviousOwnerRow>>,
     pub(crate) history: History,
+    /// `None`: history is kept for ever.
+    pub(crate) retention: Option<Retention>,
     pub(crate) in_doubt: BTreeMap<TxnId, Prepared>,
     pub(crate) staged: BTreeMap<TxnId, Staged>,
     pub(crate) staged_accounts: BTreeMap<AccountId, TxnId>,
@@ -163,8 +166,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// The empty state of a shard.
+    ///
+    /// # Panics
+    /// If history is to be kept for a time and ids do not tell theirs.
     #[must_use]
     pub fn new(config: &ReplicaConfig) -> Self {
+        let tell_time = config.ids == IdRule::Ulid;
+        assert!(tell_time || config.keep_ns.is_none(), "ids without a time");
         Self {
             shard: config.address.shard,
             shards: config.shards,
@@ -176,6 +184,7 @@ impl Ledger {
             stubs: BTreeMap::new(),
             owners: BTreeMap::new(),
             history: History::default(),
+            retention: config.keep_ns.map(Retention::new),
             in_doubt: BTreeMap::new(),
             staged: BTreeMap::new(),
             staged_accounts: BTreeMap::new(),
@@ -362,6 +371,9 @@ impl Ledger {
         }
         for ((source, id), record) in &self.moves {
             add(digest_of_move(*source, *id, record));
+        }
+        if let Some(retention) = &self.retention {
+            add(retention.digest());
         }
         let last = [
             self.missing_id_max,

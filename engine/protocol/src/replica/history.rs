@@ -297,6 +297,10 @@ impl Replica {
         let (query, limit) = (read.query, read.limit());
         let Some(walk) = &mut read.walk else { return };
         while let Step::Row = walk.step(limit) {
+            if walk.next < self.ledger.history().dropped().from {
+                walk.dropped = true;
+                continue;
+            }
             let Some(record) = self.ledger.history().at(walk.next) else {
                 let wanted = (limit - walk.rows.len()).min(HISTORY_WALK_MAX - walk.looked_at);
                 let chain = ChainQuestion {

@@ -265,6 +265,7 @@ impl Replica {
             | Message::Votes(_)
             | Message::Decides(_)
             | Message::LookedUp(_)
+            | Message::Acknowledged(_)
             | Message::NotLeading { .. } => Vec::new(),
         };
         self.ledger.retain_missing(&mut names);
@@ -400,7 +401,9 @@ impl Ledger {
                 Section::CommitMove { accounts, .. } => {
                     accounts.iter().for_each(|row| touch(row.account));
                 }
-                Section::CutRegister { .. } | Section::CutPass { .. } => {}
+                Section::Acknowledged(_)
+                | Section::CutRegister { .. }
+                | Section::CutPass { .. } => {}
             }
         }
         self.retain_missing(&mut names);

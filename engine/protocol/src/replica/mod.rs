@@ -469,6 +469,7 @@ impl Replica {
                 self.in_doubt_scan_ns =
                     self.now.mono_ns + self.config.timing.in_doubt_query_after_ns;
                 self.query_in_doubt();
+                self.acknowledge_resolved();
             }
             for route in &mut self.routes {
                 route.changed = false;

@@ -15,7 +15,9 @@ use crate::limits::{PROPOSAL_BYTES_MAX, QUEUE_DELAY_NS_MAX};
 use crate::replica::queue_age::QueueAge;
 use crate::replica::requests::{RequestKey, Requests, Waiter};
 use crate::time::Timestamp;
-use crate::txn::record::{CommitRow, MoveHead, MoveVersionRow, PrepareRow, TxnRow};
+use crate::txn::record::{
+    AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, PrepareRow, TxnRow,
+};
 use crate::words::{Row, Words};
 
 /// Consecutive rows of one request.
@@ -186,6 +188,7 @@ pub(crate) struct Proposals {
     prepare_moves: VecDeque<Words>,
     commit_moves: VecDeque<(MoveHead, Vec<MoveVersionRow>)>,
     cuts: VecDeque<CutCommand>,
+    acknowledged: VecDeque<AcknowledgedRow>,
     bytes: usize,
     /// Local transfers and prepares: all that a freeze has to wait for.
     enqueued: u64,
@@ -261,6 +264,11 @@ impl Proposals {
         self.cuts.push_back(cut);
     }
 
+    pub fn push_acknowledged(&mut self, row: AcknowledgedRow) {
+        self.bytes += size_of::<AcknowledgedRow>();
+        self.acknowledged.push_back(row);
+    }
+
     /// Takes as many commands as fit one entry of `bytes_max`. Nothing may be left to take: all that
     /// waited may have been rows of requests that ended.
     pub fn take(&mut self, bytes_max: usize, requests: &Requests) -> (EntryBuilder, Proposed) {
@@ -286,6 +294,9 @@ impl Proposals {
             builder.prepare_move(parts);
             self.prepare_moves.pop_front();
         }
+        room.drain(&mut self.acknowledged, usize::MAX, |rows| {
+            builder.acknowledged(rows);
+        });
         while let Some(cut) = self.cuts.front() {
             if !room.take(CUT_BYTES) {
                 break;

@@ -10,7 +10,7 @@
 //! | `Resolved` (move) | target | staged | own the accounts, or drop them |
 
 use crate::entry::MoveSection;
-use crate::ids::{MoveId, TransferId};
+use crate::ids::{MoveId, ShardId, TransferId};
 use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
 use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
@@ -21,8 +21,8 @@ use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 use crate::txn::plausible::{self, Shards};
 use crate::txn::record::{
-    Attempt, CommitKind, CommitRow, MoveHead, MoveVersionRow, PrepareRow, PreviousOwnerRow,
-    Subject, TxnId, TxnRow, Verdict,
+    AcknowledgedRow, Attempt, CommitKind, CommitRow, MoveHead, MoveVersionRow, PrepareRow,
+    PreviousOwnerRow, Subject, TxnId, TxnRow, Verdict,
 };
 
 impl PrepareRow {
@@ -77,6 +77,9 @@ impl Ledger {
         if let Some(prepared) = self.in_doubt.get(&txn) {
             return yes(txn, prepared.prepare_ts);
         }
+        if self.is_too_old(at, transfer) {
+            return no(txn, ResultCode::IdTooOld);
+        }
         if self.in_doubt.len() >= IN_DOUBT_MAX || self.is_staged(transfer.credit_account_id) {
             return TxnRow::new(txn, Verdict::Contended);
         }
@@ -129,6 +132,9 @@ impl Ledger {
         if self.is_from_the_future(at, transfer) {
             return CommitOutcome::Final(ResultRow::unlogged(ResultCode::IdFromTheFuture));
         }
+        if self.is_too_old(at, transfer) {
+            return CommitOutcome::Final(ResultRow::unlogged(ResultCode::IdTooOld));
+        }
         let Some(kind) = CommitKind::from_u16(row.kind) else {
             return CommitOutcome::Fenced;
         };
@@ -150,6 +156,9 @@ impl Ledger {
             CommitKind::Evaluate => CommitOutcome::NeedsPrepare,
             CommitKind::Prepared => {
                 self.post_debit(at, place, transfer, row.attempt);
+                if let Some(retention) = &mut self.retention {
+                    retention.commits(row.participant, at.timestamp);
+                }
                 CommitOutcome::Committed(at.timestamp)
             }
             CommitKind::Refuse => {
@@ -364,6 +373,24 @@ impl Ledger {
             commit_ts,
         };
         self.moves.insert((head.source, head.id), record);
+    }
+
+    /// A participant says what is out of doubt there.
+    pub(crate) fn acknowledge(&mut self, row: &AcknowledgedRow) {
+        let is_other = row.shard != self.shard && self.shards().exists(row.shard);
+        if let Some(retention) = self.retention.as_mut().filter(|_| is_other) {
+            retention.acknowledge(row.shard, row.upto);
+        }
+    }
+
+    /// Up to when nothing is in doubt here that was prepared for `coordinator`; it stays true for ever. What
+    /// is prepared later is prepared above the last entry.
+    #[must_use]
+    pub(crate) fn resolved_upto(&self, coordinator: ShardId) -> Timestamp {
+        let in_doubt = self.in_doubt.iter();
+        let open = in_doubt.filter(|(txn, _)| txn.coordinator == coordinator);
+        let first = open.map(|(_, prepared)| prepared.prepare_ts).min();
+        first.map_or(self.last_timestamp, |first| Timestamp(first.0 - 1))
     }
 
     /// What this shard, as coordinator, has decided about an attempt; `None` if its log has no word

@@ -267,9 +267,12 @@ impl Replica {
                 self.queue_commit(&transfer, attempt, target, kind, ResultCode::Ok);
             }
             Verdict::No => {
-                // `exists` is no refusal, but then the id is recorded here, and that decides.
-                let refuses = |code: &ResultCode| {
-                    *code == ResultCode::Exists || code.kind() == CodeKind::Recorded
+                // `exists` is no refusal, but then the id is recorded here, and that decides. Neither is
+                // `id_too_old`; but the vote has brought the time at which it is, so it is so here, too.
+                let refuses = |code: &ResultCode| match code.kind() {
+                    CodeKind::Recorded | CodeKind::Expired => true,
+                    CodeKind::Success => *code == ResultCode::Exists,
+                    CodeKind::Malformed | CodeKind::Used | CodeKind::Unlogged => false,
                 };
                 let Some(code) = ResultCode::from_u16(row.code).filter(refuses) else {
                     return self.back_off(id);

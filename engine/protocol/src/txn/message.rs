@@ -8,6 +8,7 @@
 //! | `Decides` | coordinator -> participant | `Commit` was applied | `Resolved` is applied |
 //! | `QueryDecisions` | participant -> coordinator | in doubt for `in_doubt_query_after` | `Decides` |
 //! | `LookUps` | new owner -> previous owner | a transfer on a moved account may be a retry | `LookedUp` |
+//! | `Acknowledged` | participant -> coordinator, all replicas | now and then, if history is dropped | - |
 //! | `NotLeading` | anyone -> sender | the receiver does not lead | the sender asks the hint |
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -15,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ids::{AccountId, Ballot, ReplicaId, ShardId, TransferId};
 use crate::ledger::Transfer;
 use crate::time::Timestamp;
-use crate::txn::record::{PrepareRow, TxnRow};
+use crate::txn::record::{AcknowledgedRow, PrepareRow, TxnRow};
 use crate::words::{Rows, Words};
 
 /// A message of two-phase commit, of a move or of an idempotency look-up.
@@ -35,6 +36,8 @@ pub enum Message {
         ballot: Ballot,
         leader: Option<ReplicaId>,
     },
+    /// Up to when nothing is in doubt: whose decisions nobody will ask for.
+    Acknowledged(Rows<AcknowledgedRow>),
 }
 
 /// "Did this id run on that account while you owned it under that epoch?"

@@ -3,15 +3,16 @@
 use alloc::collections::BTreeSet;
 
 use crate::entry::MoveSection;
-use crate::ids::{ReplicaAddress, ShardId};
+use crate::ids::{ReplicaAddress, ReplicaId, ShardId};
 use crate::ledger::ResultCode;
+use crate::limits::{ACKNOWLEDGE_NS_MAX, KEEP_STRETCHES};
 use crate::message::PeerBody;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
 use crate::txn::message::Message;
-use crate::txn::record::{PrepareRow, Subject, TxnId, TxnRow, Verdict};
-use crate::words::Words;
+use crate::txn::record::{AcknowledgedRow, PrepareRow, Subject, TxnId, TxnRow, Verdict};
+use crate::words::{Rows, Words};
 
 /// What is on its way into the log here: asked again, it is not proposed again. Otherwise a busy
 /// participant would be asked more the slower it gets. Volatile.
@@ -19,6 +20,8 @@ use crate::words::Words;
 pub(crate) struct Participant {
     preparing: BTreeSet<TxnId>,
     resolving: BTreeSet<TxnId>,
+    /// When coordinators are told next what is out of doubt.
+    acknowledge_ns: u64,
 }
 
 impl Participant {
@@ -50,6 +53,11 @@ impl Replica {
             }
             Message::NotLeading { leader, .. } => {
                 self.on_not_leading(from, leader);
+                return;
+            }
+            // Sent to all replicas, whoever leads.
+            Message::Acknowledged(rows) => {
+                rows.iter().for_each(|row| self.on_acknowledged(from, row));
                 return;
             }
             message => message,
@@ -102,7 +110,7 @@ impl Replica {
                 }
                 rows.iter().for_each(|row| self.on_looked_up(from, row));
             }
-            Message::LookUps(_) | Message::NotLeading { .. } => {}
+            Message::LookUps(_) | Message::NotLeading { .. } | Message::Acknowledged(_) => {}
         }
     }
 
@@ -114,7 +122,10 @@ impl Replica {
             | Message::QueryDecisions(_)
             | Message::Votes(_)
             | Message::Decides(_) => true,
-            Message::LookUps(_) | Message::LookedUp(_) | Message::NotLeading { .. } => false,
+            Message::LookUps(_)
+            | Message::LookedUp(_)
+            | Message::NotLeading { .. }
+            | Message::Acknowledged(_) => false,
         };
         if question {
             let reply = Message::NotLeading {
@@ -235,6 +246,49 @@ impl Replica {
                 self.config.placement.home(debit, self.config.shards)
             }
             None => txn.coordinator,
+        }
+    }
+
+    /// Tells every coordinator what is out of doubt here, so that it may let go of its decisions. To all its
+    /// replicas: nothing waits for an answer, so nothing would show that one of them does not lead.
+    pub(crate) fn acknowledge_resolved(&mut self) {
+        let Some(keep_ns) = self.config.keep_ns else {
+            return;
+        };
+        if self.now.mono_ns < self.participant.acknowledge_ns {
+            return;
+        }
+        let pause_ns = (keep_ns / KEEP_STRETCHES).min(ACKNOWLEDGE_NS_MAX);
+        self.participant.acknowledge_ns = self.now.mono_ns + pause_ns;
+        let own = self.config.address.shard;
+        for shard in (1..=self.config.shards).map(ShardId) {
+            if shard == own {
+                continue;
+            }
+            let row = AcknowledgedRow {
+                upto: self.ledger.resolved_upto(shard),
+                shard: own,
+                reserved: 0,
+            };
+            let rows = Rows::from_slice(&[row]);
+            for replica in (1..=self.config.replicas).map(ReplicaId) {
+                let to = ReplicaAddress { shard, replica };
+                self.send(to, PeerBody::Txn(Message::Acknowledged(rows.clone())));
+            }
+        }
+    }
+
+    /// A participant says what is out of doubt there: into the log, if something is held back for it.
+    fn on_acknowledged(&mut self, from: ReplicaAddress, row: &AcknowledgedRow) {
+        let Some(retention) = &self.ledger.retention else {
+            return;
+        };
+        let is_its_own = row.shard == from.shard;
+        if is_its_own
+            && self.consensus.serving().is_some()
+            && retention.waits_for(row.shard, row.upto)
+        {
+            self.proposals.push_acknowledged(*row);
         }
     }
 

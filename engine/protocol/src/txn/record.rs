@@ -224,6 +224,18 @@ pub struct CommitRow {
 
 const _: () = assert!(size_of::<CommitRow>() == 160);
 
+/// "Nothing that I have prepared for you up to `upto` is in doubt", as the participant `shard` says it to a
+/// coordinator, and as that one logs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AcknowledgedRow {
+    pub upto: Timestamp,
+    pub shard: ShardId,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<AcknowledgedRow>() == 16);
+
 /// Head of a move: which batch goes from where to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -364,6 +364,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         entry_bytes_max: ENTRY_BYTES_MAX,
         admission: quorate_protocol::config::Admission::default(),
         tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
+        keep_ns: None,
         checkpoint_weight: None,
         accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
         seed: 7,

@@ -26,6 +26,7 @@ pub(crate) enum TxnMirror {
         ballot: u64,
         leader: Option<u8>,
     },
+    Acknowledged(#[rkyv(with = Run)] Words),
 }
 
 impl TxnMirror {
@@ -38,6 +39,7 @@ impl TxnMirror {
             Message::QueryDecisions(rows) => Self::QueryDecisions(rows.words().clone()),
             Message::LookUps(rows) => Self::LookUps(rows.words().clone()),
             Message::LookedUp(rows) => Self::LookedUp(rows.words().clone()),
+            Message::Acknowledged(rows) => Self::Acknowledged(rows.words().clone()),
             Message::NotLeading {
                 shard,
                 ballot,
@@ -63,6 +65,7 @@ impl ArchivedTxnMirror {
             }
             Self::LookUps(run) => Message::LookUps(run::rows(run, "look-up rows")?),
             Self::LookedUp(run) => Message::LookedUp(read_looked_up(run)?),
+            Self::Acknowledged(run) => Message::Acknowledged(run::rows(run, "acknowledgements")?),
             Self::NotLeading {
                 shard,
                 ballot,

@@ -16,8 +16,8 @@ use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
 use quorate_protocol::txn::record::{
-    Attempt, MoveHead, MovedAccountRow, PrepareRow, PreviousOwnerRow, Subject, TxnId, TxnRow,
-    Verdict,
+    AcknowledgedRow, Attempt, MoveHead, MovedAccountRow, PrepareRow, PreviousOwnerRow, Subject,
+    TxnId, TxnRow, Verdict,
 };
 use quorate_protocol::words::{Rows, Words};
 use quorate_wire::{Frame, Hello, HelloAck, Origin, Refusal, Refused};
@@ -422,6 +422,14 @@ fn txn() -> Vec<(&'static str, Txn)> {
                 ballot: Ballot::ZERO,
                 leader: None,
             },
+        ),
+        (
+            "acknowledged",
+            Txn::Acknowledged(Rows::from_slice(&[AcknowledgedRow {
+                upto: Timestamp(77),
+                shard: ShardId(2),
+                reserved: 0,
+            }])),
         ),
     ]
 }

@@ -90,7 +90,11 @@ impl Payer {
                 self.caller.retry_at(now_ns);
             }
             CodeKind::Unlogged => self.caller.retry_at(now_ns + BACKOFF_NS),
-            CodeKind::Success | CodeKind::Malformed | CodeKind::Recorded | CodeKind::Used => {
+            CodeKind::Success
+            | CodeKind::Malformed
+            | CodeKind::Recorded
+            | CodeKind::Used
+            | CodeKind::Expired => {
                 self.outcome = Some(code);
             }
         }

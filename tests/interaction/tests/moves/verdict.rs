@@ -217,9 +217,11 @@ fn retry(scenario: &Scenario, timed: &mut Timed, bound_ns: u64, told: &str) {
         let was = earlier.outcome().expect("all is quiet");
         let expected = match was.kind() {
             CodeKind::Success => ResultCode::Exists,
-            CodeKind::Malformed | CodeKind::Recorded | CodeKind::Used | CodeKind::Unlogged => {
-                ResultCode::IdAlreadyFailed
-            }
+            CodeKind::Malformed
+            | CodeKind::Recorded
+            | CodeKind::Used
+            | CodeKind::Expired
+            | CodeKind::Unlogged => ResultCode::IdAlreadyFailed,
         };
         for again in again {
             assert_eq!(earlier.order(), again.order());

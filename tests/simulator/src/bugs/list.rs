@@ -201,6 +201,11 @@ pub const ALL: &[Planted] = &[
         "a commit is forgotten before its participant has acknowledged it",
     ),
     core(
+        "needed_rows_dropped",
+        Core::DropsNeededRows,
+        "history is dropped whether or not it is needed",
+    ),
+    core(
         "abort_while_alive",
         Core::AbortWhileAlive,
         "a query is answered \"aborted\" while the attempt may still commit",

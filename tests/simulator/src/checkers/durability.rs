@@ -35,7 +35,9 @@ fn check_use(transfer_use: &TransferUse, answer: Answer, records: &Records) -> R
     let expected = match answer.code.kind() {
         CodeKind::Success => ResultCode::Ok,
         CodeKind::Recorded => answer.code,
-        CodeKind::Malformed | CodeKind::Used | CodeKind::Unlogged => return Ok(()),
+        CodeKind::Malformed | CodeKind::Used | CodeKind::Expired | CodeKind::Unlogged => {
+            return Ok(());
+        }
     };
     let recorded = recorded.ok_or("no shard has a record of it")?;
     if recorded.code != expected as u16 {

@@ -68,6 +68,7 @@ fn transfer(id: u128, accounts: (u128, u128), amount: u128) -> Transfer {
 impl Scene {
     pub(crate) fn valid() -> Self {
         let rules = Rules {
+            keep_ns: None,
             shards: 2,
             placement: Placement::Range {
                 accounts_per_shard: 2,

@@ -10,7 +10,8 @@ use quorate_protocol::ids::{Ballot, ShardId, Slot};
 use quorate_protocol::ledger::{Account, Transfer};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::{
-    CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow, PreviousOwnerRow, TxnRow,
+    AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow,
+    PreviousOwnerRow, TxnRow,
 };
 
 /// One command of an entry.
@@ -28,6 +29,8 @@ pub enum Command {
     },
     CutRegister(Timestamp),
     CutPass(Timestamp),
+    /// What a shard said about what is out of doubt there.
+    Acknowledged(ShardId, Timestamp),
 }
 
 /// A batch of accounts as its source sent it.
@@ -82,6 +85,10 @@ impl LogEntry {
                 }),
                 Section::CutRegister { at } => commands.push(Command::CutRegister(at)),
                 Section::CutPass { at } => commands.push(Command::CutPass(at)),
+                Section::Acknowledged(rows) => {
+                    let said = |row: &AcknowledgedRow| Command::Acknowledged(row.shard, row.upto);
+                    commands.extend(rows.iter().map(said));
+                }
             }
         }
         Self {

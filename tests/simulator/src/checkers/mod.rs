@@ -35,6 +35,7 @@ pub mod decisions;
 pub mod denials;
 pub mod durability;
 pub mod exactly_once;
+pub mod forgotten;
 pub mod liveness;
 pub mod log;
 pub mod model;
@@ -85,8 +86,9 @@ pub struct FinalState {
 /// Runs every checker that judges a finished run.
 #[must_use]
 pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
-    let records = Records::new(state);
     let replays = Replays::new(&state.logs, state.rules);
+    let state = &forgotten::give_back(state, &replays);
+    let records = Records::new(state);
     let mut violations = Vec::new();
     durability::check(history, &records, &mut violations);
     exactly_once::check(history, state, &records, &mut violations);

@@ -45,6 +45,7 @@ pub fn check(
         }
     }
     check_ahead(history, replays, &mut report);
+    check_too_old(history, replays, &mut report);
 }
 
 fn check_accounts(state: &FinalState, replays: &Replays, report: &mut impl FnMut(String)) {
@@ -197,6 +198,23 @@ fn check_creation(creation: &CreationUse, replays: &Replays) -> Result<(), Strin
         ));
     }
     Ok(())
+}
+
+/// "Too old" leaves no record either.
+fn check_too_old(history: &History, replays: &Replays, report: &mut impl FnMut(String)) {
+    let shards = replays.shards.values();
+    let too_old: BTreeSet<TransferId> = shards.flat_map(|it| it.too_old.iter().copied()).collect();
+    for transfer_use in &history.transfers {
+        let id = transfer_use.transfer.id;
+        let told = transfer_use
+            .answer
+            .is_some_and(|answer| answer.code == ResultCode::IdTooOld);
+        if told && !too_old.contains(&id) {
+            report(format!(
+                "transfer {id}: answered id_too_old, no entry found it so"
+            ));
+        }
+    }
 }
 
 /// "From the future" leaves no record, so all that can be said is that some entry found it so.

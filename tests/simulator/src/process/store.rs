@@ -32,8 +32,8 @@ pub enum StoreEffect {
     OperationStarted { bytes: usize, has_middle: bool },
     /// Blocks are being read; call [`super::Process::store_loaded`] when they are there.
     LoadStarted(Reader),
-    /// A checkpoint is in the store for good.
-    Published,
+    /// A checkpoint is in the store for good; whether the beginning of the history is not.
+    Published { drops: bool },
     /// What a question of the core needs is not what was written.
     Damaged(String),
     /// The core has ended: the log cannot help it any more.

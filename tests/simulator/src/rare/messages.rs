@@ -93,6 +93,7 @@ fn of_txn(rare: &mut Counters, message: &Txn) {
                 });
             }
         }
+        Txn::Acknowledged(_) => {}
         Txn::NotLeading { .. } => rare.add("peer_turned_away"),
     }
 }

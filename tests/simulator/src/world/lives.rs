@@ -172,7 +172,12 @@ impl World {
                 let delay_ns = self.read_ns();
                 self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
             }
-            StoreEffect::Published => self.rare.add("checkpoint_published"),
+            StoreEffect::Published { drops } => {
+                self.rare.add("checkpoint_published");
+                if drops {
+                    self.rare.add("history_dropped");
+                }
+            }
             StoreEffect::Damaged(problem) => self.refuse_damage(process, &problem),
             StoreEffect::ChunkRefused => self.rare.add("chunk_refused"),
             StoreEffect::RebuildBegunAgain => self.rare.add("rebuild_begun_again"),

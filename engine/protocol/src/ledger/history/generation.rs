@@ -63,6 +63,17 @@ impl Generation {
         (from..self.records.end()).map(|index| self.records.at(index))
     }
 
+    /// Position of the first row.
+    pub fn first(&self) -> HistoryPosition {
+        HistoryPosition(self.first)
+    }
+
+    /// The oldest and the newest row, if there is one.
+    pub fn first_and_last(&self) -> Option<(&Record, &Record)> {
+        let last = self.records.end().checked_sub(1)?;
+        Some((self.records.at(0), self.records.at(last)))
+    }
+
     /// The position that the next row gets.
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.records.end())

@@ -5,10 +5,10 @@
 //! because the same id may be in use at two debit accounts on two shards.
 //!
 //! ```text
-//!   position   1 ............................ | ................ | ............... end
-//!              in the store (`stored`)        | `older`          | `current`
-//!                                             the last checkpoint's rows are kept one interval longer:
-//!                                             clients send the newest ids again, not old ones
+//!   position   1 ....... | .................. | ................ | ............... end
+//!              `dropped` | in the store       | `older`          | `current`
+//!                        | (`stored`)         | the last checkpoint's rows are kept one interval longer:
+//!                                               clients send the newest ids again, not old ones
 //! ```
 //!
 //! An id that may be in the store and was not asked for there is [`Known::NotLoaded`]. Nobody may take
@@ -18,6 +18,7 @@
 mod chain;
 mod generation;
 pub mod record;
+pub(crate) mod retention;
 mod stored;
 
 use alloc::vec::Vec;
@@ -27,7 +28,7 @@ pub(crate) use generation::Generation;
 pub use record::{HistoryPosition, Record, RecordName};
 use stored::Stored;
 
-use crate::ids::{ShardId, TransferId};
+use crate::ids::{ShardId, Slot, TransferId};
 use crate::planted::{Bug, planted};
 
 /// What is known of an id.
@@ -63,12 +64,22 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Rows that are let go of; see `retention`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Position of the first row that is kept; none: all are.
+    pub from: HistoryPosition,
+    /// Rows of entries up to this slot are gone, and none of a later one.
+    pub slot: Slot,
+}
+
 /// Both sides of the index.
 #[derive(Debug)]
 pub struct History {
     current: Generation,
     older: Generation,
     stored: Stored,
+    dropped: Dropped,
     /// Order-independent sum over all rows since ever.
     digest: u128,
 }
@@ -79,6 +90,7 @@ impl Default for History {
             current: Generation::at(1),
             older: Generation::at(1),
             stored: Stored::default(),
+            dropped: Dropped::default(),
             digest: 0,
         }
     }
@@ -92,6 +104,7 @@ impl History {
             current: Generation::at(next.0),
             older: Generation::at(next.0),
             stored: Stored::default(),
+            dropped: Dropped::default(),
             digest,
         };
         let is_forgotten = planted(Bug::StoredIdsForgotten);
@@ -117,7 +130,8 @@ impl History {
         (1..=shards).filter_map(move |shard| self.credit(ShardId(shard), id).if_loaded())
     }
 
-    /// The row at a position, if it is in memory. All rows below those in memory are in the store.
+    /// The row at a position, if it is in memory. All rows below those in memory are in the store, but for
+    /// those that are dropped.
     #[must_use]
     pub(crate) fn at(&self, position: HistoryPosition) -> Option<&Record> {
         let recent = self.current.at_position(position);
@@ -154,9 +168,24 @@ impl History {
         self.current.push(record)
     }
 
-    /// Takes the store's answers to one question.
-    pub(crate) fn learn(&mut self, answers: Vec<(RecordName, Option<Record>)>) {
+    /// Takes the store's answers to one question. What is dropped may still lie there.
+    pub(crate) fn learn(&mut self, mut answers: Vec<(RecordName, Option<Record>)>) {
+        for (_, found) in &mut answers {
+            *found = found.filter(|record| record.slot > self.dropped.slot);
+        }
         self.stored.learn(answers);
+    }
+
+    /// Lets rows go that no checkpoint has still to write. Right after [`Self::freeze`]: what the store answered
+    /// before is forgotten.
+    pub(crate) fn let_go(&mut self, dropped: Dropped) {
+        assert!(self.dropped.from <= dropped.from && dropped.from <= self.older.first());
+        self.dropped = dropped;
+    }
+
+    /// What is let go of.
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
     }
 
     /// Whether an id may be in the store; the others need no question.

@@ -7,7 +7,7 @@ use super::*;
 use crate::checkpoint::restore::{Restore, RestoreError};
 use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use crate::ids::Slot;
-use crate::ledger::history::{HistoryPosition, Known, RecordName};
+use crate::ledger::history::{HistoryPosition, Known, Record, RecordName};
 use crate::ledger::state::digest_of_account;
 use crate::output::CheckpointPart;
 use crate::prng::Prng;
@@ -15,19 +15,21 @@ use crate::txn::record::PreviousOwnerRow;
 
 /// A store that keeps the rows as they come.
 #[derive(Clone, Default)]
-struct Store {
+pub(super) struct Store {
     /// Rows and ids of accounts that have left, per checkpoint.
     accounts: Vec<(Vec<AccountRow>, Vec<AccountId>)>,
     /// Accounts with a row.
     stored: BTreeSet<AccountId>,
     history: Vec<(Vec<HistoryRow>, Vec<ContextRow>)>,
+    /// Rows that were dropped before the first of them.
+    dropped: u64,
     side: Vec<u8>,
     number: u64,
-    mark: Option<Mark>,
+    pub mark: Option<Mark>,
 }
 
 impl Store {
-    fn take(&mut self, part: CheckpointPart) {
+    pub fn take(&mut self, part: CheckpointPart) {
         match part {
             CheckpointPart::Begin { number, .. } => {
                 self.number = number;
@@ -61,14 +63,31 @@ impl Store {
         }
     }
 
-    fn rows(&self) -> impl Iterator<Item = (HistoryRow, ContextRow)> {
+    /// Drops the whole intervals that the newest checkpoint lets go of; gives their rows.
+    pub fn drop_rows(&mut self) -> Vec<Record> {
+        let from = self.mark.expect("a whole checkpoint").history_from;
+        let mut gone = Vec::new();
+        while let Some((rows, contexts)) = self.history.first()
+            && self.dropped + u64::try_from(rows.len()).expect("a few") < from
+        {
+            let records = rows
+                .iter()
+                .map(|row| row.record(&contexts[index(row.context.into())]));
+            gone.extend(records.map(|record| record.expect("a known result")));
+            self.dropped += u64::try_from(rows.len()).expect("a few");
+            self.history.remove(0);
+        }
+        gone
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = (HistoryRow, ContextRow)> {
         self.history.iter().flat_map(|(rows, contexts)| {
             rows.iter()
                 .map(|row| (*row, contexts[index(row.context.into())]))
         })
     }
 
-    fn answer(&self, names: &[RecordName]) -> Vec<(HistoryRow, ContextRow)> {
+    pub fn answer(&self, names: &[RecordName]) -> Vec<(HistoryRow, ContextRow)> {
         let wanted: Vec<u64> = names.iter().map(RecordName::fingerprint).collect();
         self.rows()
             .filter(|(row, context)| {
@@ -100,9 +119,12 @@ impl Store {
 
     /// With every account in memory, or with those that have to be.
     fn restore(&self, shard: u32, whole: bool) -> Result<Ledger, RestoreError> {
+        self.restore_as(&World::config(shard), whole)
+    }
+
+    pub fn restore_as(&self, config: &ReplicaConfig, whole: bool) -> Result<Ledger, RestoreError> {
         let mark = self.mark.expect("a whole checkpoint");
-        let config = World::config(shard);
-        let mut restore = Restore::tables(&config, self.number, &mark, &self.side)?;
+        let mut restore = Restore::tables(config, self.number, &mark, &self.side)?;
         let newest = self.newest();
         if whole {
             newest.values().for_each(|row| restore.account(row));
@@ -331,7 +353,7 @@ impl Drill {
 }
 
 /// Applies an entry as a replica does: what memory does not know is asked of the store first.
-fn feed(ledger: &mut Ledger, store: &Store, entry: &Entry, applied: &mut Applied) {
+pub(super) fn feed(ledger: &mut Ledger, store: &Store, entry: &Entry, applied: &mut Applied) {
     let missing = ledger.missing(entry);
     ledger.learn(&missing.names, &store.answer(&missing.names));
     ledger.learn_accounts(&missing.accounts, &store.account_rows(&missing.accounts));

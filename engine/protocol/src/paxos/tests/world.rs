@@ -223,6 +223,7 @@ impl World {
             entry_bytes_max: crate::limits::ENTRY_BYTES_MAX,
             admission: crate::config::Admission::default(),
             tail_bytes_max: crate::limits::LOG_TAIL_BYTES_MAX,
+            keep_ns: None,
             checkpoint_weight: None,
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             seed: self.random.draw(),

@@ -167,6 +167,10 @@ pub struct Replay {
     pub posted: Vec<Posted>,
     /// Ids that were refused because they claim to be from the future.
     pub ahead: Vec<TransferId>,
+    /// Ids that were refused because they are too old, or had to be if their use was forgotten.
+    pub too_old: Vec<TransferId>,
+    /// What other shards said about what is out of doubt there, as this log has it.
+    pub acknowledged: BTreeMap<ShardId, Timestamp>,
     /// What cannot be: the log does something that no ledger may do.
     pub problems: Vec<String>,
     /// Where accounts that left went.
@@ -174,7 +178,8 @@ pub struct Replay {
     /// Moves that took effect, at either end.
     moves: BTreeMap<(ShardId, MoveId), Timestamp>,
     highest_origin: Ballot,
-    last_timestamp: Timestamp,
+    /// Of the last entry that had effect.
+    pub last_timestamp: Timestamp,
 }
 
 /// Where an entry stands.
@@ -242,9 +247,15 @@ impl Replay {
             Command::Resolve(row) => self.resolve(at, row),
             Command::PrepareMove(batch) => self.prepare_move(at, batch),
             Command::CommitMove { head, accounts } => self.commit_move(at, head, accounts),
+            Command::Acknowledged(shard, upto) => self.acknowledged(*shard, *upto),
             // Cuts change no account; their sums follow from `posted`.
             Command::CutRegister(_) | Command::CutPass(_) => {}
         }
+    }
+
+    fn acknowledged(&mut self, shard: ShardId, upto: Timestamp) {
+        let known = self.acknowledged.entry(shard).or_default();
+        *known = upto.max(*known);
     }
 
     fn create(&mut self, at: At, account: &Account) {

@@ -14,6 +14,8 @@ pub struct Rules {
     pub shards: u32,
     pub placement: Placement,
     pub ids: IdRule,
+    /// How long used ids are kept; `None`: for ever.
+    pub keep_ns: Option<u64>,
 }
 
 impl Default for Rules {
@@ -24,6 +26,7 @@ impl Default for Rules {
                 accounts_per_shard: 2,
             },
             ids: IdRule::Any,
+            keep_ns: None,
         }
     }
 }
@@ -56,6 +59,24 @@ impl Rules {
         let id_ms = id.0 >> 80;
         let limit_ms = u128::from(at.0 / 1_000_000 + AHEAD_MS);
         self.ids == IdRule::Ulid && id_ms > limit_ms
+    }
+
+    /// Whether a transfer's id is from so long ago that a use of it may be forgotten.
+    #[must_use]
+    pub fn is_too_old(&self, id: TransferId, at: Timestamp) -> bool {
+        let horizon_ms = self.horizon(at).0 / 1_000_000;
+        id.0 >> 80 < u128::from(horizon_ms)
+    }
+
+    /// Whether an id that was used at `used` may be forgotten: by its own time and by that of its use.
+    #[must_use]
+    pub fn may_be_forgotten(&self, id: TransferId, used: Timestamp, at: Timestamp) -> bool {
+        self.is_too_old(id, at) && used < self.horizon(at)
+    }
+
+    fn horizon(&self, at: Timestamp) -> Timestamp {
+        let keep_ns = self.keep_ns.unwrap_or(u64::MAX);
+        Timestamp(at.0.saturating_sub(keep_ns))
     }
 }
 
@@ -231,6 +252,7 @@ mod tests {
             shards,
             placement,
             ids,
+            keep_ns: None,
         }
     }
 

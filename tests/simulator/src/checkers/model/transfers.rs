@@ -26,7 +26,7 @@ impl Replay {
             self.ahead.push(transfer.id);
             return;
         }
-        if self.decisions.contains_key(&transfer.id) {
+        if self.was_used(at, transfer) || self.finds_too_old(at, transfer) {
             return;
         }
         let credit_place = self.place(transfer.credit_account_id);
@@ -55,6 +55,26 @@ impl Replay {
         } else if is_about_credit(result) {
             self.look(at.slot, transfer.credit_account_id, transfer);
         }
+    }
+
+    /// Whether the id has its decision. It may be that nobody can tell any more.
+    fn was_used(&mut self, at: At, transfer: &Transfer) -> bool {
+        let Some(decision) = self.decisions.get(&transfer.id) else {
+            return false;
+        };
+        let used = decision.commit_ts;
+        if self.rules.may_be_forgotten(transfer.id, used, at.timestamp) {
+            self.too_old.push(transfer.id);
+        }
+        true
+    }
+
+    fn finds_too_old(&mut self, at: At, transfer: &Transfer) -> bool {
+        let is_too_old = self.rules.is_too_old(transfer.id, at.timestamp);
+        if is_too_old {
+            self.too_old.push(transfer.id);
+        }
+        is_too_old
     }
 
     fn judge_debit(&self, transfer: &Transfer) -> Debit {
@@ -186,7 +206,11 @@ impl Replay {
             attempt: row.attempt,
         };
         let posted = self.postings.contains_key(&(row.coordinator, transfer.id));
-        if posted || self.in_doubt.contains_key(&txn) || self.is_staged(account) {
+        let is_too_old = self.rules.is_too_old(transfer.id, at.timestamp);
+        if posted || is_too_old && !self.in_doubt.contains_key(&txn) {
+            return;
+        }
+        if self.in_doubt.contains_key(&txn) || self.is_staged(account) {
             return;
         }
         let leg = match self.place(account) {
@@ -227,11 +251,14 @@ impl Replay {
     /// The coordinator's decision.
     pub(super) fn commit(&mut self, at: At, row: &CommitRow) {
         let transfer = &row.transfer;
-        if self.decisions.contains_key(&transfer.id) || row.attempt.ballot != at.origin {
+        if self.was_used(at, transfer) || row.attempt.ballot != at.origin {
             return;
         }
         if self.rules.is_ahead(transfer.id, at.timestamp) {
             self.ahead.push(transfer.id);
+            return;
+        }
+        if self.finds_too_old(at, transfer) {
             return;
         }
         let Some(kind) = CommitKind::from_u16(row.kind) else {

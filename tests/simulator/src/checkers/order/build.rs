@@ -317,6 +317,6 @@ fn spans(history: &History, replays: &Replays) -> BTreeMap<Actor, Span> {
 fn tells_of_decision(code: ResultCode) -> bool {
     match code.kind() {
         CodeKind::Success | CodeKind::Recorded | CodeKind::Used => true,
-        CodeKind::Malformed | CodeKind::Unlogged => false,
+        CodeKind::Malformed | CodeKind::Expired | CodeKind::Unlogged => false,
     }
 }
