@@ -1,6 +1,8 @@
 //! A replica whose store is real bytes (its log is a list of records), killed and started again at any
 //! moment, against a twin that never stops: the same answers, also to ids that are only in the store, and
 //! the same balances and counts at the end.
+//!
+//! Long, and one idea: every test here plays with the same machine, which is a third of the file.
 
 mod support;
 
