@@ -9,10 +9,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use futures_lite::future;
 use glommio::io::{Directory, DmaFile, OpenOptions, ReadResult};
+use glommio::timer::sleep;
 use quorate_storage::store::{FileId, Operation};
 
 use crate::fatal::Fatal;
+use crate::limits::FULL_DISK_PAUSE;
+use crate::room::Room;
+use crate::wakeup::Wakeup;
 
 /// Files kept open: those that are written, and some of which rows are read.
 const OPEN_MAX: usize = 64;
@@ -69,6 +74,36 @@ impl StoreFiles {
                     close(closed, &self.path_of(*file)).await;
                 }
                 remove(&self.path_of(*file))
+            }
+        }
+    }
+
+    /// As [`Self::carry_out`], but where there is no room it is tried again until there is, first with that of
+    /// the reserve. Nothing that was written counts before it is published, so a write may be repeated; a
+    /// sync is not. False if the store closes first: it was not carried out.
+    pub(crate) async fn carry_out_with_room(
+        &self,
+        operation: &Operation,
+        (room, closing): (&Room, &Wakeup),
+    ) -> Result<bool, Fatal> {
+        loop {
+            match self.carry_out(operation).await {
+                Err(fault) if fault.is_full_disk() => {}
+                carried_out => return carried_out.map(|()| true),
+            }
+            if room.note_full() {
+                continue;
+            }
+            let pause = async {
+                sleep(FULL_DISK_PAUSE).await;
+                false
+            };
+            let closes = async {
+                closing.wait().await;
+                true
+            };
+            if future::or(closes, pause).await {
+                return Ok(false);
             }
         }
     }
@@ -184,8 +219,10 @@ async fn write_at(file: &DmaFile, path: &Path, offset: u64, bytes: &[u8]) -> Res
     match file.write_at(buffer, offset).await {
         Ok(written) if written == bytes.len() => Ok(()),
         Ok(written) => {
+            // A file that grows is written in part only where the room ends.
             let problem = format!("{written} of {} bytes written at {offset}", bytes.len());
-            Err(Fatal::write(path, io::Error::other(problem)))
+            let error = io::Error::new(io::ErrorKind::StorageFull, problem);
+            Err(Fatal::write(path, error))
         }
         Err(error) => Err(Fatal::write(path, error)),
     }

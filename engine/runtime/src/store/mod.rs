@@ -17,7 +17,8 @@
 //! | questions of the core | the core's (`LOADS_READS_MAX`, and one that holds apply) |
 //! | questions of other replicas | [`ASKED_MAX`]; above it they are dropped, and asked again |
 //!
-//! An error ends the process, as one of the log does. A block that is not what was written is no error of
+//! An error ends the process, as one of the log does; but a write that finds the disk full is tried again until
+//! there is room: a checkpoint can wait. A block that is not what was written is no error of
 //! the device: the replica is put out of service, and says which block.
 
 mod files;
@@ -38,11 +39,12 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::{BlockRun, Counters};
+use quorate_storage::store::{BlockRun, Counters, Operation};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
 use crate::peers::Peers;
+use crate::room::Room;
 use crate::turn::give_way;
 use crate::wakeup::Wakeup;
 
@@ -63,12 +65,14 @@ struct Shared {
     files: Rc<StoreFiles>,
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
+    room: Rc<Room>,
     /// For the rare read that taking a part needs.
     blocking: RefCell<Files>,
     step_wanted: Wakeup,
     write_wanted: Wakeup,
     is_writing: Cell<bool>,
     is_closing: Cell<bool>,
+    closing: Wakeup,
     written: Wakeup,
     questions: RefCell<VecDeque<Question>>,
     question_asked: Wakeup,
@@ -89,19 +93,21 @@ impl Store {
     pub(crate) fn start(
         keeper: Keeper,
         (files, blocking): (StoreFiles, Files),
-        inbox: Rc<Inbox>,
-        peers: Rc<Peers>,
+        (inbox, peers): (Rc<Inbox>, Rc<Peers>),
+        room: Rc<Room>,
     ) -> Self {
         let shared = Rc::new(Shared {
             keeper: RefCell::new(keeper),
             files: Rc::new(files),
             inbox,
             peers,
+            room,
             blocking: RefCell::new(blocking),
             step_wanted: Wakeup::default(),
             write_wanted: Wakeup::default(),
             is_writing: Cell::new(false),
             is_closing: Cell::new(false),
+            closing: Wakeup::default(),
             written: Wakeup::default(),
             questions: RefCell::default(),
             question_asked: Wakeup::default(),
@@ -172,6 +178,7 @@ impl Store {
     /// Waits until no operation is under way, and begins none any more: files may be opened by others then.
     pub(crate) async fn quiesce(&self) {
         self.shared.is_closing.set(true);
+        self.shared.closing.set();
         while self.shared.is_writing.get() {
             self.shared.written.wait().await;
         }
@@ -217,10 +224,19 @@ impl Shared {
                 let operation = self.keeper.borrow_mut().next_operation();
                 let Some(operation) = operation else { break };
                 self.is_writing.set(true);
-                let carried_out = self.files.carry_out(&operation).await;
+                if let Operation::Create { .. } = operation {
+                    self.room.look();
+                }
+                let room = (&*self.room, &self.closing);
+                let carried_out = self.files.carry_out_with_room(&operation, room).await;
                 self.is_writing.set(false);
-                if let Err(fault) = carried_out {
-                    end_process(&fault);
+                match carried_out {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.written.set();
+                        return;
+                    }
+                    Err(fault) => end_process(&fault),
                 }
                 self.keeper.borrow_mut().finish_operation(operation);
                 self.written.set();
