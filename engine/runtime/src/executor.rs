@@ -422,11 +422,15 @@ impl Shell {
 
     /// Between shells: no core knows of it. Only replicas of the group have a use for it.
     fn serve_snapshot(&self, from: ReplicaAddress, message: &snapshot::Message) {
-        if let snapshot::Message::Ask { part, offset } = message
-            && from.shard == self.address().shard
-            && let Some(store) = &self.store
-        {
-            store.serve(from, *part, *offset);
+        let Some(store) = &self.store else { return };
+        if from.shard != self.address().shard {
+            return;
+        }
+        match message {
+            snapshot::Message::Ask { part, offset } => store.serve(from, *part, *offset),
+            snapshot::Message::Chunk { .. } | snapshot::Message::Gone { .. } => {
+                store.take_answer(from, message);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use quorate_config::ClusterConfig;
 use quorate_durable::keeper::Keeper;
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::Slot;
+use quorate_protocol::ids::{ReplicaAddress, Slot};
 use quorate_protocol::replica::Replica;
 use quorate_storage::store::Binding;
 
@@ -55,6 +55,10 @@ pub(crate) async fn start_replica(
     let mut recovered = open_log(directory, cluster, config.address, checkpoint).await?;
     recovered.recovered.rejoins = directory.rejoins();
     let address = config.address;
+    let members = config.peers();
+    let group = members
+        .map(|replica| ReplicaAddress { replica, ..address })
+        .collect();
     let now = clock.now()?;
     let replica = match loaded.ledger {
         Some(ledger) => Replica::restored(config, recovered.recovered, ledger, now),
@@ -70,7 +74,7 @@ pub(crate) async fn start_replica(
         "recovered"
     );
     let (wal, segments) = (recovered.wal, recovered.files);
-    let shells = (Rc::clone(inbox), Rc::clone(peers));
+    let shells = (Rc::clone(inbox), Rc::clone(peers), group);
     Ok(Started {
         replica: Box::new(replica),
         log: Log::start(wal, segments, Rc::clone(inbox), Rc::clone(room)),

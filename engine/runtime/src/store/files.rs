@@ -1,6 +1,7 @@
 //! The store's files: what it wants done to them, by direct IO, and reads of whole blocks.
 //!
-//! Data files are written from front to back, synced once, and never changed; so they are opened without
+//! Data files are written from front to back, synced once, and never changed but for a damaged block that is
+//! repaired; so they are opened without
 //! `O_DSYNC`. Opens of files that exist are kept; whoever finds one removed is told so.
 
 use std::cell::RefCell;
@@ -121,6 +122,24 @@ impl StoreFiles {
         let read = opened.read_at_aligned(offset, bytes).await;
         let read = read.map_err(|error| Fatal::read(&self.path_of(file), error))?;
         Ok((read.len() >= bytes).then_some(read))
+    }
+
+    /// Writes blocks of a published file anew, durably: only with the bytes that were written there before.
+    /// False if the file was removed.
+    pub(crate) async fn write_over(
+        &self,
+        file: FileId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<bool, Fatal> {
+        let Some(opened) = self.open(file).await? else {
+            return Ok(false);
+        };
+        let path = self.path_of(file);
+        write_at(&opened, &path, offset, bytes).await?;
+        let synced = opened.fdatasync().await;
+        synced.map_err(|error| Fatal::sync(&path, error))?;
+        Ok(true)
     }
 
     async fn create(&self, file: FileId) -> Result<(), Fatal> {

@@ -1,6 +1,6 @@
 //! The store's shell: carries out what `quorate_durable` asks for, beside the log.
 //!
-//! Six tasks share the keeper and borrow it only between awaits:
+//! Seven tasks share the keeper and borrow it only between awaits:
 //!
 //! ```text
 //! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
@@ -8,7 +8,8 @@
 //! mover      blocks whose live rows a checkpoint moves -> feed
 //! looker     Load -> reads of blocks, of accounts many at once -> Loaded
 //! lister     List -> a walk over the rows of accounts -> Listed
-//! server     Ask of a replica that rebuilds -> one read -> Chunk
+//! server     Ask of a replica that rebuilds or repairs -> one read -> Chunk
+//! scrubber   all blocks in turn, slowly; a damaged one -> repaired from a peer
 //! ```
 //!
 //! | queue | bound |
@@ -19,17 +20,21 @@
 //!
 //! An error ends the process, as one of the log does; but a write that finds the disk full is tried again until
 //! there is room: a checkpoint can wait. A block that is not what was written is no error of
-//! the device: the replica is put out of service, and says which block.
+//! the device: whoever meets it has it repaired from a peer, and goes on; only if no peer can give it the
+//! replica is put out of service, and says which block.
 
 mod files;
 mod look;
 mod open;
+mod repair;
+mod scrub;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use glommio::Task;
+use glommio::sync::Semaphore;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::Question;
 use quorate_durable::serve::{Answer, answer};
@@ -39,7 +44,7 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::{BlockRun, Counters, Operation};
+use quorate_storage::store::{BlockRef, BlockRun, Counters, Operation};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
@@ -51,13 +56,15 @@ use crate::wakeup::Wakeup;
 pub(crate) use files::StoreFiles;
 pub(crate) use open::{Files, load_checkpoint, open_store};
 
+use repair::Asked;
+
 /// Questions of other replicas that wait: each asks one at a time.
 const ASKED_MAX: usize = 8;
 
 /// The store of a running replica.
 pub(crate) struct Store {
     shared: Rc<Shared>,
-    _tasks: [Task<()>; 6],
+    _tasks: [Task<()>; 7],
 }
 
 struct Shared {
@@ -83,7 +90,15 @@ struct Shared {
     page_wanted: Wakeup,
     asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
     chunk_wanted: Wakeup,
-    /// A block that is not what was written.
+    /// The other members, for repairs of blocks: one at a time.
+    group: Vec<ReplicaAddress>,
+    repairs: Semaphore,
+    asked_for: RefCell<Option<Asked>>,
+    answered: Wakeup,
+    is_repairing: Cell<bool>,
+    /// The last one that was said to be damaged and was not.
+    found_whole: Cell<Option<BlockRef>>,
+    /// A block that is not what was written, and that nobody can give.
     damage: RefCell<Option<String>>,
 }
 
@@ -93,7 +108,7 @@ impl Store {
     pub(crate) fn start(
         keeper: Keeper,
         (files, blocking): (StoreFiles, Files),
-        (inbox, peers): (Rc<Inbox>, Rc<Peers>),
+        (inbox, peers, group): (Rc<Inbox>, Rc<Peers>, Vec<ReplicaAddress>),
         room: Rc<Room>,
     ) -> Self {
         let shared = Rc::new(Shared {
@@ -117,9 +132,16 @@ impl Store {
             page_wanted: Wakeup::default(),
             asked: RefCell::default(),
             chunk_wanted: Wakeup::default(),
+            group,
+            repairs: Semaphore::new(1),
+            asked_for: RefCell::default(),
+            answered: Wakeup::default(),
+            is_repairing: Cell::new(false),
+            found_whole: Cell::default(),
             damage: RefCell::default(),
         });
-        let [stepper, writer, mover, looker, lister, server] = [(); 6].map(|()| Rc::clone(&shared));
+        let [stepper, writer, mover, looker, lister, server, scrubber] =
+            [(); 7].map(|()| Rc::clone(&shared));
         let tasks = [
             glommio::spawn_local(async move { stepper.step_for_ever().await }),
             glommio::spawn_local(async move { writer.write_for_ever().await }),
@@ -127,6 +149,7 @@ impl Store {
             glommio::spawn_local(async move { looker.look_for_ever().await }),
             glommio::spawn_local(async move { lister.list_for_ever().await }),
             glommio::spawn_local(async move { server.serve_for_ever().await }),
+            glommio::spawn_local(async move { scrubber.scrub_for_ever().await }),
         ];
         Self {
             shared,
@@ -170,6 +193,11 @@ impl Store {
         }
     }
 
+    /// Takes what a replica of the group answered to a question for a block.
+    pub(crate) fn take_answer(&self, from: ReplicaAddress, message: &Message) {
+        self.shared.take_answer(from, message);
+    }
+
     /// What was found not to be what was written; the replica cannot go on without it.
     pub(crate) fn damage(&self) -> Option<String> {
         self.shared.damage.borrow_mut().take()
@@ -179,7 +207,7 @@ impl Store {
     pub(crate) async fn quiesce(&self) {
         self.shared.is_closing.set(true);
         self.shared.closing.set();
-        while self.shared.is_writing.get() {
+        while self.shared.is_writing.get() || self.shared.is_repairing.get() {
             self.shared.written.wait().await;
         }
     }
