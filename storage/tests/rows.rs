@@ -728,6 +728,35 @@ fn nothing_is_recycled_before_a_durable_header_frees_it() {
     );
 }
 
+/// On a full disk a segment cannot be prepared; while that was the open operation, one that came free in the
+/// meantime was never taken instead.
+#[test]
+fn a_segment_that_was_given_up_is_recycled_as_soon_as_one_is_free() {
+    let mut disk = Disk::formatted();
+    let (_, mut log) = disk.open();
+    let mut seq = 0;
+    for slot in 1..=3 {
+        flushed(&mut log, &mut disk, &mut seq, [accepted(1, slot, 40_000)]);
+    }
+    log.release_below(3);
+    prepare(&mut log, &mut disk);
+    log.append(99, accepted(1, 4, 40_000));
+    let (open, _) = begin(&mut log).unwrap();
+    let to = SegmentNumber(5);
+    for _ in 0..2 {
+        let operation = log.next_operation().unwrap();
+        assert_eq!(operation, Operation::Prepare { segment: to });
+        log.give_up_operation(operation);
+    }
+    log.finish_flush(open);
+    for _ in 0..2 {
+        let from = SegmentNumber(1);
+        let operation = log.next_operation().unwrap();
+        assert_eq!(operation, Operation::Recycle { from, to });
+        log.give_up_operation(operation);
+    }
+}
+
 #[test]
 fn a_resumed_log_recycles_what_it_finds_free() {
     let mut disk = Disk::formatted();

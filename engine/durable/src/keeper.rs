@@ -26,7 +26,8 @@ use quorate_protocol::output::CheckpointPart;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::store::{
-    AccountIndex, BeginError, BlockRun, Damage, Finish, Operation, Place, Read, Store,
+    AccountIndex, BeginError, BlockError, BlockRef, BlockRun, Damage, Finish, Operation, Place,
+    Read, Store,
 };
 use zerocopy::IntoBytes;
 
@@ -110,6 +111,14 @@ impl Keeper {
     #[must_use]
     pub fn index(&self) -> &AccountIndex {
         &self.index
+    }
+
+    /// A damaged block is whole again on disk ([`Store::adopt_repaired`]).
+    ///
+    /// # Errors
+    /// Why the bytes are not that block.
+    pub fn adopt_repaired(&mut self, place: BlockRef, bytes: &[u8]) -> Result<(), BlockError> {
+        self.store.adopt_repaired(place, bytes)
     }
 
     /// Why no checkpoint is taken any more, if that is so.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use quorate_protocol::checkpoint::rows::{AccountRow, account_fingerprint};
 use quorate_protocol::ids::AccountId;
-use quorate_storage::store::{AccountIndex, BlockRun, Place, RowWalk, Store};
+use quorate_storage::store::{AccountIndex, BlockRun, Damage, Place, RowWalk, Store};
 use zerocopy::FromBytes;
 
 /// A page on its way.
@@ -41,13 +41,13 @@ impl Listing {
     /// Takes the blocks that were wanted.
     ///
     /// # Errors
-    /// The block that is not what was written, and why.
+    /// The block that is not what was written, and why. What is wanted then begins with it.
     pub fn feed(
         &mut self,
         store: &Store,
         index: &AccountIndex,
         bytes: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<(), Damage> {
         let Self {
             after,
             limit,
@@ -69,7 +69,6 @@ impl Listing {
             }
         };
         walk.feed(store, bytes, &mut take)
-            .map_err(|damage| damage.to_string())
     }
 
     /// The page.

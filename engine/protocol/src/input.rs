@@ -57,4 +57,7 @@ pub enum Input {
     CheckpointRoom,
     /// The checkpoint under way is in the store for good.
     CheckpointDurable { number: u64 },
+    /// The disk came to have too little room to begin anything on, or has enough again. What is under way
+    /// goes on; while it is full a leader answers new work `busy`.
+    DiskFull { is_full: bool },
 }

@@ -133,18 +133,23 @@ impl World {
         }
     }
 
+    /// A millisecond passes; what was sent does not arrive yet.
+    fn tick(&mut self) {
+        self.now_ns += MS;
+        let due: Vec<ReplicaAddress> = self
+            .replicas
+            .iter()
+            .filter(|(_, replica)| replica.deadline_ns() <= self.now_ns)
+            .map(|(at, _)| *at)
+            .collect();
+        for at in due {
+            self.step(at, Input::Tick);
+        }
+    }
+
     fn run_until(&mut self, end_ns: u64) {
         while self.now_ns < end_ns {
-            self.now_ns += MS;
-            let due: Vec<ReplicaAddress> = self
-                .replicas
-                .iter()
-                .filter(|(_, replica)| replica.deadline_ns() <= self.now_ns)
-                .map(|(at, _)| *at)
-                .collect();
-            for at in due {
-                self.step(at, Input::Tick);
-            }
+            self.tick();
             while let Some((at, input)) = self.inbox.pop_front() {
                 self.step(at, input);
             }
@@ -505,4 +510,68 @@ fn refusing_a_peer_for_its_clock_is_told_while_it_lasts() {
     assert!(told.contains(&from.to_string()), "{told}");
     world.run_until(world.now_ns + 11 * SECOND);
     assert_eq!(reason(&world), "", "the clock was set right");
+}
+
+/// Whatever is refused holds nothing, and what was begun before ends: a shard whose leader's disk is full still
+/// decides what others have prepared with it.
+#[test]
+fn a_leader_with_a_full_disk_begins_nothing_and_finishes_what_was_begun() {
+    let mut world = World::funded(2, 3, Reads::Lease);
+    let full = world.leader(2).expect("a leader");
+    // Prepared at shard 2, and not decided: the decision is on its way when the disk fills up.
+    let transfer = Transfer::new(TransferId(50), AccountId(1), AccountId(11), 100, 1, 1);
+    world.requests += 1;
+    let request = Request {
+        id: RequestId(world.requests),
+        deadline_ms: 0,
+        seen: Timestamp::ZERO,
+        body: RequestBody::CreateTransfers(Rows::from_slice(&[transfer])),
+    };
+    let input = Input::Client {
+        connection: ConnectionId(1),
+        request,
+    };
+    let debit_side = world.leader(1).expect("a leader");
+    world.step(debit_side, input);
+    while world.replicas[&full].ledger().in_doubt().is_empty() {
+        match world.inbox.pop_front() {
+            Some((at, input)) => world.step(at, input),
+            None => world.tick(),
+        }
+    }
+    world.step(full, Input::DiskFull { is_full: true });
+    world.run_until(world.now_ns + SECOND);
+    assert!(world.replicas[&full].ledger().in_doubt().is_empty());
+    assert_eq!((world.balance(1, 1), world.balance(2, 11)), (900, 100));
+
+    let account = Account::new(AccountId(12), 1, 1, AccountFlags::default());
+    let create = RequestBody::CreateAccounts(Rows::from_slice(&[account]));
+    assert_eq!(world.ask(2, create.clone()), ReplyBody::Busy);
+    let pay = Transfer::new(TransferId(51), AccountId(11), AccountId(1), 1, 1, 1);
+    let pay = RequestBody::CreateTransfers(Rows::from_slice(&[pay]));
+    assert_eq!(world.ask(2, pay.clone()), ReplyBody::Busy);
+    let leave = RequestBody::MoveAccounts {
+        id: MoveId(7),
+        target: ShardId(1),
+        accounts: Rows::from_slice(&[AccountId(11)]),
+    };
+    assert_eq!(world.ask(2, leave), ReplyBody::Busy);
+    // Nobody else's work is begun here either, and nothing of it is left.
+    let refused = world.transfer(1, 52, 1, 11, 1).result();
+    assert_eq!(refused, Some(ResultCode::Contended));
+    assert_eq!((world.balance(1, 1), world.balance(2, 11)), (900, 100));
+    let ReplyBody::Status(status) = world.ask(2, RequestBody::Status) else {
+        panic!("no status");
+    };
+    assert!(status.reason.contains("disk is full"), "{}", status.reason);
+    let at = Timestamp(world.now().wall_ns + 50 * MS);
+    let cut = world.ask(2, RequestBody::CutRegister { at });
+    assert_eq!(cut, ReplyBody::Cut(CutAnswer::Registered));
+
+    world.step(full, Input::DiskFull { is_full: false });
+    assert!(matches!(world.ask(2, create), ReplyBody::Results(_)));
+    assert!(matches!(world.ask(2, pay), ReplyBody::Results(_)));
+    let paid = world.transfer(1, 52, 1, 11, 1).result();
+    assert_eq!(paid, Some(ResultCode::Ok));
+    world.assert_replicas_agree(2);
 }

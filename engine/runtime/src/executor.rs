@@ -45,6 +45,7 @@ use crate::log::Log;
 use crate::peers::Peers;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
+use crate::room::Room;
 use crate::start::start_replica;
 use crate::store::{Store, between_shells};
 use crate::turn::give_way;
@@ -85,6 +86,8 @@ pub(crate) async fn run(setup: Setup) {
     // The directory's lock is held until this function ends.
     let outcome = match directory {
         Ok(directory) => {
+            let room = Room::new(directory.path(), &shell.cluster, &shell.inbox);
+            shell.room = Some(Rc::new(room));
             let started = shell.start(&directory).await;
             shell.directory = Some(directory);
             started
@@ -137,6 +140,8 @@ struct Shell {
     cluster: Rc<ClusterConfig>,
     /// None if it cannot be used.
     directory: Option<DataDirectory>,
+    /// There if the directory is.
+    room: Option<Rc<Room>>,
     core: Core,
     /// As it was told last.
     part: Part,
@@ -167,6 +172,7 @@ impl Shell {
             part: core.part(),
             core,
             directory: None,
+            room: None,
             log: None,
             store: None,
             rebuild: None,
@@ -198,11 +204,12 @@ impl Shell {
 
     /// Recovers the replica; it runs from now on.
     async fn start(&mut self, directory: &DataDirectory) -> Result<(), Fatal> {
+        let room = self.room.as_ref().expect("the directory has one");
         let started = start_replica(
             &self.cluster,
             self.config.clone(),
             directory,
-            (&self.inbox, &self.peers),
+            (&self.inbox, &self.peers, room),
             &mut self.clock,
         )
         .await?;
@@ -228,6 +235,10 @@ impl Shell {
             spawn_local(obey(entrances.commands, isolated, stopping, inbox)),
             spawn_local(log_refusals(self.address().to_string(), refusals)),
         ];
+        if let Some(room) = self.room.clone() {
+            self.tasks
+                .push(spawn_local(async move { room.watch_for_ever().await }));
+        }
     }
 
     async fn serve(mut self) {
@@ -313,7 +324,8 @@ impl Shell {
     async fn fetch(&mut self, directory: &DataDirectory, why: Why) -> Result<bool, String> {
         let address = self.address();
         let configs = (&*self.cluster, &self.config);
-        let mut rebuild = Rebuild::begin(directory, configs, why, &self.inbox)
+        let room = self.room.as_ref().expect("the directory has one");
+        let mut rebuild = Rebuild::begin(directory, configs, why, (&self.inbox, room))
             .map_err(|fault| fault.to_string())?;
         let started = Instant::now();
         while !self.stopping.get() {
@@ -410,11 +422,15 @@ impl Shell {
 
     /// Between shells: no core knows of it. Only replicas of the group have a use for it.
     fn serve_snapshot(&self, from: ReplicaAddress, message: &snapshot::Message) {
-        if let snapshot::Message::Ask { part, offset } = message
-            && from.shard == self.address().shard
-            && let Some(store) = &self.store
-        {
-            store.serve(from, *part, *offset);
+        let Some(store) = &self.store else { return };
+        if from.shard != self.address().shard {
+            return;
+        }
+        match message {
+            snapshot::Message::Ask { part, offset } => store.serve(from, *part, *offset),
+            snapshot::Message::Chunk { .. } | snapshot::Message::Gone { .. } => {
+                store.take_answer(from, message);
+            }
         }
     }
 

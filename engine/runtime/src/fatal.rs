@@ -2,7 +2,7 @@
 //!
 //! | code | variant | cause |
 //! | --- | --- | --- |
-//! | 10 | `WriteFailed` | a write to the log or the store failed (EIO, no space left for a segment that is needed now) |
+//! | 10 | `WriteFailed` | a write to the log or the store failed (EIO, no space left for a segment that is needed now; the store waits for space) |
 //! | 11 | `SyncFailed` | a flush of the log, the store or their directory failed; never retried: the page cache may have dropped the data |
 //! | 12 | `ReadFailed` | the log, the store or the superblock cannot be read |
 //! | 13 | `CannotListen` | a port is in use, or an address is not this host's |

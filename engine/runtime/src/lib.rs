@@ -35,6 +35,7 @@ mod peers;
 mod rebuild;
 mod recover;
 mod refusals;
+mod room;
 mod roster;
 mod socket;
 mod start;

@@ -20,8 +20,10 @@ use crate::directory::DataDirectory;
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::Inbox;
 use crate::recover::first_slot;
+use crate::room::Room;
 use crate::start::binding_of;
 use crate::store::{StoreFiles, open_store};
+use crate::wakeup::Wakeup;
 
 /// Why a replica rebuilds, and whom it asks first.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,7 @@ pub(crate) struct Rebuild {
     fetch: Fetch,
     files: Rc<StoreFiles>,
     inbox: Rc<Inbox>,
+    room: Rc<Room>,
     /// An operation that was carried out.
     carried_out: Rc<RefCell<Option<Operation>>>,
     task: Option<Task<()>>,
@@ -48,7 +51,7 @@ impl Rebuild {
         directory: &DataDirectory,
         (cluster, config): (&ClusterConfig, &ReplicaConfig),
         why: Why,
-        inbox: &Rc<Inbox>,
+        (inbox, room): (&Rc<Inbox>, &Rc<Room>),
     ) -> Result<Self, Fatal> {
         let fetch = match why {
             Why::Behind { from } => {
@@ -65,6 +68,7 @@ impl Rebuild {
             fetch,
             files: Rc::new(StoreFiles::new(directory.path().to_owned())),
             inbox: Rc::clone(inbox),
+            room: Rc::clone(room),
             carried_out: Rc::default(),
             task: None,
         })
@@ -88,9 +92,12 @@ impl Rebuild {
         }
         if let Some(operation) = self.fetch.next_operation() {
             let (files, inbox) = (Rc::clone(&self.files), Rc::clone(&self.inbox));
-            let carried_out = Rc::clone(&self.carried_out);
+            let (carried_out, room) = (Rc::clone(&self.carried_out), Rc::clone(&self.room));
             self.task = Some(glommio::spawn_local(async move {
-                if let Err(fault) = files.carry_out(&operation).await {
+                // Whoever stops drops the task.
+                let never = Wakeup::default();
+                let outcome = files.carry_out_with_room(&operation, (&room, &never));
+                if let Err(fault) = outcome.await {
                     end_process(&fault);
                 }
                 *carried_out.borrow_mut() = Some(operation);

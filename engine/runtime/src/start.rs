@@ -10,7 +10,7 @@ use std::time::Instant;
 use quorate_config::ClusterConfig;
 use quorate_durable::keeper::Keeper;
 use quorate_protocol::config::ReplicaConfig;
-use quorate_protocol::ids::Slot;
+use quorate_protocol::ids::{ReplicaAddress, Slot};
 use quorate_protocol::replica::Replica;
 use quorate_storage::store::Binding;
 
@@ -21,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::recover::open_log;
+use crate::room::Room;
 use crate::store::{Files, Store, StoreFiles, load_checkpoint, open_store};
 
 /// A replica with what carries out its outputs.
@@ -43,7 +44,7 @@ pub(crate) async fn start_replica(
     cluster: &ClusterConfig,
     config: ReplicaConfig,
     directory: &DataDirectory,
-    (inbox, peers): (&Rc<Inbox>, &Rc<Peers>),
+    (inbox, peers, room): (&Rc<Inbox>, &Rc<Peers>, &Rc<Room>),
     clock: &mut Clock,
 ) -> Result<Started, Fatal> {
     let started = Instant::now();
@@ -54,6 +55,10 @@ pub(crate) async fn start_replica(
     let mut recovered = open_log(directory, cluster, config.address, checkpoint).await?;
     recovered.recovered.rejoins = directory.rejoins();
     let address = config.address;
+    let members = config.peers();
+    let group = members
+        .map(|replica| ReplicaAddress { replica, ..address })
+        .collect();
     let now = clock.now()?;
     let replica = match loaded.ledger {
         Some(ledger) => Replica::restored(config, recovered.recovered, ledger, now),
@@ -61,14 +66,18 @@ pub(crate) async fn start_replica(
     };
     let files = (StoreFiles::new(path.to_owned()), Files::new(path));
     let keeper = Keeper::new(opened, loaded.index);
+    // Behind what the dead process left half done: that is removed first.
+    room.begin().await;
     tracing::info!(
         replica = %address,
         milliseconds = started.elapsed().as_millis(),
         "recovered"
     );
+    let (wal, segments) = (recovered.wal, recovered.files);
+    let shells = (Rc::clone(inbox), Rc::clone(peers), group);
     Ok(Started {
         replica: Box::new(replica),
-        log: Log::start(recovered.wal, recovered.files, Rc::clone(inbox)),
-        store: Store::start(keeper, files, Rc::clone(inbox), Rc::clone(peers)),
+        log: Log::start(wal, segments, Rc::clone(inbox), Rc::clone(room)),
+        store: Store::start(keeper, files, shells, Rc::clone(room)),
     })
 }

@@ -82,7 +82,7 @@ impl Default for Options {
 }
 
 /// A file operation beside the flushes. At most one is open; flushes go on meanwhile. After an error
-/// the replica stops.
+/// the replica stops, unless there was no room and [`Wal::give_up_operation`] is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Create a file of `segment_bytes` zeros under a temporary name, sync it, rename it to the
@@ -354,6 +354,18 @@ impl<P: AsRef<[u8]> + Clone> Wal<P> {
             }
         };
         self.ready.push_back(segment);
+    }
+
+    /// The operation cannot be carried out now, and left nothing behind. What is due then, perhaps with a
+    /// segment that has come free since, [`Wal::next_operation`] says anew.
+    ///
+    /// # Panics
+    /// If it is not the open one.
+    pub fn give_up_operation(&mut self, operation: Operation) {
+        assert_eq!(self.operation_open.take(), Some(operation));
+        if let Operation::Recycle { from, .. } = operation {
+            self.free.push_front(from);
+        }
     }
 
     /// Where the newest durable accepted record of `slot` lies.

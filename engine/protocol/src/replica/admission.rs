@@ -184,8 +184,12 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether more commands wait for a slot than are taken in, or for too long.
+    /// Whether nothing new is begun: more commands wait for a slot than are taken in, or for too long, or
+    /// there is no room to log them. Decisions are not asked: what is in doubt elsewhere holds money.
     pub(crate) fn is_overloaded(&self) -> bool {
+        if self.is_disk_full {
+            return true;
+        }
         let bytes_max = self.config.admission.proposal_bytes_max;
         self.proposals.is_full(bytes_max, self.now.mono_ns)
     }

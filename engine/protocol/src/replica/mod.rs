@@ -34,6 +34,7 @@ pub(crate) mod requests;
 pub(crate) mod waiting;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::checkpoint::restore::RestoredLedger;
@@ -105,6 +106,9 @@ pub struct Replica {
     pub(crate) woken: BTreeSet<AccountId>,
     pub(crate) housekeeping_ns: u64,
     pub(crate) in_doubt_scan_ns: u64,
+
+    /// What the shell said last.
+    pub(crate) is_disk_full: bool,
 }
 
 impl Replica {
@@ -172,6 +176,7 @@ impl Replica {
             woken: BTreeSet::new(),
             housekeeping_ns: 0,
             in_doubt_scan_ns: 0,
+            is_disk_full: false,
         };
         // What it wants at once may be to stop, and then nothing else would ever make it step.
         replica.drain_consensus();
@@ -203,6 +208,7 @@ impl Replica {
             Input::ChainLoaded { question, rows } => self.on_chain_loaded(question, &rows),
             Input::CheckpointRoom => self.on_checkpoint_room(),
             Input::CheckpointDurable { number } => self.on_checkpoint_durable(number),
+            Input::DiskFull { is_full } => self.is_disk_full = is_full,
             Input::Disconnected { connection } => {
                 for key in self.requests.of_connection(connection) {
                     self.requests.close(key);
@@ -247,7 +253,14 @@ impl Replica {
             in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
             committed_local: self.telemetry.local,
             committed_cross: self.telemetry.cross,
-            reason: self.ahead.reason(self.now),
+            reason: self.reason(),
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self.is_disk_full {
+            true => "the disk is full: no new work is taken until there is room".to_string(),
+            false => self.ahead.reason(self.now),
         }
     }
 

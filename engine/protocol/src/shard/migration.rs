@@ -103,7 +103,7 @@ impl Replica {
                 Err(ReplyBody::Move(MoveAnswer::Refused))
             };
         }
-        if self.migrations.running.len() >= MOVES_MAX {
+        if self.migrations.running.len() >= MOVES_MAX || self.is_disk_full {
             return Err(ReplyBody::Busy);
         }
         for &account in accounts {

@@ -11,7 +11,9 @@
 //! While one flush is in flight the next one fills; as soon as it is done the next is started, before
 //! anything else happens. Any error ends the process: a failed write is never tried again. The one
 //! exception is a disk that is full when a segment is prepared ahead: nothing is lost by that, and the
-//! segments that are there have room, so it is tried again until a flush waits for the segment.
+//! segments that are there have room. The room that is left, and the reserve ([`crate::room`]), are for the
+//! checkpoint then, which frees segments; only a flush that waits for a segment has it prepared all the same,
+//! and if that finds no room the process ends.
 
 mod files;
 mod read;
@@ -32,6 +34,7 @@ use quorate_storage::wal::{self, Operation, Wal};
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::Inbox;
 use crate::limits::FULL_DISK_PAUSE;
+use crate::room::Room;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::SegmentFiles;
@@ -54,6 +57,7 @@ struct Shared {
     wal: RefCell<Wal<Words>>,
     files: SegmentFiles,
     inbox: Rc<Inbox>,
+    room: Rc<Room>,
     appended: Wakeup,
     room_wanted: Wakeup,
     read_wanted: Wakeup,
@@ -74,11 +78,17 @@ struct Shared {
 
 impl Log {
     /// Goes on with a recovered log. What becomes durable, and what was read, is put into `inbox`.
-    pub(crate) fn start(wal: Wal<Words>, files: SegmentFiles, inbox: Rc<Inbox>) -> Self {
+    pub(crate) fn start(
+        wal: Wal<Words>,
+        files: SegmentFiles,
+        inbox: Rc<Inbox>,
+        room: Rc<Room>,
+    ) -> Self {
         let shared = Rc::new(Shared {
             wal: RefCell::new(wal),
             files,
             inbox,
+            room,
             appended: Wakeup::default(),
             room_wanted: Wakeup::default(),
             read_wanted: Wakeup::default(),
@@ -216,41 +226,60 @@ impl Shared {
             while !self.is_closing.get() {
                 let operation = self.wal.borrow_mut().next_operation();
                 let Some(operation) = operation else { break };
+                if self.is_to_wait(operation) {
+                    self.wal.borrow_mut().give_up_operation(operation);
+                    self.wait_on_full_disk().await;
+                    continue;
+                }
                 self.is_preparing.set(true);
-                let carried_out = self.carry_out_in_time(operation).await;
+                let carried_out = self.carry_out(operation).await;
                 self.is_preparing.set(false);
                 self.prepared.set();
                 match carried_out {
-                    Ok(()) => {}
-                    Err(fault) if fault.is_full_disk() && self.is_closing.get() => return,
-                    Err(fault) => end_process(&fault),
+                    Ok(()) => {
+                        self.wal.borrow_mut().finish_operation(operation);
+                        // A flush may have waited for the segment.
+                        self.appended.set();
+                    }
+                    Err(fault) => self.outlive(operation, &fault),
                 }
-                self.wal.borrow_mut().finish_operation(operation);
-                // A flush may have waited for the segment.
-                self.appended.set();
             }
         }
     }
 
-    /// Waits for room on a full disk, for as long as no record waits for the segment.
-    async fn carry_out_in_time(&self, operation: Operation) -> Result<(), Fatal> {
-        let mut failures = 0_u64;
-        loop {
-            let fault = match self.carry_out(operation).await {
-                Ok(()) => return Ok(()),
-                Err(fault) => fault,
-            };
-            if !fault.is_full_disk() || self.is_starved.get() || self.is_closing.get() {
-                return Err(fault);
+    /// Whether the room that is left is for others: the log has segments with room.
+    fn is_to_wait(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Recycle { .. } => false,
+            Operation::Prepare { .. } => {
+                self.room.look();
+                self.room.is_full() && !self.is_starved.get()
             }
-            failures += 1;
-            tracing::warn!(failures, "the log goes on in the segments it has: {fault}");
-            let pause = async {
-                sleep(FULL_DISK_PAUSE).await;
-            };
-            // A record that waits for the segment is reason for one last attempt.
-            future::or(pause, self.starved.wait()).await;
         }
+    }
+
+    /// Goes on without what found no room, unless a flush waits for it.
+    fn outlive(&self, operation: Operation, fault: &Fatal) {
+        if !fault.is_full_disk() {
+            end_process(fault);
+        }
+        let given_back = self.room.note_full();
+        if self.is_starved.get() && !given_back && !self.is_closing.get() {
+            tracing::error!(
+                "the disk is full and the log has no segment left: free some room, then start again"
+            );
+            end_process(fault);
+        }
+        self.wal.borrow_mut().give_up_operation(operation);
+    }
+
+    /// Until there may be room, a segment has come free, or a record waits for one.
+    async fn wait_on_full_disk(&self) {
+        let pause = async {
+            sleep(FULL_DISK_PAUSE).await;
+        };
+        let released = future::or(pause, self.room_wanted.wait());
+        future::or(released, self.starved.wait()).await;
     }
 
     async fn carry_out(&self, operation: Operation) -> Result<(), Fatal> {

@@ -1,6 +1,7 @@
 //! The store's files: what it wants done to them, by direct IO, and reads of whole blocks.
 //!
-//! Data files are written from front to back, synced once, and never changed; so they are opened without
+//! Data files are written from front to back, synced once, and never changed but for a damaged block that is
+//! repaired; so they are opened without
 //! `O_DSYNC`. Opens of files that exist are kept; whoever finds one removed is told so.
 
 use std::cell::RefCell;
@@ -9,10 +10,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use futures_lite::future;
 use glommio::io::{Directory, DmaFile, OpenOptions, ReadResult};
+use glommio::timer::sleep;
 use quorate_storage::store::{FileId, Operation};
 
 use crate::fatal::Fatal;
+use crate::limits::FULL_DISK_PAUSE;
+use crate::room::Room;
+use crate::wakeup::Wakeup;
 
 /// Files kept open: those that are written, and some of which rows are read.
 const OPEN_MAX: usize = 64;
@@ -73,6 +79,36 @@ impl StoreFiles {
         }
     }
 
+    /// As [`Self::carry_out`], but where there is no room it is tried again until there is, first with that of
+    /// the reserve. Nothing that was written counts before it is published, so a write may be repeated; a
+    /// sync is not. False if the store closes first: it was not carried out.
+    pub(crate) async fn carry_out_with_room(
+        &self,
+        operation: &Operation,
+        (room, closing): (&Room, &Wakeup),
+    ) -> Result<bool, Fatal> {
+        loop {
+            match self.carry_out(operation).await {
+                Err(fault) if fault.is_full_disk() => {}
+                carried_out => return carried_out.map(|()| true),
+            }
+            if room.note_full() {
+                continue;
+            }
+            let pause = async {
+                sleep(FULL_DISK_PAUSE).await;
+                false
+            };
+            let closes = async {
+                closing.wait().await;
+                true
+            };
+            if future::or(closes, pause).await {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Whole blocks of a file; `None` if the file was removed, or ends before.
     pub(crate) async fn read(
         &self,
@@ -86,6 +122,24 @@ impl StoreFiles {
         let read = opened.read_at_aligned(offset, bytes).await;
         let read = read.map_err(|error| Fatal::read(&self.path_of(file), error))?;
         Ok((read.len() >= bytes).then_some(read))
+    }
+
+    /// Writes blocks of a published file anew, durably: only with the bytes that were written there before.
+    /// False if the file was removed.
+    pub(crate) async fn write_over(
+        &self,
+        file: FileId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<bool, Fatal> {
+        let Some(opened) = self.open(file).await? else {
+            return Ok(false);
+        };
+        let path = self.path_of(file);
+        write_at(&opened, &path, offset, bytes).await?;
+        let synced = opened.fdatasync().await;
+        synced.map_err(|error| Fatal::sync(&path, error))?;
+        Ok(true)
     }
 
     async fn create(&self, file: FileId) -> Result<(), Fatal> {
@@ -184,8 +238,10 @@ async fn write_at(file: &DmaFile, path: &Path, offset: u64, bytes: &[u8]) -> Res
     match file.write_at(buffer, offset).await {
         Ok(written) if written == bytes.len() => Ok(()),
         Ok(written) => {
+            // A file that grows is written in part only where the room ends.
             let problem = format!("{written} of {} bytes written at {offset}", bytes.len());
-            Err(Fatal::write(path, io::Error::other(problem)))
+            let error = io::Error::new(io::ErrorKind::StorageFull, problem);
+            Err(Fatal::write(path, error))
         }
         Err(error) => Err(Fatal::write(path, error)),
     }

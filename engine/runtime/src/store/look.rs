@@ -8,7 +8,7 @@ use quorate_durable::listing::Listing;
 use quorate_durable::question::Wanted;
 use quorate_protocol::input::Input;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{BlockRef, BlockRun};
+use quorate_storage::store::{BlockRef, BlockRun, Damage};
 
 use super::Shared;
 use crate::fatal::{Fatal, end_process};
@@ -44,8 +44,8 @@ enum Fed {
     Taken,
     /// A file was dropped: other blocks are wanted now.
     Gone,
-    /// Not what was written; said so.
-    Damaged,
+    /// This one is not what was written, and why.
+    Damaged(BlockRef, String),
 }
 
 impl Shared {
@@ -73,9 +73,14 @@ impl Shared {
                 Some(Wanted::Accounts) => self.feed_accounts().await,
             };
             match fed {
-                Ok(Fed::Taken | Fed::Gone) => {}
-                // Nothing is answered any more: the replica is out of service.
-                Ok(Fed::Damaged) => self.question_asked.wait().await,
+                Ok(Fed::Taken) => self.found_whole.set(None),
+                Ok(Fed::Gone) => {}
+                Ok(Fed::Damaged(place, problem)) => {
+                    if !self.mend(place, &problem).await {
+                        // Nothing is answered any more: the replica is out of service.
+                        self.question_asked.wait().await;
+                    }
+                }
                 Err(fault) => end_process(&fault),
             }
         }
@@ -89,13 +94,13 @@ impl Shared {
         let keeper = self.keeper.borrow();
         let Some(read) = read else {
             if question.wanted(keeper.store(), keeper.index()) == Wanted::Blocks(run) {
-                return Ok(self.damaged(run.first, "is gone"));
+                return Ok(Fed::Damaged(run.first, "is gone".to_owned()));
             }
             return Ok(Fed::Gone);
         };
         match question.feed(keeper.store(), &read) {
             Ok(()) => Ok(Fed::Taken),
-            Err((place, problem)) => Ok(self.damaged(place, &problem)),
+            Err((place, problem)) => Ok(Fed::Damaged(place, problem)),
         }
     }
 
@@ -137,7 +142,7 @@ impl Shared {
                         outcome = Fed::Gone;
                         break;
                     }
-                    Err(problem) => return Ok(self.damaged(place, &problem)),
+                    Err(problem) => return Ok(Fed::Damaged(place, problem)),
                 }
             }
         }
@@ -161,8 +166,9 @@ impl Shared {
                     continue;
                 }
             };
-            if let Err(damage) = fed {
-                self.report_damage(damage.to_string());
+            if let Err(damage) = fed
+                && !self.mend_damage(damage).await
+            {
                 continue;
             }
             self.step_wanted.set();
@@ -177,58 +183,69 @@ impl Shared {
             };
             let mut listing = Listing::new(self.keeper.borrow().store(), after, limit);
             match self.walk(&mut listing).await {
-                Ok(Fed::Taken | Fed::Gone) => {
+                Ok(true) => {
                     self.page.set(None);
                     let ids = listing.into_ids();
                     self.inbox.push_own(Input::Listed { ids });
                 }
-                Ok(Fed::Damaged) => self.page_wanted.wait().await,
+                Ok(false) => self.page_wanted.wait().await,
                 Err(fault) => end_process(&fault),
             }
         }
     }
 
-    /// Reads all rows for a page.
-    async fn walk(&self, listing: &mut Listing) -> Result<Fed, Fatal> {
+    /// Reads all rows for a page. False if some cannot be had.
+    async fn walk(&self, listing: &mut Listing) -> Result<bool, Fatal> {
         loop {
             let wanted = listing.wanted(self.keeper.borrow().store());
             let Some(run) = wanted else {
-                return Ok(Fed::Taken);
+                return Ok(true);
             };
             let read = self.read(run).await?;
-            if let Some(problem) = self.page_rows(listing, run, read.as_deref()) {
-                return Ok(self.damaged(run.first, &problem));
+            let is_fed = match self.page_rows(listing, run, read.as_deref()) {
+                Fed::Taken | Fed::Gone => true,
+                Fed::Damaged(place, problem) => self.mend(place, &problem).await,
+            };
+            if !is_fed {
+                return Ok(false);
             }
             give_way().await;
         }
     }
 
-    /// What is wrong with the rows.
-    fn page_rows(
-        &self,
-        listing: &mut Listing,
-        run: BlockRun,
-        read: Option<&[u8]>,
-    ) -> Option<String> {
+    fn page_rows(&self, listing: &mut Listing, run: BlockRun, read: Option<&[u8]>) -> Fed {
         let keeper = self.keeper.borrow();
-        match read {
+        let damage = match read {
             Some(read) => listing.feed(keeper.store(), keeper.index(), read).err(),
             // It was dropped, and is passed over.
-            None if !keeper.store().has(run.first.file) => None,
-            None => Some("is gone".to_owned()),
+            None if !keeper.store().has(run.first.file) => return Fed::Gone,
+            None => return Fed::Damaged(run.first, "is gone".to_owned()),
+        };
+        match damage {
+            None => Fed::Taken,
+            Some(Damage::Block { place, error }) => Fed::Damaged(place, error.to_string()),
+            Some(damage) => Fed::Damaged(run.first, damage.to_string()),
         }
     }
 
-    async fn read(&self, run: BlockRun) -> Result<Option<ReadResult>, Fatal> {
+    /// False if it cannot be mended: that has been reported then.
+    async fn mend_damage(&self, damage: Damage) -> bool {
+        if let Damage::Block { place, error } = damage {
+            return self.mend(place, &error.to_string()).await;
+        }
+        self.report_damage(damage.to_string());
+        false
+    }
+
+    pub(super) async fn read(&self, run: BlockRun) -> Result<Option<ReadResult>, Fatal> {
         let bytes = run.blocks as usize * BLOCK_BYTES as usize;
         self.files
             .read(run.first.file, run.first.offset(), bytes)
             .await
     }
 
-    fn damaged(&self, place: BlockRef, problem: &str) -> Fed {
+    pub(super) fn damaged(&self, place: BlockRef, problem: &str) {
         self.report_damage(format!("{} block {}: {problem}", place.file, place.block));
-        Fed::Damaged
     }
 }
 

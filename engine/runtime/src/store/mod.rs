@@ -1,6 +1,6 @@
 //! The store's shell: carries out what `quorate_durable` asks for, beside the log.
 //!
-//! Six tasks share the keeper and borrow it only between awaits:
+//! Seven tasks share the keeper and borrow it only between awaits:
 //!
 //! ```text
 //! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
@@ -8,7 +8,8 @@
 //! mover      blocks whose live rows a checkpoint moves -> feed
 //! looker     Load -> reads of blocks, of accounts many at once -> Loaded
 //! lister     List -> a walk over the rows of accounts -> Listed
-//! server     Ask of a replica that rebuilds -> one read -> Chunk
+//! server     Ask of a replica that rebuilds or repairs -> one read -> Chunk
+//! scrubber   all blocks in turn, slowly; a damaged one -> repaired from a peer
 //! ```
 //!
 //! | queue | bound |
@@ -17,18 +18,23 @@
 //! | questions of the core | the core's (`LOADS_READS_MAX`, and one that holds apply) |
 //! | questions of other replicas | [`ASKED_MAX`]; above it they are dropped, and asked again |
 //!
-//! An error ends the process, as one of the log does. A block that is not what was written is no error of
-//! the device: the replica is put out of service, and says which block.
+//! An error ends the process, as one of the log does; but a write that finds the disk full is tried again until
+//! there is room: a checkpoint can wait. A block that is not what was written is no error of
+//! the device: whoever meets it has it repaired from a peer, and goes on; only if no peer can give it the
+//! replica is put out of service, and says which block.
 
 mod files;
 mod look;
 mod open;
+mod repair;
+mod scrub;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use glommio::Task;
+use glommio::sync::Semaphore;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::Question;
 use quorate_durable::serve::{Answer, answer};
@@ -38,16 +44,19 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::{BlockRun, Counters};
+use quorate_storage::store::{BlockRef, BlockRun, Counters, Operation};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
 use crate::peers::Peers;
+use crate::room::Room;
 use crate::turn::give_way;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::StoreFiles;
 pub(crate) use open::{Files, load_checkpoint, open_store};
+
+use repair::Asked;
 
 /// Questions of other replicas that wait: each asks one at a time.
 const ASKED_MAX: usize = 8;
@@ -55,7 +64,7 @@ const ASKED_MAX: usize = 8;
 /// The store of a running replica.
 pub(crate) struct Store {
     shared: Rc<Shared>,
-    _tasks: [Task<()>; 6],
+    _tasks: [Task<()>; 7],
 }
 
 struct Shared {
@@ -63,12 +72,14 @@ struct Shared {
     files: Rc<StoreFiles>,
     inbox: Rc<Inbox>,
     peers: Rc<Peers>,
+    room: Rc<Room>,
     /// For the rare read that taking a part needs.
     blocking: RefCell<Files>,
     step_wanted: Wakeup,
     write_wanted: Wakeup,
     is_writing: Cell<bool>,
     is_closing: Cell<bool>,
+    closing: Wakeup,
     written: Wakeup,
     questions: RefCell<VecDeque<Question>>,
     question_asked: Wakeup,
@@ -80,7 +91,15 @@ struct Shared {
     asked: RefCell<VecDeque<(ReplicaAddress, Part, u64)>>,
     chunk_wanted: Wakeup,
     is_refusal_told: Cell<bool>,
-    /// A block that is not what was written.
+    /// The other members, for repairs of blocks: one at a time.
+    group: Vec<ReplicaAddress>,
+    repairs: Semaphore,
+    asked_for: RefCell<Option<Asked>>,
+    answered: Wakeup,
+    is_repairing: Cell<bool>,
+    /// The last one that was said to be damaged and was not.
+    found_whole: Cell<Option<BlockRef>>,
+    /// A block that is not what was written, and that nobody can give.
     damage: RefCell<Option<String>>,
 }
 
@@ -90,19 +109,21 @@ impl Store {
     pub(crate) fn start(
         keeper: Keeper,
         (files, blocking): (StoreFiles, Files),
-        inbox: Rc<Inbox>,
-        peers: Rc<Peers>,
+        (inbox, peers, group): (Rc<Inbox>, Rc<Peers>, Vec<ReplicaAddress>),
+        room: Rc<Room>,
     ) -> Self {
         let shared = Rc::new(Shared {
             keeper: RefCell::new(keeper),
             files: Rc::new(files),
             inbox,
             peers,
+            room,
             blocking: RefCell::new(blocking),
             step_wanted: Wakeup::default(),
             write_wanted: Wakeup::default(),
             is_writing: Cell::new(false),
             is_closing: Cell::new(false),
+            closing: Wakeup::default(),
             written: Wakeup::default(),
             questions: RefCell::default(),
             question_asked: Wakeup::default(),
@@ -113,9 +134,16 @@ impl Store {
             asked: RefCell::default(),
             chunk_wanted: Wakeup::default(),
             is_refusal_told: Cell::new(false),
+            group,
+            repairs: Semaphore::new(1),
+            asked_for: RefCell::default(),
+            answered: Wakeup::default(),
+            is_repairing: Cell::new(false),
+            found_whole: Cell::default(),
             damage: RefCell::default(),
         });
-        let [stepper, writer, mover, looker, lister, server] = [(); 6].map(|()| Rc::clone(&shared));
+        let [stepper, writer, mover, looker, lister, server, scrubber] =
+            [(); 7].map(|()| Rc::clone(&shared));
         let tasks = [
             glommio::spawn_local(async move { stepper.step_for_ever().await }),
             glommio::spawn_local(async move { writer.write_for_ever().await }),
@@ -123,6 +151,7 @@ impl Store {
             glommio::spawn_local(async move { looker.look_for_ever().await }),
             glommio::spawn_local(async move { lister.list_for_ever().await }),
             glommio::spawn_local(async move { server.serve_for_ever().await }),
+            glommio::spawn_local(async move { scrubber.scrub_for_ever().await }),
         ];
         Self {
             shared,
@@ -171,6 +200,11 @@ impl Store {
         }
     }
 
+    /// Takes what a replica of the group answered to a question for a block.
+    pub(crate) fn take_answer(&self, from: ReplicaAddress, message: &Message) {
+        self.shared.take_answer(from, message);
+    }
+
     /// What was found not to be what was written; the replica cannot go on without it.
     pub(crate) fn damage(&self) -> Option<String> {
         self.shared.damage.borrow_mut().take()
@@ -179,7 +213,8 @@ impl Store {
     /// Waits until no operation is under way, and begins none any more: files may be opened by others then.
     pub(crate) async fn quiesce(&self) {
         self.shared.is_closing.set(true);
-        while self.shared.is_writing.get() {
+        self.shared.closing.set();
+        while self.shared.is_writing.get() || self.shared.is_repairing.get() {
             self.shared.written.wait().await;
         }
     }
@@ -227,10 +262,19 @@ impl Shared {
                 let operation = self.keeper.borrow_mut().next_operation();
                 let Some(operation) = operation else { break };
                 self.is_writing.set(true);
-                let carried_out = self.files.carry_out(&operation).await;
+                if let Operation::Create { .. } = operation {
+                    self.room.look();
+                }
+                let room = (&*self.room, &self.closing);
+                let carried_out = self.files.carry_out_with_room(&operation, room).await;
                 self.is_writing.set(false);
-                if let Err(fault) = carried_out {
-                    end_process(&fault);
+                match carried_out {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.written.set();
+                        return;
+                    }
+                    Err(fault) => end_process(&fault),
                 }
                 self.keeper.borrow_mut().finish_operation(operation);
                 self.written.set();

@@ -321,7 +321,8 @@ impl StoreTask {
         let (store, index) = (self.keeper.store(), self.keeper.index());
         if reader == Reader::Page {
             let listing = self.listing.as_mut().expect("it asked for them");
-            return listing.feed(store, index, bytes);
+            let fed = listing.feed(store, index, bytes);
+            return fed.map_err(|damage| damage.to_string());
         }
         let question = self.questions.front_mut().expect("it asked for them");
         match reader {
