@@ -571,11 +571,18 @@ fn the_history_of_an_account_adds_up_to_its_balances_at_any_time_wherever_its_ro
         for round in 0..100 {
             let body = transfers(&mut random, &mut ids);
             machine.results(&body, &mut random);
-            let ledger = machine.replica.ledger();
             let id = AccountId(random.range(1, 40).into());
-            let account = ledger.account(id).expect("created").account;
+            let look_up = RequestBody::LookupAccounts(Rows::from_slice(&[id]));
+            let found = match machine.answer(&look_up, &mut random) {
+                ReplyBody::Accounts(answers) => answers.into_iter().next(),
+                other => panic!("{other:?}"),
+            };
+            let Some(AccountAnswer::Found(account)) = found else {
+                panic!("{id}: {found:?}");
+            };
             let totals = (account.debits_posted, account.credits_posted);
-            seen.push((ledger.last_timestamp(), id, totals));
+            let at = machine.replica.ledger().last_timestamp();
+            seen.push((at, id, totals));
             if round % 30 == 29 {
                 machine = machine.killed();
             }
