@@ -1,8 +1,9 @@
 //! A question of the core about transfer ids and accounts, or about an account's history, as reads of the store.
 //!
-//! Ids of transfers come first, one after the other; which blocks to read is said, and their bytes are fed.
-//! Rows of a file that is dropped meanwhile are passed over. Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be
-//! read in any order, and several at once.
+//! Ids of transfers come first, in lanes: one after the other in each, and as many at once as there are lanes
+//! for who reads at depth. Which blocks to read is said, and their bytes are fed. Rows of a file that is
+//! dropped meanwhile are passed over. Ids that no file can hold, by its range of ids, cost no read. Then the accounts' blocks, which may be read in any order, and several
+//! at once.
 
 use std::collections::VecDeque;
 
@@ -40,17 +41,27 @@ enum About {
     Chain(ChainWalk),
 }
 
-/// Look-ups of transfer ids, one after the other.
+/// Look-ups of transfer ids.
 #[derive(Debug)]
 struct Names {
+    /// Not begun.
     names: VecDeque<RecordName>,
-    lookup: Option<Lookup>,
-    /// A row whose context is being read.
-    row: Option<(HistoryRow, RowAt)>,
+    lanes: Vec<Lane>,
     rows: Vec<(HistoryRow, ContextRow)>,
     ids: Vec<AccountId>,
     accounts: Option<AccountReads>,
 }
+
+/// One look-up at a time.
+#[derive(Debug, Default)]
+struct Lane {
+    lookup: Option<Lookup>,
+    /// A row whose context is being read.
+    row: Option<(HistoryRow, RowAt)>,
+}
+
+/// Look-ups at once: where a disk gives most reads.
+const LANES: usize = 32;
 
 impl Question {
     /// Begins a question about transfer ids (`Output::Load`); reads nothing.
@@ -58,8 +69,7 @@ impl Question {
     pub fn new(number: u64, names: Vec<RecordName>, accounts: Vec<AccountId>) -> Self {
         let names = Names {
             names: names.into(),
-            lookup: None,
-            row: None,
+            lanes: (0..LANES).map(|_| Lane::default()).collect(),
             rows: Vec::new(),
             ids: accounts,
             accounts: None,
@@ -94,6 +104,36 @@ impl Question {
     pub fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
         match &mut self.about {
             About::Names(names) => names.feed(store, bytes),
+            About::Chain(walk) => walk.feed(store, bytes),
+        }
+    }
+
+    /// What all lanes want to read next, each given to [`Question::feed_lane`]. Asked again without feeding, it
+    /// says the same.
+    pub fn wanted_at_once(&mut self, store: &Store) -> Vec<(usize, BlockRun)> {
+        match &mut self.about {
+            About::Names(names) => (0..LANES)
+                .filter_map(|lane| Some((lane, names.lane_wanted(lane, store)?)))
+                .collect(),
+            About::Chain(walk) => match walk.wanted(store) {
+                Wanted::Blocks(run) => vec![(0, run)],
+                Wanted::Accounts | Wanted::Nothing => Vec::new(),
+            },
+        }
+    }
+
+    /// Takes the blocks that a lane wanted.
+    ///
+    /// # Errors
+    /// As for [`Question::feed`].
+    pub fn feed_lane(
+        &mut self,
+        lane: usize,
+        store: &Store,
+        bytes: &[u8],
+    ) -> Result<(), (BlockRef, String)> {
+        match &mut self.about {
+            About::Names(names) => names.feed_lane(lane, store, bytes),
             About::Chain(walk) => walk.feed(store, bytes),
         }
     }
@@ -156,52 +196,73 @@ impl Question {
 
 impl Names {
     fn wanted(&mut self, store: &Store, index: &AccountIndex) -> Wanted {
+        if let Some(run) = (0..LANES).find_map(|lane| self.lane_wanted(lane, store)) {
+            return Wanted::Blocks(run);
+        }
+        let ids = &self.ids;
+        let reads = || AccountReads::new(store, index, ids);
+        let reads = self.accounts.get_or_insert_with(reads);
+        match reads.blocks().next() {
+            Some(_) => Wanted::Accounts,
+            None => Wanted::Nothing,
+        }
+    }
+
+    /// Feeds the lane that [`Self::wanted`] spoke of: the first one with a look-up under way.
+    fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
+        let busy = |lane: &Lane| lane.lookup.is_some() || lane.row.is_some();
+        match self.lanes.iter().position(busy) {
+            Some(lane) => self.feed_lane(lane, store, bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn lane_wanted(&mut self, lane: usize, store: &Store) -> Option<BlockRun> {
+        let Lane { lookup, row } = &mut self.lanes[lane];
         loop {
-            if let Some((_, context)) = &self.row {
+            if let Some((_, context)) = row {
                 if store.has(context.place.file) {
-                    return Wanted::Blocks(BlockRun {
+                    return Some(BlockRun {
                         first: context.place,
                         blocks: 1,
                     });
                 }
-                self.row = None;
+                *row = None;
             }
-            if let Some(lookup) = &mut self.lookup {
-                match lookup.step(store) {
-                    LookupStep::Read(run) => return Wanted::Blocks(run),
-                    LookupStep::Done => self.lookup = None,
+            if let Some(running) = lookup {
+                match running.step(store) {
+                    LookupStep::Read(run) => return Some(run),
+                    LookupStep::Done => *lookup = None,
                 }
             }
-            let Some(name) = self.names.pop_front() else {
-                let ids = &self.ids;
-                let reads = || AccountReads::new(store, index, ids);
-                let reads = self.accounts.get_or_insert_with(reads);
-                return match reads.blocks().next() {
-                    Some(_) => Wanted::Accounts,
-                    None => Wanted::Nothing,
-                };
-            };
-            self.lookup = Some(Lookup::new(name.fingerprint(), name.id.0));
+            let name = self.names.pop_front()?;
+            *lookup = Some(Lookup::new(name.fingerprint(), name.id.0));
         }
     }
 
-    fn feed(&mut self, store: &Store, bytes: &[u8]) -> Result<(), (BlockRef, String)> {
-        if let Some((row, context)) = &self.row {
+    fn feed_lane(
+        &mut self,
+        lane: usize,
+        store: &Store,
+        bytes: &[u8],
+    ) -> Result<(), (BlockRef, String)> {
+        let Lane { lookup, row } = &mut self.lanes[lane];
+        if let Some((found, context)) = row {
             if !store.has(context.place.file) {
-                self.row = None;
+                *row = None;
                 return Ok(());
             }
             let wrong = |problem: String| (context.place, problem);
-            let found = store
+            let shared = store
                 .row(context, bytes)
                 .map_err(|error| wrong(error.to_string()))?;
-            let found = ContextRow::read_from_bytes(found)
+            let shared = ContextRow::read_from_bytes(shared)
                 .map_err(|_| wrong("not a context".to_owned()))?;
-            self.rows.push((*row, found));
-            self.row = None;
+            self.rows.push((*found, shared));
+            *row = None;
             return Ok(());
         }
-        let Some(lookup) = &mut self.lookup else {
+        let Some(lookup) = lookup else {
             return Ok(());
         };
         let candidate = lookup
@@ -210,19 +271,19 @@ impl Names {
         let Some(candidate) = candidate else {
             return Ok(());
         };
-        let row =
+        let found =
             HistoryRow::read_from_bytes(candidate.row).expect("the section's rows have this size");
         let row_block = store
             .locate_history(candidate.position)
             .expect("it was just read")
             .place;
         // A row that was dropped here would count as an id that was never used.
-        let context = store.locate_context(candidate.number, row.context);
+        let context = store.locate_context(candidate.number, found.context);
         let context = context.ok_or_else(|| {
-            let problem = format!("a row names context {}, which is not there", row.context);
+            let problem = format!("a row names context {}, which is not there", found.context);
             (row_block, problem)
         })?;
-        self.row = Some((row, context));
+        *row = Some((found, context));
         Ok(())
     }
 }

@@ -18,15 +18,19 @@ const GROUP: Shape = Shape {
     replicas: 3,
     nodes: 3,
 };
-const LOAD: [&str; 8] = [
+const LOAD: [&str; 12] = [
     "--workload",
     "uniform",
     "--accounts",
     "3000",
     "--clients",
-    "4",
+    "8",
     "--batch",
-    "500",
+    "100",
+    "--mode",
+    "open",
+    "--rate",
+    "20000",
 ];
 /// The node whose files are changed.
 const HARMED: u64 = 3;

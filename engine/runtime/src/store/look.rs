@@ -1,5 +1,5 @@
-//! Look-ups in the store: transfer ids one after the other, accounts many at once, pages of accounts by a
-//! walk over all of them.
+//! Look-ups in the store: transfer ids and accounts many at once, pages of accounts by a walk over all of
+//! them.
 
 use std::rc::Rc;
 
@@ -69,7 +69,7 @@ impl Shared {
                     give_way().await;
                     continue;
                 }
-                Some(Wanted::Blocks(run)) => self.feed(run).await,
+                Some(Wanted::Blocks(_)) => self.feed().await,
                 Some(Wanted::Accounts) => self.feed_accounts().await,
             };
             match fed {
@@ -86,22 +86,40 @@ impl Shared {
         }
     }
 
-    /// Reads blocks for the question in front.
-    async fn feed(&self, run: BlockRun) -> Result<Fed, Fatal> {
-        let read = self.read(run).await?;
-        let mut questions = self.questions.borrow_mut();
-        let question = questions.front_mut().expect("it asked for them");
-        let keeper = self.keeper.borrow();
-        let Some(read) = read else {
-            if question.wanted(keeper.store(), keeper.index()) == Wanted::Blocks(run) {
-                return Ok(Fed::Damaged(run.first, "is gone".to_owned()));
-            }
-            return Ok(Fed::Gone);
+    /// Reads what the look-ups of the question in front want, all at once.
+    async fn feed(&self) -> Result<Fed, Fatal> {
+        let wanted = {
+            let (mut questions, keeper) = (self.questions.borrow_mut(), self.keeper.borrow());
+            let question = questions.front_mut().expect("it asked for them");
+            question.wanted_at_once(keeper.store())
         };
-        match question.feed(keeper.store(), &read) {
-            Ok(()) => Ok(Fed::Taken),
-            Err((place, problem)) => Ok(Fed::Damaged(place, problem)),
+        let reads = wanted.into_iter().map(|(lane, run)| {
+            let files = Rc::clone(&self.files);
+            let read = async move { files.read_kept(run).await };
+            (lane, run, glommio::spawn_local(read))
+        });
+        // All of them have begun before the first is waited for.
+        let reads: Vec<_> = reads.collect();
+        let mut outcome = Fed::Taken;
+        for (lane, run, read) in reads {
+            let read = read.await?;
+            let mut questions = self.questions.borrow_mut();
+            let question = questions.front_mut().expect("it asked for them");
+            let keeper = self.keeper.borrow();
+            let Some(read) = read else {
+                let wanted = question.wanted_at_once(keeper.store());
+                if wanted.contains(&(lane, run)) {
+                    return Ok(Fed::Damaged(run.first, "is gone".to_owned()));
+                }
+                outcome = Fed::Gone;
+                continue;
+            };
+            if let Err((place, problem)) = question.feed_lane(lane, keeper.store(), &read) {
+                self.files.forget(run);
+                return Ok(Fed::Damaged(place, problem));
+            }
         }
+        Ok(outcome)
     }
 
     /// Reads as many of the blocks with accounts as may be in flight.
