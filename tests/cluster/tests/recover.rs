@@ -90,7 +90,7 @@ fn recover(cluster: &Cluster) {
 
 #[test]
 fn a_replica_whose_directory_was_deleted_is_a_voter_again_under_load() {
-    let rounds = if full() { 20 } else { 3 };
+    let rounds = if full() { 20 } else { 2 };
     let cluster = Cluster::init_with("recover", GROUP, |text| often_checkpointed(&text));
     cluster.start_nodes();
     for round in 0..rounds {
