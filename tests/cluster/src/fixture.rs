@@ -33,12 +33,28 @@ impl Shape {
         replicas: 3,
         nodes: 3,
     };
+    /// One shard on three nodes.
+    pub const GROUP: Self = Self {
+        shards: 1,
+        replicas: 3,
+        nodes: 3,
+    };
     /// One shard of one replica: the least that answers.
     pub const SINGLE: Self = Self {
         shards: 1,
         replicas: 1,
         nodes: 1,
     };
+}
+
+/// A topology file whose replicas write the smallest checkpoints there are, and keep few accounts in memory.
+#[must_use]
+pub fn with_small_checkpoints(text: String) -> String {
+    let keys = ["segment_bytes", "checkpoint_bytes", "cached_accounts"];
+    let is_set = |line: &&str| keys.iter().any(|key| line.starts_with(key));
+    let others: Vec<&str> = text.lines().filter(|line| !is_set(line)).collect();
+    let set = "checkpoint_bytes = 1048576\nsegment_bytes = 2097152\ncached_accounts = 500";
+    format!("{set}\n{}\n", others.join("\n"))
 }
 
 /// A cluster. Dropping it kills its processes and removes its files.

@@ -16,7 +16,7 @@ mod scratch;
 mod wait;
 
 pub use binaries::{Binaries, binaries};
-pub use fixture::{Cluster, Finished, Shape};
+pub use fixture::{Cluster, Finished, Shape, with_small_checkpoints};
 pub use load::{Load, LoadReport};
 pub use ports::free_base_port;
 pub use scratch::scratch;

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until};
+use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until, with_small_checkpoints};
 use quorate_protocol::prng::Prng;
 
 /// Two or three checkpoints a second; every acknowledged id is looked up afterwards.
@@ -28,15 +28,8 @@ const SOUND_WITHIN: Duration = Duration::from_secs(5);
 /// A replica that is started has what its group has.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The smallest checkpoints there are, and few accounts in memory.
-fn small(text: String) -> String {
-    let settings = "checkpoint_bytes = 1048576\ncached_accounts = 500";
-    let text = text.replacen("keep = ", &format!("{settings}\nkeep = "), 1);
-    text.replacen("segment_bytes = 67108864", "segment_bytes = 2097152", 1)
-}
-
 fn started(name: &str, shape: Shape) -> Cluster {
-    let cluster = Cluster::init_with(name, shape, small);
+    let cluster = Cluster::init_with(name, shape, with_small_checkpoints);
     cluster.start_nodes();
     cluster
 }
@@ -70,16 +63,10 @@ fn follows(cluster: &Cluster, node: u64) -> Option<()> {
     (own["role"] == "follower" && own["applied_upto"] == leader["chosen_upto"]).then_some(())
 }
 
-const ONE_SHARD: Shape = Shape {
-    shards: 1,
-    replicas: 3,
-    nodes: 3,
-};
-
 #[test]
 fn a_replica_behind_the_logs_of_its_group_takes_a_checkpoint() {
     let rounds = if full() { 20 } else { 2 };
-    let cluster = started("behind", ONE_SHARD);
+    let cluster = started("behind", Shape::GROUP);
     let mut random = Prng::new(11);
     for round in 0..rounds {
         let leader = until(patience(SOUND_WITHIN), "leader", || cluster.leader_node(1)).0;

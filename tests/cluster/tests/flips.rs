@@ -9,15 +9,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until};
+use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until, with_small_checkpoints};
 use quorate_protocol::prng::Prng;
 use serde_json::Value;
 
-const GROUP: Shape = Shape {
-    shards: 1,
-    replicas: 3,
-    nodes: 3,
-};
 const LOAD: [&str; 12] = [
     "--workload",
     "uniform",
@@ -37,12 +32,6 @@ const HARMED: u64 = 3;
 const SOUND_WITHIN: Duration = Duration::from_secs(5);
 /// A replica begun anew, or repaired, has what its group has.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
-
-fn small(text: String) -> String {
-    let settings = "checkpoint_bytes = 1048576\ncached_accounts = 500";
-    let text = text.replacen("keep = ", &format!("{settings}\nkeep = "), 1);
-    text.replacen("segment_bytes = 67108864", "segment_bytes = 2097152", 1)
-}
 
 fn directory(cluster: &Cluster) -> PathBuf {
     cluster.directory().join("nodes/n3/s1r3")
@@ -104,7 +93,7 @@ fn is_back(cluster: &Cluster) -> Option<()> {
 #[test]
 fn a_byte_that_changed_in_any_file_harms_nothing() {
     let rounds = if full() { 100 } else { 4 };
-    let cluster = Cluster::init_with("flips", GROUP, small);
+    let cluster = Cluster::init_with("flips", Shape::GROUP, with_small_checkpoints);
     cluster.start_nodes();
     let mut random = Prng::new(23);
     let (mut begun_anew, mut served) = (0, 0);

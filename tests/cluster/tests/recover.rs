@@ -8,15 +8,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until};
+use quorate_cluster_tests::{Cluster, Load, Shape, full, patience, until, with_small_checkpoints};
 use serde_json::Value;
 
-/// One shard on three nodes.
-const GROUP: Shape = Shape {
-    shards: 1,
-    replicas: 3,
-    nodes: 3,
-};
 /// A few megabytes of log a round: every acknowledged id is looked up afterwards.
 const LOAD: [&str; 12] = [
     "--workload",
@@ -37,16 +31,6 @@ const LOST: u64 = 3;
 /// From an empty directory to a vote.
 const VOTES_AGAIN_WITHIN: Duration = Duration::from_secs(20);
 const SOUND_WITHIN: Duration = Duration::from_secs(5);
-
-/// Checkpoints often, so that a replica that begins empty has to take one.
-fn often_checkpointed(text: &str) -> String {
-    let others = text
-        .lines()
-        .filter(|line| !line.starts_with("segment_bytes") && !line.starts_with("checkpoint_bytes"));
-    let others: Vec<&str> = others.collect();
-    let set = "checkpoint_bytes = 1048576\nsegment_bytes = 2097152";
-    format!("{set}\n{}\n", others.join("\n"))
-}
 
 /// The replica on the lost node, in `status`.
 fn row(cluster: &Cluster) -> Option<Value> {
@@ -91,7 +75,7 @@ fn recover(cluster: &Cluster) {
 #[test]
 fn a_replica_whose_directory_was_deleted_is_a_voter_again_under_load() {
     let rounds = if full() { 20 } else { 2 };
-    let cluster = Cluster::init_with("recover", GROUP, |text| often_checkpointed(&text));
+    let cluster = Cluster::init_with("recover", Shape::GROUP, with_small_checkpoints);
     cluster.start_nodes();
     for round in 0..rounds {
         let mut load = Load::start(&cluster, &format!("round-{round}"), 16, &LOAD);
@@ -139,7 +123,7 @@ fn a_replica_whose_directory_was_deleted_is_a_voter_again_under_load() {
 /// The others were restarted: what is below their checkpoints is in no log and in no memory any more.
 #[test]
 fn a_recovered_replica_takes_a_checkpoint_where_the_log_is_released() {
-    let cluster = Cluster::init_with("recover-far", GROUP, |text| often_checkpointed(&text));
+    let cluster = Cluster::init_with("recover-far", Shape::GROUP, with_small_checkpoints);
     cluster.start_nodes();
     let load = Load::start(&cluster, "before", 10, &LOAD);
     load.finish().assert_nothing_lost(&cluster);
@@ -167,7 +151,7 @@ fn a_recovered_replica_takes_a_checkpoint_where_the_log_is_released() {
 
 #[test]
 fn without_the_option_a_lost_replica_stays_out_of_service_and_says_what_helps() {
-    let cluster = Cluster::start("recover-not", GROUP);
+    let cluster = Cluster::start("recover-not", Shape::GROUP);
     cluster.act("kill", LOST);
     fs::remove_dir_all(directory_of(&cluster).join("s1r3")).expect("the directory is there");
     let done = cluster.quorate(["cluster", "start", "--node", "3", "--wait", "30s"]);

@@ -53,12 +53,15 @@ pub(crate) struct Cold {
     absent: BTreeSet<AccountId>,
     /// The place at which the search for accounts to forget goes on.
     hand: u32,
+    /// Accounts in memory when it last ended.
+    searched_len: usize,
 }
 
-/// Places that are looked at for each account too many.
+/// Places that are looked at for each account that came since the last search.
 const SEARCH_PER_ACCOUNT: usize = 4;
-/// Places that are looked at behind one entry: so many that accounts leave as fast as a full entry brings them.
-const SEARCH_MAX: usize = 32_768;
+/// Places that are looked at in any case: about a microsecond. While most accounts in memory have changed since
+/// the last checkpoint, none of them may go, and looking at all of them again behind every entry is in vain.
+const SEARCH_LEAST: usize = 64;
 
 impl Ledger {
     /// What is known of an account.
@@ -134,14 +137,14 @@ impl Ledger {
         place
     }
 
-    /// Lets accounts that were not used lately leave memory, as far as there are more than `max`. A bounded
-    /// step; of the accounts that may go, each is passed over once after its last use.
+    /// Lets accounts that were not used lately leave memory, as far as there are more than `max`. The work is
+    /// bounded by what came since the last call; of the accounts that may go, each is passed over once after
+    /// its last use.
     pub(crate) fn forget_accounts(&mut self, max: usize) {
-        let surplus = self.records.len().saturating_sub(max);
-        let mut left = surplus;
-        for _ in 0..(surplus * SEARCH_PER_ACCOUNT).min(SEARCH_MAX) {
-            if left == 0 {
-                return;
+        let came = self.records.len().saturating_sub(self.cold.searched_len);
+        for _ in 0..came * SEARCH_PER_ACCOUNT + SEARCH_LEAST {
+            if self.records.len() <= max {
+                break;
             }
             self.cold.hand = (self.cold.hand + 1) % self.records.end();
             let place = self.cold.hand;
@@ -156,8 +159,8 @@ impl Ledger {
             self.records.remove(place);
             self.index.remove(&id);
             self.cold.absent.remove(&id);
-            left -= 1;
         }
+        self.cold.searched_len = self.records.len();
     }
 
     /// Whether the store can give the account back as it is.

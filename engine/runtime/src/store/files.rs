@@ -1,8 +1,8 @@
 //! The store's files: what it wants done to them, by direct IO, and reads of whole blocks.
 //!
 //! Data files are written from front to back, synced once, and never changed but for a damaged block that is
-//! repaired; so they are opened without
-//! `O_DSYNC`. Opens of files that exist are kept; whoever finds one removed is told so.
+//! repaired; so they are opened without `O_DSYNC`. Opens of files that exist are kept; whoever finds one
+//! removed is told so.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const OPEN_MAX: usize = 64;
 /// cache, and neighbouring ids share the blocks of their rows and contexts.
 const KEPT_MAX: usize = 2048;
 
-/// Blocks that were read lately; published files never change.
+/// Blocks that were read lately and found to be what was written; published files never change.
 #[derive(Default)]
 struct Kept {
     newer: BTreeMap<(FileId, u32, u32), Rc<[u8]>>,
@@ -156,28 +156,21 @@ impl StoreFiles {
         Ok(true)
     }
 
-    /// As [`Self::read`], for blocks that are likely to be wanted again soon.
+    /// As [`Self::read`], unless the blocks were kept.
     pub(crate) async fn read_kept(&self, run: BlockRun) -> Result<Option<Rc<[u8]>>, Fatal> {
-        let key = (run.first.file, run.first.block, run.blocks);
-        let found = self.kept.borrow_mut().get(key);
+        let found = self.kept.borrow_mut().get(key_of(run));
         if found.is_some() {
             return Ok(found);
         }
         let bytes = run.blocks as usize * BLOCK_BYTES as usize;
         let read = self.read(run.first.file, run.first.offset(), bytes).await?;
-        Ok(read.map(|read| {
-            let bytes: Rc<[u8]> = Rc::from(&read[..]);
-            self.kept.borrow_mut().insert(key, Rc::clone(&bytes));
-            bytes
-        }))
+        Ok(read.map(|read| Rc::from(&read[..])))
     }
 
-    /// What was read is not what was written, or will be repaired.
-    pub(crate) fn forget(&self, run: BlockRun) {
-        let key = (run.first.file, run.first.block, run.blocks);
-        let mut kept = self.kept.borrow_mut();
-        kept.newer.remove(&key);
-        kept.older.remove(&key);
+    /// Keeps blocks that were found to be what was written: what is damaged must be read again once it is
+    /// repaired.
+    pub(crate) fn remember(&self, run: BlockRun, bytes: Rc<[u8]>) {
+        self.kept.borrow_mut().insert(key_of(run), bytes);
     }
 
     async fn create(&self, file: FileId) -> Result<(), Fatal> {
@@ -297,6 +290,10 @@ fn remove(path: &Path) -> Result<(), Fatal> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fatal::write(path, error)),
         _ => Ok(()),
     }
+}
+
+fn key_of(run: BlockRun) -> (FileId, u32, u32) {
+    (run.first.file, run.first.block, run.blocks)
 }
 
 impl Kept {

@@ -115,9 +115,9 @@ impl Shared {
                 continue;
             };
             if let Err((place, problem)) = question.feed_lane(lane, keeper.store(), &read) {
-                self.files.forget(run);
                 return Ok(Fed::Damaged(place, problem));
             }
+            self.files.remember(run, read);
         }
         Ok(outcome)
     }
