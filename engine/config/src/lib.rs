@@ -164,6 +164,14 @@ impl ClusterConfig {
         }
     }
 
+    /// How long a client may go on with one request: within that, what took effect is known by its id.
+    #[must_use]
+    pub fn request_deadline_max(&self) -> Duration {
+        Duration::from_nanos(quorate_protocol::limits::request_deadline_ns_max(
+            self.keep.ns(),
+        ))
+    }
+
     /// The nodes in the order of their ids.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeConfig> {
         self.nodes.values()
@@ -299,6 +307,7 @@ impl ClusterConfig {
             tail_bytes_max: quorate_protocol::limits::LOG_TAIL_BYTES_MAX,
             checkpoint_weight: Some(self.checkpoint_bytes),
             accounts_in_memory_max: self.cached_accounts,
+            scan_places: quorate_protocol::limits::SCAN_PLACES,
             seed,
         }
     }

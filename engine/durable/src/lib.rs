@@ -13,6 +13,7 @@
 //! | `listing` | which accounts the store holds |
 //! | `chain` | the history of one account through the store |
 //! | `restore` | a checkpoint back into a ledger |
+//! | `sweep` | rows of many accounts in one pass |
 //! | `fetch` | another replica's newest checkpoint into the store |
 //! | `serve` | what another one asks for that |
 //! | `offline` | one account of a store that nobody runs on |
@@ -29,3 +30,4 @@ pub mod offline;
 pub mod question;
 pub mod restore;
 pub mod serve;
+mod sweep;

@@ -2,7 +2,7 @@
 
 use quorate_protocol::config::LostRecord;
 use quorate_protocol::entry::Entry;
-use quorate_protocol::ids::{Ballot, Slot};
+use quorate_protocol::ids::{AccountId, Ballot, Slot};
 use quorate_protocol::output::Record;
 use quorate_protocol::words::Words;
 use quorate_storage::wal;
@@ -32,6 +32,23 @@ pub fn to_wal(record: Record) -> wal::Record<Words> {
 pub fn entry_of(payload: &[u8]) -> Result<Entry, String> {
     let words = Words::from_bytes(payload).ok_or("payload is not whole words")?;
     Entry::from_words(words).map_err(|error| error.to_string())
+}
+
+/// The accounts that some entries touch, ascending, each once.
+#[derive(Debug, Default)]
+pub struct Touched(Vec<AccountId>);
+
+impl Touched {
+    pub fn add(&mut self, entry: &Entry) {
+        entry.for_each_account(|id| self.0.push(id));
+    }
+
+    #[must_use]
+    pub fn into_accounts(mut self) -> Vec<AccountId> {
+        self.0.sort_unstable();
+        self.0.dedup();
+        self.0
+    }
 }
 
 /// Records that recovery has named as lost.

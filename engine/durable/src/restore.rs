@@ -3,13 +3,16 @@
 use quorate_protocol::checkpoint::restore::{Restore, RestoreError, RestoredLedger};
 use quorate_protocol::checkpoint::rows::AccountRow;
 use quorate_protocol::config::ReplicaConfig;
+use quorate_protocol::ids::AccountId;
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{AccountIndex, BlockRef, Damage, IndexLoad, Read, RowLoad, Store};
+use quorate_storage::store::{
+    AccountIndex, BlockRef, Damage, DeadRows, IndexLoad, Read, RowLoad, Store,
+};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use crate::accounts::AccountReads;
 use crate::offline::mark_of;
+use crate::sweep::sweep;
 
 /// Blocks per step; the caller blocks anyway.
 const BLOCKS: usize = 256;
@@ -34,82 +37,76 @@ pub enum LoadError {
     Restore(#[from] RestoreError),
 }
 
-/// What a start takes over from its store.
+/// Where the newest row of every account lies.
 #[derive(Debug)]
-pub struct Loaded {
-    /// `None`: there is no checkpoint.
-    pub ledger: Option<RestoredLedger>,
-    pub index: AccountIndex,
-    /// In the store; some of them are in memory.
-    pub accounts: u64,
+pub struct Index {
+    pub accounts: AccountIndex,
+    dead: DeadRows,
 }
 
-/// Reads the side tables of the newest checkpoint, the index of its accounts, and of the accounts those that
-/// have to be in memory; if there are few, all. Blocks: nothing is served yet.
+/// Reads the index of the newest checkpoint's accounts. Blocks: nothing is served yet.
 ///
 /// # Errors
 /// What of it cannot be read, or does not fit together.
-pub fn load(
+pub fn load_index(store: &Store, disk: &mut impl Read) -> Result<Index, LoadError> {
+    let mut entries = IndexLoad::new(store);
+    while entries.step(store, disk, BLOCKS)? {}
+    let (accounts, dead) = entries.finish();
+    Ok(Index { accounts, dead })
+}
+
+/// Reads the side tables of the newest checkpoint, and of the accounts those that have to be in memory and those that
+/// are `touched` by what the log holds above it (what is missing there is asked for later); if there are few accounts,
+/// all. `None`: there is no checkpoint. Blocks: nothing is served yet.
+///
+/// # Errors
+/// What of it cannot be read, or does not fit together.
+pub fn load_ledger(
     store: &Store,
+    index: &Index,
     config: &ReplicaConfig,
+    touched: &[AccountId],
     disk: &mut impl Read,
-) -> Result<Loaded, LoadError> {
+) -> Result<Option<RestoredLedger>, LoadError> {
     let manifest = store.manifest();
     if manifest.number == 0 {
-        return Ok(Loaded {
-            ledger: None,
-            index: AccountIndex::new(),
-            accounts: 0,
-        });
+        return Ok(None);
     }
     let mark = mark_of(manifest)?;
     let side = side(store, disk)?;
     let mut restore = Restore::tables(config, manifest.number, &mark, &side)?;
-    let mut entries = IndexLoad::new(store);
-    while entries.step(store, disk, BLOCKS)? {}
-    let (index, dead) = entries.finish();
-    if index.len() <= config.accounts_in_memory_max.min(LOADED_AT_START_MAX) {
-        let mut rows = RowLoad::new(store, dead);
+    let accounts = index.accounts.len();
+    if accounts <= config.accounts_in_memory_max.min(LOADED_AT_START_MAX) {
+        let mut rows = RowLoad::new(store, index.dead.clone());
         while rows.step(store, disk, BLOCKS, |_, row| {
             let row = AccountRow::read_from_bytes(row).expect("the section's rows have this size");
             restore.account(&row);
         })? {}
     } else {
         let wanted = restore.wanted();
-        let mut reads = AccountReads::new(store, &index, &wanted);
-        let mut bytes = vec![0; BLOCK_BYTES as usize];
-        let blocks: Vec<BlockRef> = reads.blocks().collect();
-        for place in blocks {
-            read_block(place, disk, &mut bytes)?;
-            let fed = reads.feed(store, place, &bytes);
-            fed.map_err(|problem| block_error(place, problem))?;
-        }
-        for row in reads.into_rows() {
-            if wanted.binary_search(&row.account.id).is_ok() {
-                restore.account(&row);
-            }
+        for some in [&wanted, touched] {
+            sweep(store, &index.accounts, some, disk, |row| {
+                restore.account(row)
+            })?;
         }
     }
-    let accounts = u64::try_from(index.len()).expect("a count fits 64 bits");
-    let ledger = restore.finish(accounts)?;
-    Ok(Loaded {
-        accounts,
-        ledger: Some(ledger),
-        index,
-    })
+    let accounts = u64::try_from(accounts).expect("a count fits 64 bits");
+    Ok(Some(restore.finish(accounts)?))
 }
 
-fn block_error(place: BlockRef, problem: impl ToString) -> LoadError {
-    LoadError::Block {
-        file: place.file.file_name(),
-        block: place.block,
-        problem: problem.to_string(),
+impl LoadError {
+    pub(crate) fn block(place: BlockRef, problem: impl ToString) -> Self {
+        Self::Block {
+            file: place.file.file_name(),
+            block: place.block,
+            problem: problem.to_string(),
+        }
     }
 }
 
 fn read_block(place: BlockRef, disk: &mut impl Read, out: &mut [u8]) -> Result<(), LoadError> {
     let read = disk.read(&place.file.file_name(), place.offset(), out);
-    read.map_err(|error| block_error(place, error))
+    read.map_err(|error| LoadError::block(place, error))
 }
 
 fn side(store: &Store, disk: &mut impl Read) -> Result<Vec<u8>, LoadError> {
@@ -118,7 +115,7 @@ fn side(store: &Store, disk: &mut impl Read) -> Result<Vec<u8>, LoadError> {
     for place in store.side_blocks() {
         read_block(place, disk, &mut bytes)?;
         let rows = store.block(place, &bytes);
-        side.extend_from_slice(rows.map_err(|error| block_error(place, error))?);
+        side.extend_from_slice(rows.map_err(|error| LoadError::block(place, error))?);
     }
     Ok(side)
 }

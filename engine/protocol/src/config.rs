@@ -40,6 +40,8 @@ pub struct ReplicaConfig {
     /// Accounts that stay in memory though the store has them as they are. Those that have changed since the
     /// last checkpoint come on top. Nothing that a replica computes depends on it.
     pub accounts_in_memory_max: usize,
+    /// Accounts that one step looks at while all of them are summed for a cut.
+    pub scan_places: usize,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }

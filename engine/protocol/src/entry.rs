@@ -16,7 +16,7 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::ids::Ballot;
+use crate::ids::{AccountId, Ballot};
 use crate::ledger::{Account, Transfer};
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::time::Timestamp;
@@ -218,6 +218,38 @@ impl Entry {
             rest = behind;
             section
         })
+    }
+
+    /// The accounts whose rows are read when it is applied, as often as they occur; without those of what is
+    /// in doubt, which are in memory anyway.
+    pub fn for_each_account(&self, mut touch: impl FnMut(AccountId)) {
+        for section in self.sections() {
+            match section {
+                Section::Transfers(rows) => rows.iter().for_each(|row| {
+                    touch(row.debit_account_id);
+                    touch(row.credit_account_id);
+                }),
+                Section::Commit(rows) => {
+                    rows.iter()
+                        .for_each(|row| touch(row.transfer.debit_account_id));
+                }
+                Section::Prepare(rows) => {
+                    rows.iter()
+                        .for_each(|row| touch(row.transfer.credit_account_id));
+                }
+                Section::CreateAccounts(rows) => rows.iter().for_each(|row| touch(row.id)),
+                Section::PrepareMove(parts) => {
+                    parts.accounts.iter().for_each(|row| touch(row.account.id));
+                }
+                Section::CommitMove { accounts, .. } => {
+                    accounts.iter().for_each(|row| touch(row.account));
+                }
+                Section::Resolve(_)
+                | Section::Acknowledged(_)
+                | Section::CutRegister { .. }
+                | Section::CutPass { .. } => {}
+            }
+        }
     }
 }
 

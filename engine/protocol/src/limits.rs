@@ -96,6 +96,8 @@ pub const CUTS_MAX: usize = 8;
 pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
 /// Accounts that stay in memory, unless the cluster says otherwise: some 600 MB.
 pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;
+/// Accounts that one step looks at while all of them are summed for a cut: some 200 us, if most have changed.
+pub const SCAN_PLACES: usize = 1024;
 /// Transfers, and again moves, of a leader that wait for an account to come from the store.
 pub const LOADS_ADMISSIONS_MAX: usize = 65_536;
 /// Rows of one part of a checkpoint: about 100 us of work.
@@ -134,12 +136,22 @@ pub const CLIENT_AHEAD_NS_MAX: u64 = CLOCK_AHEAD_NS_MAX / 2;
 pub const GROUP_AHEAD_NS_MAX: u64 = 2 * CLOCK_AHEAD_NS_MAX;
 /// With `ids = "ulid"`: an id's own time may lie this far ahead of the entry's timestamp.
 pub const ID_AHEAD_MS_MAX: u64 = 10_000;
-/// Shortest time that used ids may be kept for. Whoever asks again until the longest deadline gets the answer to
-/// his first asking, though his clock, which made the id, is behind those of shards as far as these are
-/// apart, twice.
-pub const KEEP_NS_MIN: u64 = 120 * SECOND;
-const _: () =
-    assert!(KEEP_NS_MIN >= REQUEST_DEADLINE_NS_MAX + 2 * GROUP_AHEAD_NS_MAX + ID_AHEAD_MS_MAX * MS);
+/// Shortest time that used ids may be kept for.
+pub const KEEP_NS_MIN: u64 = 30 * SECOND;
+const _: () = assert!(request_deadline_ns_max(Some(KEEP_NS_MIN)) >= REQUEST_DEADLINE_NS);
+
+/// Longest deadline where used ids are kept for `keep_ns` (`None`: for ever), in nanoseconds. Whoever asks again until
+/// then gets the answer to his first asking: what took effect is known for `keep_ns` of the log's time, which may jump
+/// ahead by as much as a message's clock may, and half of the rest is for clocks that run faster.
+#[must_use]
+pub const fn request_deadline_ns_max(keep_ns: Option<u64>) -> u64 {
+    match keep_ns {
+        Some(keep_ns) if (keep_ns - GROUP_AHEAD_NS_MAX) / 2 < REQUEST_DEADLINE_NS_MAX => {
+            (keep_ns - GROUP_AHEAD_NS_MAX) / 2
+        }
+        _ => REQUEST_DEADLINE_NS_MAX,
+    }
+}
 /// Longest one: a century. Who wants more wants all.
 pub const KEEP_NS_MAX: u64 = 100 * 365 * 86_400 * SECOND;
 /// Stretches of history that are dropped one by one are so many in the time that they are kept for: the disk

@@ -506,6 +506,10 @@ impl Shell {
     async fn wait_until(&mut self, deadline_ns: u64) {
         let now = self.now();
         let left_ns = deadline_ns.saturating_sub(now.mono_ns);
+        if left_ns == 0 {
+            // A timer that is due would keep the other tasks and the sockets waiting.
+            return give_way().await;
+        }
         let mut timer = pin!(Timer::new(Duration::from_nanos(
             left_ns.min(LONGEST_WAIT_NS)
         )));

@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use glommio::io::DmaFile;
 use quorate_config::ClusterConfig;
-use quorate_durable::log::{self, entry_of};
+use quorate_durable::log::{self, Touched, entry_of};
 use quorate_protocol::config::{LostRecord, Recovered};
-use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
+use quorate_protocol::ids::{AccountId, Ballot, ReplicaAddress, Slot};
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::words::Words;
 use quorate_storage::mmap::Map;
@@ -32,6 +32,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) wal: Wal<Words>,
     pub(crate) files: SegmentFiles,
     pub(crate) recovered: Recovered,
+    /// What its entries above the checkpoint touch, ascending.
+    pub(crate) touched: Vec<AccountId>,
 }
 
 /// Recovers the log of a replica whose state begins with a checkpoint; zero: with none. Blocks the
@@ -64,6 +66,7 @@ pub(crate) async fn open_log(
         lost,
         rejoins: false,
     };
+    let touched = touched(directory.path(), &recovery, &maps, checkpoint)?;
     drop(segments);
     drop(maps);
     repair(directory, &recovery.repairs)?;
@@ -84,6 +87,7 @@ pub(crate) async fn open_log(
         wal: Wal::resume(recovery, Options::default()),
         files,
         recovered,
+        touched,
     })
 }
 
@@ -202,13 +206,38 @@ fn read_tail(
 ) -> Result<Vec<LoggedEntry>, Fatal> {
     let above = recovery.index.iter().filter(|(slot, _)| *slot > known);
     above
-        .map(|(slot, location)| {
-            read_entry(recovery, maps, slot, &location).map_err(|problem| {
-                let place = format!("{} at {}", location.segment, location.offset);
-                Fatal::corrupt(path, format!("{place}: slot {slot}: {problem}"))
-            })
-        })
+        .map(|(slot, location)| entry_at(path, recovery, maps, slot, &location))
         .collect()
+}
+
+/// What the entries touch that will be applied again.
+fn touched(
+    path: &Path,
+    recovery: &Recovery,
+    maps: &BTreeMap<SegmentNumber, Map>,
+    checkpoint: Slot,
+) -> Result<Vec<AccountId>, Fatal> {
+    let mut touched = Touched::default();
+    if checkpoint > Slot::ZERO {
+        let above = recovery.index.iter();
+        for (slot, location) in above.filter(|(slot, _)| *slot > checkpoint.0) {
+            touched.add(&entry_at(path, recovery, maps, slot, &location)?.entry);
+        }
+    }
+    Ok(touched.into_accounts())
+}
+
+fn entry_at(
+    path: &Path,
+    recovery: &Recovery,
+    maps: &BTreeMap<SegmentNumber, Map>,
+    slot: u64,
+    location: &Location,
+) -> Result<LoggedEntry, Fatal> {
+    read_entry(recovery, maps, slot, location).map_err(|problem| {
+        let place = format!("{} at {}", location.segment, location.offset);
+        Fatal::corrupt(path, format!("{place}: slot {slot}: {problem}"))
+    })
 }
 
 fn read_entry(

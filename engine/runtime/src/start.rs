@@ -1,7 +1,7 @@
 //! From a locked data directory to a replica that runs: its store, its log, its core.
 //!
 //! ```text
-//! store opened -> checkpoint loaded -> log recovered above it -> core made -> tasks started
+//! store opened -> log recovered above its checkpoint -> checkpoint loaded -> core made -> tasks started
 //! ```
 
 use std::rc::Rc;
@@ -50,9 +50,9 @@ pub(crate) async fn start_replica(
     let started = Instant::now();
     let path = directory.path();
     let opened = open_store(directory, binding_of(&config))?;
-    let loaded = load_checkpoint(path, &opened, &config)?;
-    let checkpoint = loaded.ledger.as_ref().map_or(Slot::ZERO, |it| it.slot());
+    let checkpoint = Slot(opened.manifest().slot);
     let mut recovered = open_log(directory, cluster, config.address, checkpoint).await?;
+    let (ledger, index) = load_checkpoint(path, &opened, &config, &recovered.touched)?;
     recovered.recovered.rejoins = directory.rejoins();
     let address = config.address;
     let members = config.peers();
@@ -60,12 +60,12 @@ pub(crate) async fn start_replica(
         .map(|replica| ReplicaAddress { replica, ..address })
         .collect();
     let now = clock.now()?;
-    let replica = match loaded.ledger {
+    let replica = match ledger {
         Some(ledger) => Replica::restored(config, recovered.recovered, ledger, now),
         None => Replica::new(config, recovered.recovered, now),
     };
     let files = (StoreFiles::new(path.to_owned()), Files::new(path));
-    let keeper = Keeper::new(opened, loaded.index);
+    let keeper = Keeper::new(opened, index);
     // Behind what the dead process left half done: that is removed first.
     room.begin().await;
     tracing::info!(

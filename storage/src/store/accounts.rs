@@ -25,7 +25,7 @@ use super::block::{BlockError, BlockRef, ENTRY_BYTES, ID_BYTES, Section};
 use super::checkpoint::{ENTRY_GONE, ENTRY_SHARED};
 use super::damage::Damage;
 use super::footer::{ROWS_MAX, RowAt};
-use super::index::AccountIndex;
+use super::index::{AccountIndex, PARTS, part_of};
 use super::name::{FileId, FileKind};
 use super::open::{Read, Unreadable};
 use super::places::Place;
@@ -36,6 +36,8 @@ use crate::bytes::{u32_at, u64_at};
 const BLOCK: usize = BLOCK_BYTES as usize;
 /// Blocks that one read asks for at most.
 const READ_BLOCKS_MAX: usize = 64;
+/// Entries that wait at most, but for those of one step more: 16 MiB, and as much to sort them.
+const WAITING_MAX: usize = 1 << 20;
 
 /// Account rows that are not the newest of their account: a bit per place.
 #[derive(Clone, Debug, Default)]
@@ -61,9 +63,14 @@ impl DeadRows {
 }
 
 /// Builds the [`AccountIndex`], a few blocks at a time.
+///
+/// Entries wait until there are many of one file, and are then put in part by part: in the order of the file each one
+/// would miss the processor's caches, and this is most of what a start of a large store takes.
 #[derive(Debug)]
 pub struct IndexLoad {
     blocks: Sections,
+    /// Checked and not put in yet, of one file, in its order.
+    waiting: Vec<(u64, u32)>,
     index: AccountIndex,
     dead: DeadRows,
     /// Live rows by file.
@@ -94,6 +101,7 @@ impl IndexLoad {
         let live = store.account_files().map(|file| file.live).sum::<u64>();
         Self {
             blocks: Sections::new(store, Section::AccountIndex),
+            waiting: Vec::new(),
             index: AccountIndex::with_room_for(usize::try_from(live).expect("below 2^32")),
             dead: DeadRows::default(),
             live: store.account_files().map(|file| (file.number, 0)).collect(),
@@ -113,24 +121,17 @@ impl IndexLoad {
         disk: &mut impl Read,
         blocks_max: usize,
     ) -> Result<bool, Damage> {
-        let Self {
-            blocks,
-            index,
-            dead,
-            live,
-            shared,
-            ..
-        } = self;
-        let mut load = Entries {
-            store,
-            index,
-            dead,
-            live,
-            shared,
-        };
-        if blocks.step(store, disk, blocks_max, |place, rows| {
-            load.take(place, rows)
-        })? {
+        if let Some(number) = self.blocks.file() {
+            let waiting = &mut self.waiting;
+            self.blocks.step(store, disk, blocks_max, |place, rows| {
+                check(store, place, rows)?;
+                let entries = rows.chunks_exact(ENTRY_BYTES);
+                waiting.extend(entries.map(|entry| (u64_at(entry, 0), u32_at(entry, 8))));
+                Ok(())
+            })?;
+            if self.waiting.len() >= WAITING_MAX || self.blocks.file() != Some(number) {
+                self.put_in(store, number);
+            }
             return Ok(true);
         }
         if let Some((fingerprint, gone)) = self.shared.first_key_value() {
@@ -152,6 +153,46 @@ impl IndexLoad {
     pub fn finish(self) -> (AccountIndex, DeadRows) {
         assert!(self.checked);
         (self.index, self.dead)
+    }
+
+    /// Puts in what waits, part by part, and in each part in the order of the file: entries of one fingerprint are
+    /// of one part.
+    fn put_in(&mut self, store: &Store, number: u64) {
+        let mut ends = vec![0_usize; PARTS];
+        for (fingerprint, _) in &self.waiting {
+            ends[part_of(*fingerprint)] += 1;
+        }
+        let mut begin = 0;
+        for end in &mut ends {
+            begin += core::mem::replace(end, begin);
+        }
+        let mut sorted = vec![(0, 0); self.waiting.len()];
+        for entry in self.waiting.drain(..) {
+            let place = &mut ends[part_of(entry.0)];
+            sorted[*place] = entry;
+            *place += 1;
+        }
+        let first = store.places.place(number, 0);
+        let mut entries = Entries {
+            store,
+            index: &mut self.index,
+            dead: &mut self.dead,
+            live: &mut self.live,
+            shared: &mut self.shared,
+        };
+        let before = entries.index.len() as u64;
+        let mut removed = 0;
+        for (fingerprint, code) in sorted {
+            removed += entries.forget(number, fingerprint, code);
+            if code & ENTRY_GONE == 0 {
+                let first = first.expect("a file with rows has places");
+                let row = code & !ENTRY_SHARED;
+                entries.index.insert(fingerprint, Place(first.0 + row));
+            }
+        }
+        let added = entries.index.len() as u64 + removed - before;
+        let live = entries.live_of(number);
+        *live = live.wrapping_add(added);
     }
 
     /// Leaves each id of a shared fingerprint the newest that was said about it.
@@ -251,6 +292,29 @@ impl RowLoad {
     }
 }
 
+/// Whether a block's entries are rows in order, then ids that left in order: nothing else is written.
+fn check(store: &Store, block: BlockAt, rows: &[u8]) -> Result<(), BlockError> {
+    let footer = &store.footers[&accounts(block.number)];
+    let own = footer.rows(Section::AccountRows);
+    for (bytes, entry) in rows
+        .chunks_exact(ENTRY_BYTES)
+        .zip(u64::from(block.first_row)..)
+    {
+        let code = u32_at(bytes, 8) & !ENTRY_SHARED;
+        let expected = match entry.checked_sub(own) {
+            None => entry,
+            Some(gone) => gone | u64::from(ENTRY_GONE),
+        };
+        if u64::from(code) != expected {
+            return Err(BlockError::Field {
+                field: "index entry",
+                found: u64::from(code),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Where entries go.
 struct Entries<'a> {
     store: &'a Store,
@@ -261,43 +325,6 @@ struct Entries<'a> {
 }
 
 impl Entries<'_> {
-    /// Takes the entries of a block, all or none.
-    fn take(&mut self, block: BlockAt, rows: &[u8]) -> Result<(), BlockError> {
-        let entries = || (0..rows.len()).step_by(ENTRY_BYTES);
-        let footer = &self.store.footers[&accounts(block.number)];
-        let own = footer.rows(Section::AccountRows);
-        for (at, entry) in entries().zip(u64::from(block.first_row)..) {
-            // Rows in order, then ids that left in order: nothing else is written.
-            let code = u32_at(rows, at + 8) & !ENTRY_SHARED;
-            let expected = match entry.checked_sub(own) {
-                None => entry,
-                Some(gone) => gone | u64::from(ENTRY_GONE),
-            };
-            if u64::from(code) != expected {
-                return Err(BlockError::Field {
-                    field: "index entry",
-                    found: u64::from(code),
-                });
-            }
-        }
-        let first = self.store.places.place(block.number, 0);
-        let before = self.index.len() as u64;
-        let mut removed = 0;
-        for at in entries() {
-            let (fingerprint, code) = (u64_at(rows, at), u32_at(rows, at + 8));
-            removed += self.forget(block.number, fingerprint, code);
-            if code & ENTRY_GONE == 0 {
-                let first = first.expect("a file with rows has places");
-                let row = code & !ENTRY_SHARED;
-                self.index.insert(fingerprint, Place(first.0 + row));
-            }
-        }
-        let added = self.index.len() as u64 + removed - before;
-        let live = self.live_of(block.number);
-        *live = live.wrapping_add(added);
-        Ok(())
-    }
-
     /// What an entry does to older ones of its fingerprint; how many of them it removes.
     fn forget(&mut self, number: u64, fingerprint: u64, code: u32) -> u64 {
         if code & ENTRY_SHARED != 0 {
@@ -315,7 +342,7 @@ impl Entries<'_> {
             self.index.remove(fingerprint, old);
             self.dead.insert(old);
             let (number, _) = self.store.places.locate(old).expect("was taken");
-            // Of this very block, if an entry should have said that it is shared: then a row is taken away
+            // Of this very file, if an entry should have said that it is shared: then a row is taken away
             // before it is counted. What comes out is checked at the end.
             let live = self.live_of(number);
             *live = live.wrapping_sub(1);
@@ -352,6 +379,11 @@ impl Sections {
             files: store.account_files().map(|file| file.number).collect(),
             next: 0,
         }
+    }
+
+    /// The file that comes next.
+    fn file(&self) -> Option<u64> {
+        self.files.front().copied()
     }
 
     /// Hands over at most `blocks_max` blocks. False once all are.

@@ -34,7 +34,7 @@ struct Part {
 }
 
 const PART_BITS: u32 = 12;
-const PARTS: usize = 1 << PART_BITS;
+pub(crate) const PARTS: usize = 1 << PART_BITS;
 /// A part's first sizes: from 24 slots to half as many again.
 const SLOTS_FIRST: usize = 24;
 /// At most 85 of 100 slots are taken.
@@ -227,7 +227,7 @@ impl Part {
     }
 }
 
-fn part_of(fingerprint: u64) -> usize {
+pub(crate) fn part_of(fingerprint: u64) -> usize {
     usize::try_from(fingerprint >> (64 - PART_BITS)).expect("below the number of parts")
 }
 

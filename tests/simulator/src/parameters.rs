@@ -158,6 +158,8 @@ pub struct Parameters {
     pub checkpoint_weight: Option<u64>,
     /// Accounts that stay in memory though the store has them.
     pub accounts_in_memory_max: usize,
+    /// Accounts that one step looks at while all of them are summed for a cut.
+    pub scan_places: usize,
     /// Rebuilds, in parts per million, that do not get through at once: no room, or a crash.
     pub rebuild_trouble_ppm: u32,
     /// No block of a store is read twice in one life of a process.

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::log::{self, entry_of, to_wal};
 use quorate_durable::question::Question;
-use quorate_durable::restore;
+use quorate_durable::restore::{LoadError, load_index, load_ledger};
 use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
@@ -40,7 +40,7 @@ use crate::disk::{SimDisk, WriteMark};
 use crate::exit::Exit;
 
 use self::rebuild::Rebuild;
-use self::recovery::lost_records;
+use self::recovery::{lost_records, touched};
 use self::rejoin::format_disk;
 use self::store::{Files, StoreTask};
 pub use self::store::{Reader, StoreEffect};
@@ -330,11 +330,13 @@ impl Process {
             seed,
             ..self.config.clone()
         };
-        let loaded = restore::load(&opened.store, &config, &mut Files(&self.disk))
-            .map_err(|error| error.to_string())?;
-        let ledger = loaded.ledger;
-        let checkpoint = ledger.as_ref().map_or(Slot::ZERO, |ledger| ledger.slot());
+        let checkpoint = Slot(opened.store.manifest().slot);
         let (recovery, log) = self.recover()?;
+        let touched = touched(&log, checkpoint, seed);
+        let (store, mut files) = (&opened.store, Files(&self.disk));
+        let wrong = |error: LoadError| error.to_string();
+        let index = load_index(store, &mut files).map_err(wrong)?;
+        let ledger = load_ledger(store, &index, &config, &touched, &mut files).map_err(wrong)?;
         let lost = lost_records(&recovery)?;
         let known = checkpoint.0.max(recovery.chosen_upto);
         let tail: Vec<LoggedEntry> = log
@@ -364,7 +366,7 @@ impl Process {
             Some(ledger) => Replica::restored(config, recovered, ledger, now),
             None => Replica::new(config, recovered, now),
         };
-        let mut store = StoreTask::new(Keeper::new(opened.store, loaded.index));
+        let mut store = StoreTask::new(Keeper::new(opened.store, index.accounts));
         if self.keeps_blocks {
             store.keep_blocks();
         }

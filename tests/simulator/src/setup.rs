@@ -51,6 +51,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 tail_bytes_max: parameters.tail_bytes_max,
                 checkpoint_weight: parameters.checkpoint_weight,
                 accounts_in_memory_max: parameters.accounts_in_memory_max,
+                scan_places: parameters.scan_places,
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

@@ -7,7 +7,8 @@
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::limits::{
-    ACCOUNTS_IN_MEMORY_MAX, LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, TIMING,
+    ACCOUNTS_IN_MEMORY_MAX, LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, SCAN_PLACES,
+    TIMING,
 };
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
@@ -90,6 +91,7 @@ impl Parameters {
             tail_bytes_max: store.tail_bytes_max,
             checkpoint_weight: store.checkpoint_weight,
             accounts_in_memory_max: store.accounts_in_memory_max,
+            scan_places: store.scan_places,
             rebuild_trouble_ppm: store.rebuild_trouble_ppm,
             keeps_blocks: store.keeps_blocks,
             workload,
@@ -164,6 +166,7 @@ struct StoreSettings {
     rebuild_trouble_ppm: u32,
     keeps_blocks: bool,
     accounts_in_memory_max: usize,
+    scan_places: usize,
     keep_ns: Option<u64>,
 }
 
@@ -186,6 +189,7 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         keeps_blocks: stream.chance(500_000),
         // A run has some dozens of accounts.
         accounts_in_memory_max: stream.pick(&[0, 8, 32, ACCOUNTS_IN_MEMORY_MAX]),
+        scan_places: stream.pick(&[1, 3, 16, SCAN_PLACES]),
         // A run takes 10 to 30 s, and a retry some seconds.
         keep_ns: stream.pick(&[None, Some(SECOND), Some(3 * SECOND), Some(8 * SECOND)]),
     }

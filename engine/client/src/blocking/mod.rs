@@ -35,7 +35,7 @@ const _: () = assert!(TRANSFER_LOOKUP_MAX * 512 <= quorate_protocol::limits::FRA
 /// Bounds of a client's waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientOptions {
-    /// Each call ends by then.
+    /// Each call ends by then; cut to [`ClusterConfig::request_deadline_max`].
     pub deadline: Duration,
     /// For a connection, and again for its handshake.
     pub connect_timeout: Duration,
@@ -71,6 +71,8 @@ pub struct BlockingClient {
     /// Why the newest attempt to connect failed.
     dial_errors: BTreeMap<ReplicaAddress, DialError>,
     options: ClientOptions,
+    /// Beyond it a retry could be told that its id is too old.
+    deadline_max: Duration,
     ids: UlidGenerator,
     start: Instant,
 }
@@ -90,12 +92,13 @@ impl BlockingClient {
             connections: BTreeMap::new(),
             dial_errors: BTreeMap::new(),
             options,
+            deadline_max: config.request_deadline_max(),
             ids: UlidGenerator::new(),
             start: Instant::now(),
         }
     }
 
-    /// Changes how long each of the following calls may take.
+    /// Changes how long each of the following calls may take; cut to [`ClusterConfig::request_deadline_max`].
     pub fn set_deadline(&mut self, deadline: Duration) {
         self.options.deadline = deadline;
     }
@@ -253,7 +256,7 @@ impl BlockingClient {
 
     /// Several pieces of work at once; their outcomes in the same order.
     fn run(&mut self, works: Vec<Work>) -> Vec<Outcome> {
-        self.run_for(works, self.options.deadline)
+        self.run_for(works, self.options.deadline.min(self.deadline_max))
     }
 
     fn run_for(&mut self, works: Vec<Work>, patience: Duration) -> Vec<Outcome> {

@@ -84,7 +84,8 @@ impl AsyncClient {
     /// # Panics
     /// Outside a glommio executor.
     #[must_use]
-    pub fn connect(config: &ClusterConfig, options: ClientOptions) -> Self {
+    pub fn connect(config: &ClusterConfig, mut options: ClientOptions) -> Self {
+        options.deadline = options.deadline.min(config.request_deadline_max());
         let shared = Rc::new(Shared {
             greeting: Greeting::of(config),
             addresses: config

@@ -99,12 +99,15 @@ fn how_long_ids_are_kept_is_bounded_needs_ulids_and_is_shared() {
     let month_ns = 30 * 86_400 * SECOND;
     let core = config.replica_config(address(1, 1), 9);
     assert_eq!(core.keep_ns, Some(month_ns));
+    assert_eq!(config.request_deadline_max(), Duration::from_secs(60));
+    let short = ClusterConfig::parse(&GOOD.replacen("\"30d\"", "\"30s\"", 1), "c.toml").unwrap();
+    assert_eq!(short.request_deadline_max(), Duration::from_secs(5));
     assert_eq!(core.genesis(), config.genesis());
     assert!(config.genesis().to_string().ends_with(", keep = 2592000s"));
 
-    let short = changed("\"30d\"", "\"1m\"");
+    let short = changed("\"30d\"", "\"29s\"");
     assert!(
-        short.starts_with("c.toml:7: keep: 60s is not whole seconds between 120s and"),
+        short.starts_with("c.toml:7: keep: 29s is not whole seconds between 30s and"),
         "{short}"
     );
     assert!(changed("\"30d\"", "\"1000y\"").starts_with("c.toml:7: keep: "));

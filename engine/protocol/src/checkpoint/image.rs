@@ -248,6 +248,7 @@ impl Ledger {
             }
             image.written.add(owned);
             self.dirty.written.add(owned);
+            self.scan.count(owned);
             rows.push((AccountRow::of(owned), owned.is_stored));
             owned.is_written = true;
             owned.is_stored = true;

@@ -27,7 +27,7 @@ use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// Version of these bytes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Appends little-endian values.
 #[derive(Debug, Default)]

@@ -55,6 +55,8 @@ pub(crate) struct Cold {
     hand: u32,
     /// Accounts in memory when it last ended.
     searched_len: usize,
+    /// Places that it still has to look at.
+    search_owed: usize,
 }
 
 /// Places that are looked at for each account that came since the last search.
@@ -62,6 +64,9 @@ const SEARCH_PER_ACCOUNT: usize = 4;
 /// Places that are looked at in any case: about a microsecond. While most accounts in memory have changed since
 /// the last checkpoint, none of them may go, and looking at all of them again behind every entry is in vain.
 const SEARCH_LEAST: usize = 64;
+/// Places that one call looks at: a few milliseconds, should none of them be in the processor's caches. What is
+/// owed beyond that is done behind the next entries.
+const SEARCH_MOST: usize = 1 << 18;
 
 impl Ledger {
     /// What is known of an account.
@@ -142,8 +147,12 @@ impl Ledger {
     /// its last use.
     pub(crate) fn forget_accounts(&mut self, max: usize) {
         let came = self.records.len().saturating_sub(self.cold.searched_len);
-        for _ in 0..came * SEARCH_PER_ACCOUNT + SEARCH_LEAST {
+        let owed = self.cold.search_owed + came * SEARCH_PER_ACCOUNT + SEARCH_LEAST;
+        let now = owed.min(SEARCH_MOST);
+        self.cold.search_owed = owed - now;
+        for _ in 0..now {
             if self.records.len() <= max {
+                self.cold.search_owed = 0;
                 break;
             }
             self.cold.hand = (self.cold.hand + 1) % self.records.end();

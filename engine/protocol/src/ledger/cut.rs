@@ -1,12 +1,13 @@
 //! Consistent cuts: what the account records were at a timestamp, while serving goes on.
 //!
 //! A cut at S is *registered* by an entry with a timestamp below S and *passed* by one above S. From
-//! registration on, every effect with a commit timestamp above S is also noted here. When the cut is
-//! passed and nothing prepared at or before S is in doubt, every effect at or before S has been
-//! applied, so `records now - noted effects` are the records as of S. The records themselves are
-//! summed, when a checkpoint writes them or else when they are asked for, not transfers as they come: such
-//! a counter would agree with a wrong record for ever. That the store still holds what was summed is for
-//! its checksums to say.
+//! registration on, every effect with a commit timestamp above S is also noted here. The records are summed as
+//! of the entry that passes the cut, when a checkpoint writes them or else by a scan that begins there
+//! ([`super::scan`]). When nothing prepared at or before S is in doubt any more, every effect at or before S
+//! has been applied; the few that came behind the passing were noted as late. So `records when it was passed -
+//! effects above S + late ones` are the records as of S. The records themselves are summed, not transfers
+//! as they come: such a counter would agree with a wrong record for ever. That the store still holds what was
+//! summed is for its checksums to say.
 //!
 //! What was open when the cut was passed is counted at that very entry, like the digest, so that every
 //! replica counts the same. It is no fault: whatever of it was prepared at or before S has ended when
@@ -21,6 +22,7 @@ use crate::checkpoint::restore::RestoreError;
 use crate::checkpoint::side::{Decoder, Encoder};
 use crate::client::{CutSums, LedgerSums};
 use crate::ids::{AccountId, Slot};
+use crate::ledger::scan::Found;
 use crate::ledger::state::Ledger;
 use crate::ledger::{Account, Total};
 use crate::limits::CUTS_MAX;
@@ -113,6 +115,51 @@ impl Tally {
         self.counts.owned_hash = self.counts.owned_hash.wrapping_sub(hash);
     }
 
+    /// Everything that the other one counts goes.
+    pub(crate) fn minus(&mut self, other: &Self) {
+        self.combine(
+            other,
+            Total::wrapping_sub,
+            u64::wrapping_sub,
+            u128::wrapping_sub,
+        );
+    }
+
+    /// Everything that the other one counts comes in.
+    fn plus(&mut self, other: &Self) {
+        self.combine(
+            other,
+            Total::wrapping_add,
+            u64::wrapping_add,
+            u128::wrapping_add,
+        );
+    }
+
+    fn combine(
+        &mut self,
+        other: &Self,
+        total: fn(Total, Total) -> Total,
+        count: fn(u64, u64) -> u64,
+        hash: fn(u128, u128) -> u128,
+    ) {
+        for (ledger, others) in &other.ledgers {
+            let sums = self.ledgers.entry(*ledger).or_default();
+            *sums = Sums {
+                debits_posted: total(sums.debits_posted, others.debits_posted),
+                credits_posted: total(sums.credits_posted, others.credits_posted),
+                transferred: total(sums.transferred, others.transferred),
+            };
+        }
+        let (counts, others) = (self.counts, other.counts);
+        self.counts = Counts {
+            owned: count(counts.owned, others.owned),
+            owned_hash: hash(counts.owned_hash, others.owned_hash),
+            created: count(counts.created, others.created),
+            created_hash: hash(counts.created_hash, others.created_hash),
+            transfers: count(counts.transfers, others.transfers),
+        };
+    }
+
     /// Whether both count the same. A ledger of which nothing is left may be named or not.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         let words = |tally: &Self| {
@@ -177,22 +224,25 @@ impl Tally {
 #[derive(Clone, Copy, Debug)]
 struct Passed {
     slot: Slot,
-    digest: u128,
     /// Prepared and undecided then: credits, and batches of accounts that have arrived.
     in_doubt: u64,
 }
 
 /// One followed cut.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Cut {
     at: Timestamp,
     passed: Option<Passed>,
     /// Effects above the cut since it was registered.
     after: Tally,
+    /// Volatile: effects at or below the cut since it was passed.
+    late: Tally,
+    /// Volatile: what the scan that began when it was passed has found.
+    counted: Option<Found>,
 }
 
 /// The cuts that a shard follows, and its totals over all time.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Cuts {
     open: Vec<Cut>,
     /// Transfers committed as debit side, and accounts created, since ever.
@@ -200,11 +250,11 @@ pub struct Cuts {
 }
 
 impl Cuts {
-    /// Slot and digest that this replica recorded when it applied the passing of the cut.
+    /// The slot whose entry passed the cut, and this replica's digest as of it, once it has been counted.
     #[must_use]
     pub fn digest(&self, at: Timestamp) -> Option<(Slot, u128)> {
         let cut = self.open.iter().find(|cut| cut.at == at)?;
-        cut.passed.map(|passed| (passed.slot, passed.digest))
+        Some((cut.passed?.slot, cut.counted.as_ref()?.digest))
     }
 
     /// Digest of the totals and of every followed cut.
@@ -214,7 +264,7 @@ impl Cuts {
         for cut in &self.open {
             words.push(cut.at.0.into());
             if let Some(passed) = cut.passed {
-                words.extend([passed.slot.0.into(), passed.digest, passed.in_doubt.into()]);
+                words.extend([u128::from(passed.slot.0), passed.in_doubt.into()]);
             }
             cut.after.words(&mut words);
         }
@@ -245,23 +295,21 @@ impl Cuts {
             at,
             passed: None,
             after: Tally::default(),
+            late: Tally::default(),
+            counted: None,
         });
     }
 
-    /// Whether the cut is registered and not passed.
-    pub(crate) fn is_open(&self, at: Timestamp) -> bool {
-        self.open
-            .iter()
-            .any(|cut| cut.at == at && cut.passed.is_none())
+    /// Whether the cut is passed.
+    pub(crate) fn is_passed(&self, at: Timestamp) -> bool {
+        let mut open = self.open.iter();
+        open.any(|cut| cut.at == at && cut.passed.is_some())
     }
 
-    fn pass(&mut self, at: Timestamp, passed: Passed) {
-        if let Some(cut) = self
-            .open
-            .iter_mut()
-            .find(|cut| cut.at == at && cut.passed.is_none())
-        {
-            cut.passed = Some(passed);
+    /// A scan has ended: what it found, effects above the cut taken off. The cut may be forgotten by now.
+    pub(crate) fn count(&mut self, found: Found) {
+        if let Some(cut) = self.open.iter_mut().find(|cut| cut.at == found.at) {
+            cut.counted = Some(found);
         }
     }
 
@@ -308,7 +356,7 @@ impl Cuts {
     /// Totals and followed cuts, for a checkpoint.
     ///
     /// ```text
-    /// totals, count u32, then per cut: at u64, passed u32, slot u64, digest u128, in doubt u64, after
+    /// totals, count u32, then per cut: at u64, passed u32, slot u64, in doubt u64, after
     /// a tally: count u32, then per ledger: ledger u32, three sums of 256 bits; owned u64, owned hash u128,
     ///          created u64, created hash u128, transfers u64
     /// ```
@@ -319,12 +367,10 @@ impl Cuts {
             out.put(&cut.at);
             let passed = cut.passed.unwrap_or(Passed {
                 slot: Slot::ZERO,
-                digest: 0,
                 in_doubt: 0,
             });
             out.put(&u32::from(cut.passed.is_some()));
             out.put(&passed.slot);
-            out.put(&passed.digest);
             out.put(&passed.in_doubt);
             cut.after.encode(out);
         }
@@ -333,18 +379,19 @@ impl Cuts {
     /// Reads what [`Self::encode`] wrote.
     pub(crate) fn decode(&mut self, from: &mut Decoder<'_>) -> Result<(), RestoreError> {
         self.totals = Tally::decode(from)?;
-        for _ in 0..from.count("cuts", 44)? {
+        for _ in 0..from.count("cuts", 28)? {
             let at = from.take("cut")?;
             let is_passed: u32 = from.take("cut")?;
             let passed = Passed {
                 slot: from.take("cut")?,
-                digest: from.take("cut")?,
                 in_doubt: from.take("cut")?,
             };
             self.open.push(Cut {
                 at,
                 passed: (is_passed == 1).then_some(passed),
                 after: Tally::decode(from)?,
+                late: Tally::default(),
+                counted: None,
             });
         }
         Ok(())
@@ -354,30 +401,44 @@ impl Cuts {
         if total {
             change(&mut self.totals);
         }
-        for cut in self.open.iter_mut().filter(|cut| commit_ts > cut.at) {
-            change(&mut cut.after);
+        for cut in &mut self.open {
+            if commit_ts > cut.at {
+                change(&mut cut.after);
+            } else if cut.passed.is_some() {
+                change(&mut cut.late);
+            }
         }
     }
 }
 
 impl Ledger {
-    /// The entry of `slot` passes the cut. The digest is a scan: once per cut, however many ask.
+    /// The entry of `slot` passes the cut: what the accounts are now begins to be counted, once per cut, however
+    /// many ask.
     pub(crate) fn pass_cut(&mut self, at: Timestamp, slot: Slot) {
-        if !self.cuts.is_open(at) {
-            return;
-        }
+        let beside = self.digest_beside_accounts();
         let in_doubt = self.in_doubt.len() + self.staged.len();
-        let passed = Passed {
-            slot,
-            digest: self.digest(),
-            in_doubt: u64::try_from(in_doubt).expect("a count fits 64 bits"),
+        let is_open = |cut: &&mut Cut| cut.at == at && cut.passed.is_none();
+        let Some(cut) = self.cuts.open.iter_mut().find(is_open) else {
+            return;
         };
-        self.cuts.pass(at, passed);
+        cut.passed = Some(Passed {
+            slot,
+            in_doubt: u64::try_from(in_doubt).expect("a count fits 64 bits"),
+        });
+        let after = cut.after.clone();
+        self.begin_scan(at, beside, after);
     }
 
-    /// The sums as of a cut; `None` until it is passed and nothing prepared at or before it is in
-    /// doubt. Over the account records: those that are as they were written count by what was summed then,
-    /// the others are looked at.
+    /// Whether this replica will never know what the accounts were when the cut was passed: it began later.
+    pub(crate) fn has_missed(&self, at: Timestamp) -> bool {
+        let mut open = self.cuts.open.iter();
+        let is_uncounted =
+            open.any(|cut| cut.at == at && cut.passed.is_some() && cut.counted.is_none());
+        is_uncounted && self.scan.running() != Some(at)
+    }
+
+    /// The sums as of a cut; `None` until it is passed and counted, and nothing prepared at or before it is in
+    /// doubt.
     #[must_use]
     pub fn cut_sums(&self, at: Timestamp) -> Option<CutSums> {
         let cut = self.cuts.open.iter().find(|cut| cut.at == at)?;
@@ -387,31 +448,29 @@ impl Ledger {
         if undecided.chain(arriving).any(|prepare_ts| prepare_ts <= at) {
             return None;
         }
-        let mut now = self.dirty.written.tally.clone();
-        for owned in self.unwritten_accounts() {
-            now.add_account(&owned.account);
-        }
-        Some(self.as_of(cut, passed, &now))
+        let mut accounts = cut.counted.as_ref()?.accounts.clone();
+        accounts.plus(&cut.late);
+        Some(self.as_of(cut, passed, &accounts))
     }
 
-    fn as_of(&self, cut: &Cut, passed: Passed, now: &Tally) -> CutSums {
+    fn as_of(&self, cut: &Cut, passed: Passed, accounts: &Tally) -> CutSums {
         let totals = &self.cuts.totals;
-        let mut names: Vec<u32> = now
+        let mut names: Vec<u32> = accounts
             .ledgers
             .keys()
             .chain(totals.ledgers.keys())
             .copied()
             .collect();
-        names.extend(cut.after.ledgers.keys());
         names.sort_unstable();
         names.dedup();
         let of = |tally: &Tally, ledger| tally.ledgers.get(&ledger).copied().unwrap_or_default();
         let ledgers = names.into_iter().map(|ledger| {
-            let (now, total, after) = (of(now, ledger), of(totals, ledger), of(&cut.after, ledger));
+            let (then, total) = (of(accounts, ledger), of(totals, ledger));
+            let after = of(&cut.after, ledger);
             LedgerSums {
                 ledger,
-                debits_posted: now.debits_posted.wrapping_sub(after.debits_posted),
-                credits_posted: now.credits_posted.wrapping_sub(after.credits_posted),
+                debits_posted: then.debits_posted,
+                credits_posted: then.credits_posted,
                 transferred: total.transferred.wrapping_sub(after.transferred),
             }
         });
@@ -419,8 +478,8 @@ impl Ledger {
         CutSums {
             at: cut.at,
             ledgers: ledgers.collect(),
-            owned: now.counts.owned.wrapping_sub(after.owned),
-            owned_hash: now.counts.owned_hash.wrapping_sub(after.owned_hash),
+            owned: accounts.counts.owned,
+            owned_hash: accounts.counts.owned_hash,
             created: totals.counts.created.wrapping_sub(after.created),
             created_hash: totals.counts.created_hash.wrapping_sub(after.created_hash),
             transfers: totals.counts.transfers.wrapping_sub(after.transfers),

@@ -8,6 +8,7 @@ pub(crate) mod dirty;
 pub mod history;
 pub mod result;
 pub mod rules;
+pub(crate) mod scan;
 pub mod state;
 pub mod total;
 pub mod transfer;

@@ -17,6 +17,7 @@ use crate::ledger::dirty::Dirty;
 use crate::ledger::history::retention::Retention;
 use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::rules::Reserved;
+use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::shard::map::Placement;
 use crate::table::{Arena, Lookup, hash128};
@@ -48,6 +49,8 @@ pub struct OwnedAccount {
     pub(crate) was_used: bool,
     /// The store holds a row of it, or will with the checkpoint under way.
     pub(crate) is_stored: bool,
+    /// Volatile: the last scan that has passed it; see `scan`.
+    pub(crate) scanned: u32,
 }
 
 impl OwnedAccount {
@@ -67,6 +70,7 @@ impl OwnedAccount {
             is_written: false,
             was_used: true,
             is_stored: false,
+            scanned: 0,
         }
     }
 }
@@ -156,6 +160,8 @@ pub struct Ledger {
     pub(crate) cuts: Cuts,
     /// What has changed since the last checkpoint.
     pub(crate) dirty: Dirty,
+    /// Accounts being summed as of a slot.
+    pub(crate) scan: Scan,
     /// The checkpoint under way.
     pub(crate) image: Option<Image>,
     /// The checkpoints so far.
@@ -195,6 +201,7 @@ impl Ledger {
             applied: Slot::ZERO,
             cuts: Cuts::default(),
             dirty: Dirty::default(),
+            scan: Scan::default(),
             image: None,
             checkpoint: 0,
             weight: 0,
@@ -386,6 +393,7 @@ impl Ledger {
     pub(crate) fn add_account(&mut self, mut owned: OwnedAccount) {
         let id = owned.account.id;
         owned.is_stored = self.dirty.left_a_row(id);
+        owned.scanned = self.scan.number;
         let place = self.records.insert(owned);
         let old = self.index.insert(id, place);
         assert!(old.is_none(), "account {id} owned twice");
@@ -395,6 +403,7 @@ impl Ledger {
 
     pub(crate) fn remove_account(&mut self, id: AccountId) -> Option<OwnedAccount> {
         let place = self.index.remove(&id)?;
+        self.scan.count(self.records.at_mut(place));
         let owned = self.records.remove(place);
         self.cold.owned -= 1;
         self.dirty.removed(&owned, self.image.as_mut());
@@ -402,10 +411,11 @@ impl Ledger {
     }
 
     /// The account at a place, to change it. Every change of replicated state goes through here: a
-    /// checkpoint would otherwise miss it, or write what is newer than its slot.
+    /// checkpoint would otherwise miss it, or write what is newer than its slot, and a scan count what is newer.
     pub(crate) fn change(&mut self, place: u32) -> &mut OwnedAccount {
         let owned = self.records.at_mut(place);
         owned.was_used = true;
+        self.scan.count(owned);
         if owned.interval != self.dirty.interval {
             self.dirty.changes(owned, self.image.as_mut());
         }

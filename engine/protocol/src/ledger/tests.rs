@@ -55,6 +55,7 @@ impl World {
             keep_ns: None,
             checkpoint_weight: None,
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
+            scan_places: crate::limits::SCAN_PLACES,
             seed: 1,
         }
     }
@@ -77,6 +78,7 @@ impl World {
         let entry = Entry::from_words(entry.words().clone()).expect("what is built can be read");
         let slot = self.ledger.applied().next();
         self.ledger.apply(slot, &entry, &mut self.applied);
+        self.ledger.count_on(usize::MAX);
         &self.applied
     }
 

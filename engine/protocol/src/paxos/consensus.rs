@@ -298,6 +298,11 @@ impl Consensus {
         }
     }
 
+    /// Whether chosen entries of the own log are still to be applied after a start.
+    pub fn is_replaying(&self) -> bool {
+        self.log.is_replaying()
+    }
+
     /// A checkpoint of the state at `upto` is durable, beside the one before it.
     pub fn on_checkpoint(&mut self, upto: Slot) {
         if self.stopped.is_some() {

@@ -16,7 +16,7 @@ use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
     BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX,
-    MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS, REQUEST_DEADLINE_NS_MAX, ROWS_MAX,
+    MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS, ROWS_MAX, request_deadline_ns_max,
 };
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
@@ -46,7 +46,7 @@ impl Replica {
         }
         let asked = match request.deadline_ms {
             0 => REQUEST_DEADLINE_NS,
-            ms => (u64::from(ms) * MS).min(REQUEST_DEADLINE_NS_MAX),
+            ms => (u64::from(ms) * MS).min(request_deadline_ns_max(self.config.keep_ns)),
         };
         let at = Place {
             connection,

@@ -367,46 +367,37 @@ impl Ledger {
                 names.push(RecordName { coordinator, id });
             }
         };
-        let mut accounts = BTreeSet::new();
-        let mut touch = |id| {
-            if self.is_unloaded(id) {
-                accounts.insert(id);
-            }
-        };
         for section in entry.sections() {
             match section {
-                Section::Transfers(rows) => rows.iter().for_each(|row| {
-                    need(ShardId(0), row.id);
-                    touch(row.debit_account_id);
-                    touch(row.credit_account_id);
-                }),
-                Section::Commit(rows) => rows.iter().for_each(|row| {
-                    need(ShardId(0), row.transfer.id);
-                    touch(row.transfer.debit_account_id);
-                }),
-                Section::Prepare(rows) => rows.iter().for_each(|row| {
-                    need(row.coordinator, row.transfer.id);
-                    touch(row.transfer.credit_account_id);
-                }),
-                // The account of what is in doubt is in memory.
+                Section::Transfers(rows) => rows.iter().for_each(|row| need(ShardId(0), row.id)),
+                Section::Commit(rows) => {
+                    rows.iter()
+                        .for_each(|row| need(ShardId(0), row.transfer.id));
+                }
+                Section::Prepare(rows) => {
+                    rows.iter()
+                        .for_each(|row| need(row.coordinator, row.transfer.id));
+                }
                 Section::Resolve(rows) => rows
                     .iter()
                     .filter_map(|row| row.parse())
                     .filter(|(txn, _)| txn.subject == Subject::Transfer)
                     .for_each(|(txn, _)| need(txn.coordinator, TransferId(txn.id))),
-                Section::CreateAccounts(rows) => rows.iter().for_each(|row| touch(row.id)),
-                Section::PrepareMove(parts) => {
-                    parts.accounts.iter().for_each(|row| touch(row.account.id));
-                }
-                Section::CommitMove { accounts, .. } => {
-                    accounts.iter().for_each(|row| touch(row.account));
-                }
-                Section::Acknowledged(_)
+                Section::CreateAccounts(_)
+                | Section::PrepareMove(_)
+                | Section::CommitMove { .. }
+                | Section::Acknowledged(_)
                 | Section::CutRegister { .. }
                 | Section::CutPass { .. } => {}
             }
         }
         self.retain_missing(&mut names);
+        let mut accounts = BTreeSet::new();
+        entry.for_each_account(|id| {
+            if self.is_unloaded(id) {
+                accounts.insert(id);
+            }
+        });
         Missing {
             names,
             accounts: accounts.into_iter().collect(),

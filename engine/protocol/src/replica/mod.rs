@@ -227,7 +227,9 @@ impl Replica {
     /// When to send the next `Input::Tick`: monotonic nanoseconds.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
-        let own = if self.leading.is_some() {
+        let own = if self.ledger.is_scanning() {
+            self.now.mono_ns
+        } else if self.leading.is_some() {
             self.housekeeping_ns
         } else {
             u64::MAX
@@ -326,7 +328,11 @@ impl Replica {
         self.follow_leadership();
         self.open_leadership();
         self.apply_chosen();
+        let is_counted = self.ledger.count_on(self.config.scan_places);
         self.follow_leadership();
+        if is_counted && self.leading.is_some() {
+            self.drive_cuts();
+        }
         if self.leading.is_some() {
             if self.now.mono_ns >= self.housekeeping_ns {
                 self.housekeeping_ns = self.now.mono_ns + HOUSEKEEPING_NS;
@@ -354,8 +360,11 @@ impl Replica {
                 break;
             };
             self.ledger.apply(slot, &entry, &mut applied);
-            let in_memory_max = self.config.accounts_in_memory_max;
-            self.ledger.forget_accounts(in_memory_max);
+            // A start has loaded the accounts of the whole replay: they stay until it is over.
+            if !self.consensus.is_replaying() {
+                let in_memory_max = self.config.accounts_in_memory_max;
+                self.ledger.forget_accounts(in_memory_max);
+            }
             self.clock.observe(self.ledger.last_timestamp());
             if self.leading.is_some() {
                 self.distribute(slot, &entry, &applied);

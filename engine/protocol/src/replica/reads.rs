@@ -229,7 +229,10 @@ impl Replica {
         if !self.ledger.cuts().is_registered(at) {
             return Some(CutAnswer::NotKnown);
         }
-        let passed = self.ledger.cuts().digest(at).is_some();
+        if self.ledger.has_missed(at) {
+            return Some(CutAnswer::NotKnown);
+        }
+        let passed = self.ledger.cuts().is_passed(at);
         if !proposed && !passed && (self.clock.last() > at || self.now.wall_ns > at.0) {
             self.proposals.push_cut(CutCommand::Pass(at));
             if let Some(open) = self.requests.get_mut(key) {

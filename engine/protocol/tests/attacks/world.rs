@@ -367,6 +367,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         keep_ns: None,
         checkpoint_weight: None,
         accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
+        scan_places: quorate_protocol::limits::SCAN_PLACES,
         seed: 7,
     }
 }

@@ -8,9 +8,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use quorate_durable::restore::{Loaded, load};
+use quorate_durable::restore::{LoadError, load_index, load_ledger};
+use quorate_protocol::checkpoint::restore::RestoredLedger;
 use quorate_protocol::config::ReplicaConfig;
-use quorate_storage::store::{Binding, Operation, Read, Store, Unreadable, open};
+use quorate_protocol::ids::AccountId;
+use quorate_storage::store::{AccountIndex, Binding, Operation, Read, Store, Unreadable, open};
 
 use crate::directory::DataDirectory;
 use crate::fatal::Fatal;
@@ -74,25 +76,31 @@ pub(crate) fn open_store(directory: &DataDirectory, binding: Binding) -> Result<
     Ok(opened.store)
 }
 
-/// The newest checkpoint of an opened store.
+/// The newest checkpoint of an opened store, with the accounts in memory that the log touches above it.
 pub(crate) fn load_checkpoint(
     path: &Path,
     store: &Store,
     config: &ReplicaConfig,
-) -> Result<Loaded, Fatal> {
+    touched: &[AccountId],
+) -> Result<(Option<RestoredLedger>, AccountIndex), Fatal> {
     let started = Instant::now();
-    let loaded =
-        load(store, config, &mut Files::new(path)).map_err(|error| corrupt(path, &error))?;
+    let wrong = |error: LoadError| corrupt(path, &error);
+    let mut files = Files::new(path);
+    let index = load_index(store, &mut files).map_err(wrong)?;
+    let indexed = started.elapsed();
+    let ledger = load_ledger(store, &index, config, touched, &mut files).map_err(wrong)?;
     let manifest = store.manifest();
     tracing::info!(
         replica = %config.address,
         checkpoint = manifest.number,
         slot = manifest.slot,
-        accounts = loaded.accounts,
+        accounts = index.accounts.len(),
+        touched = touched.len(),
+        index_milliseconds = indexed.as_millis(),
         milliseconds = started.elapsed().as_millis(),
         "checkpoint loaded"
     );
-    Ok(loaded)
+    Ok((ledger, index.accounts))
 }
 
 fn corrupt(path: &Path, error: &dyn std::fmt::Display) -> Fatal {

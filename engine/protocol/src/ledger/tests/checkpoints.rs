@@ -7,6 +7,7 @@ use super::*;
 use crate::checkpoint::restore::{Restore, RestoreError};
 use crate::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use crate::ids::Slot;
+use crate::ledger::cut::Tally;
 use crate::ledger::history::{HistoryPosition, Known, Record, RecordName};
 use crate::ledger::state::digest_of_account;
 use crate::output::CheckpointPart;
@@ -232,6 +233,8 @@ impl Drill {
                 let at = Timestamp(self.world.clock + 40);
                 self.apply(|entry| entry.cut_register(at));
             }
+            // The test's own scan would be ended by that of a cut.
+            7 if self.world.ledger.is_scanning() => self.apply(|_| {}),
             7 => {
                 let at = Timestamp(self.world.clock.saturating_sub(30));
                 self.apply(|entry| entry.cut_pass(at));
@@ -396,6 +399,65 @@ fn a_checkpoint_is_the_state_at_its_slot_whatever_happens_while_it_is_written() 
     }
     assert!(cold > 500, "{cold} accounts were only in the store");
     assert!(asked > 500, "{asked} ids were looked up in a store");
+}
+
+/// A scan looks at a few places behind each entry; accounts change, come, leave, are written and forgotten before it
+/// has come by, and what it finds is as if nothing had happened.
+#[test]
+fn a_scan_finds_the_accounts_as_they_were_when_it_began() {
+    let (mut scans, mut entries, mut whole) = (0, 0, 0);
+    for seed in 0..60 {
+        let mut drill = Drill::new(seed);
+        let mut next: Option<Store> = None;
+        let mut expected: Option<(u128, Tally)> = None;
+        for number in 0..600 {
+            drill.one();
+            if expected.is_none() {
+                drill.world.ledger.count_on(usize::MAX);
+            }
+            if drill.random.range(0, 3) == 0 {
+                match next.take() {
+                    None => {
+                        drill.world.ledger.begin_checkpoint();
+                        next = Some(drill.store.clone());
+                    }
+                    Some(mut store) => match drill.world.ledger.next_part() {
+                        Some(part) => {
+                            store.take(part);
+                            next = Some(store);
+                        }
+                        None => {
+                            drill.world.ledger.end_checkpoint();
+                            drill.store = store;
+                            whole += 1;
+                        }
+                    },
+                }
+            }
+            if expected.is_none() && drill.random.range(0, 8) == 0 {
+                let beside = drill.world.ledger.digest_beside_accounts();
+                let ledger = &mut drill.world.ledger;
+                ledger.begin_scan(Timestamp(number), beside, Tally::default());
+                let mut tally = Tally::default();
+                let accounts = drill.twin.records.iter();
+                accounts.for_each(|owned| tally.add_account(&owned.account));
+                expected = Some((drill.twin.digest_by_scan(), tally));
+            }
+            let places = index(drill.random.range(0, 3));
+            entries += u32::from(drill.world.ledger.is_scanning());
+            if let Some(found) = drill.world.ledger.scan_on(places) {
+                let (digest, tally) = expected.take().expect("it was begun");
+                assert_eq!(found.digest, digest, "seed {seed}");
+                assert!(found.accounts.agrees(&tally), "seed {seed}");
+                scans += 1;
+            }
+        }
+    }
+    assert!(
+        scans > 1000 && entries > 8 * scans,
+        "{scans} scans over {entries} entries"
+    );
+    assert!(whole > 300, "{whole} checkpoints");
 }
 
 fn index(number: u64) -> usize {

@@ -117,6 +117,7 @@ impl Hand {
             keep_ns: None,
             checkpoint_weight: None,
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
+            scan_places: crate::limits::SCAN_PLACES,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

@@ -226,6 +226,7 @@ impl World {
             keep_ns: None,
             checkpoint_weight: None,
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
+            scan_places: crate::limits::SCAN_PLACES,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);
