@@ -6,42 +6,41 @@
 //! A process ends at any event; its next life starts from what the disk holds, through the recovery
 //! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
 
+mod journal;
 mod rebuild;
 mod recovery;
 mod rejoin;
 mod rot;
+mod running;
 mod store;
 
-use std::collections::BTreeMap;
-
-use quorate_durable::keeper::{Keeper, Step};
-use quorate_durable::log::{self, entry_of, to_wal};
-use quorate_durable::question::Question;
+use quorate_durable::keeper::Keeper;
+use quorate_durable::log;
 use quorate_durable::restore;
-use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
+use quorate_protocol::config::{Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
-use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
+use quorate_protocol::ids::{Ballot, ConnectionId, ReplicaAddress, ReplicaId, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{PeerBody, PeerMessage};
-use quorate_protocol::output::{Output, Record, StopReason};
+use quorate_protocol::output::StopReason;
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::snapshot;
 use quorate_protocol::time::Now;
-use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
-use quorate_storage::planted::{Bug, planted};
 use quorate_storage::superblock::{Genesis, Identity, Superblock};
 use quorate_storage::wal;
-use quorate_storage::wal::{Flush, Operation, Options, Wal};
+use quorate_storage::wal::{Options, Wal};
 
 use crate::budget::Health;
-use crate::disk::{SimDisk, WriteMark};
+use crate::disk::SimDisk;
 use crate::exit::Exit;
 
+pub use self::journal::LogRead;
 use self::rebuild::Rebuild;
 use self::recovery::lost_records;
 use self::rejoin::format_disk;
+use self::running::Running;
 use self::store::{Files, StoreTask};
 pub use self::store::{Reader, StoreEffect};
 
@@ -80,43 +79,6 @@ pub enum Effect {
     AppliedUnseen { slot: Slot },
     /// The store began or ended something.
     Store(StoreEffect),
-}
-
-/// A read of the log under way. What it finds is what is there when it ends: a checkpoint may have released
-/// some of it by then.
-#[derive(Clone, Copy, Debug)]
-pub struct LogRead {
-    pub from: Slot,
-    upto: Slot,
-    bytes_max: usize,
-}
-
-/// A flush under way.
-struct OpenFlush {
-    flush: Flush<Words>,
-    mark: WriteMark,
-    /// All of it goes where it belongs.
-    whole: bool,
-}
-
-/// A running core with its log.
-struct Running {
-    replica: Replica,
-    wal: Wal<Words>,
-    store: StoreTask,
-    seed: u64,
-    /// Whose checkpoint the core asks for.
-    wants_snapshot: Option<ReplicaId>,
-    flush: Option<OpenFlush>,
-    operation: Option<Operation>,
-    /// The file of the open operation has its name, which is not durable yet.
-    is_renamed: bool,
-    /// The newest accepted entry of each slot that this life has accepted or found on disk.
-    log: BTreeMap<Slot, LoggedEntry>,
-    applied_upto: Slot,
-    /// It has advanced since it was last asked for.
-    advanced: bool,
-    leading: Option<Ballot>,
 }
 
 /// What a start found on disk.
@@ -472,300 +434,6 @@ impl Process {
             self.begin_rebuild(now, from, &mut effects);
         }
         effects
-    }
-
-    /// The open flush is on stable storage.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If none is open.
-    pub fn flush_done(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
-        let running = self.running.as_mut().expect("only running processes flush");
-        let OpenFlush { flush, mark, whole } = running.flush.take().expect("a flush is open");
-        let file = self.disk.open(&flush.segment().file_name());
-        let file = file.expect("segments stay");
-        if !whole {
-            // It did its harm, whatever is reported now.
-            self.health.flushed(flush.segment(), flush.offset(), false);
-        }
-        // One write with O_DSYNC: an error of either part is an error of the write.
-        if self.disk.take_write_error() {
-            let offset = length(flush.offset());
-            self.disk.fail_write(file, offset, flush.length());
-            return Err(Exit::WriteFailed);
-        }
-        if self.disk.take_sync_error() {
-            return Err(Exit::WriteFailed);
-        }
-        if !planted(Bug::SkipSync) {
-            self.disk.synced(file, mark);
-        }
-        if whole {
-            self.health.flushed(flush.segment(), flush.offset(), true);
-        }
-        let upto = PersistSeq(running.wal.finish_flush(flush));
-        Ok(self.step(now, Input::Durable { upto }))
-    }
-
-    /// The file of the open operation is complete and gets its name, not yet for good.
-    ///
-    /// # Errors
-    /// If there is no room for it, or the disk reports an error.
-    ///
-    /// # Panics
-    /// If no operation is open.
-    pub fn operation_renamed(&mut self) -> Result<(), Exit> {
-        let running = self.running.as_mut().expect("checked by the world");
-        let (from, to) = match running.operation.expect("an operation is open") {
-            Operation::Prepare { segment } => {
-                let name = segment.file_name();
-                let temporary = format!("{name}{TEMPORARY}");
-                if self.disk.is_out_of_room() || self.disk.take_write_error() {
-                    self.disk.create(&temporary);
-                    return Err(Exit::WriteFailed);
-                }
-                if self.disk.take_sync_error() {
-                    self.disk.create(&temporary);
-                    return Err(Exit::SyncFailed);
-                }
-                self.disk
-                    .create_zeroed(&temporary, length(self.superblock.identity.segment_bytes));
-                (temporary, name)
-            }
-            Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
-        };
-        assert!(self.disk.rename(&from, &to), "{from} exists");
-        running.is_renamed = true;
-        Ok(())
-    }
-
-    /// The directory of the open operation is synced.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If no operation is open.
-    pub fn operation_done(&mut self) -> Result<Vec<Effect>, Exit> {
-        if self.disk.take_sync_error() {
-            return Err(Exit::SyncFailed);
-        }
-        let running = self.running.as_mut().expect("checked by the world");
-        running.is_renamed = false;
-        let operation = running.operation.take().expect("an operation is open");
-        if !planted(Bug::SkipDirectorySync) {
-            let mark = self.disk.mark();
-            self.disk.directory_synced(mark);
-        }
-        running.wal.finish_operation(operation);
-        let mut effects = Vec::new();
-        running.write(&mut self.disk, &mut effects);
-        Ok(effects)
-    }
-
-    /// A read of the log that was started has ended.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If the process does not run.
-    pub fn read_done(&mut self, now: Now, read: LogRead) -> Result<Vec<Effect>, Exit> {
-        if self.disk.take_read_error() {
-            return Err(Exit::ReadFailed);
-        }
-        let running = self.running.as_ref().expect("only running processes read");
-        let answer = running.read_log(&self.disk, read);
-        Ok(self.step(now, answer))
-    }
-}
-
-impl Running {
-    /// Takes one input, and all that follows from it at once.
-    fn take(&mut self, now: Now, input: Input, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        self.replica.step(now, input);
-        self.settle(now, disk, effects);
-    }
-
-    /// Drains the core, and lets the store tell it what there is to tell.
-    fn settle(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        loop {
-            self.drain(disk, effects);
-            self.watch(effects);
-            let told = match self.store.keeper.step() {
-                Step::Told(input) => Some(input),
-                Step::Worked => continue,
-                Step::Read(run) => {
-                    effects.push(Effect::Store(self.store.read_for_keeper(run)));
-                    continue;
-                }
-                Step::Waits => {
-                    let mut started = Vec::new();
-                    let answer = self.store.go_on(disk, &mut started);
-                    effects.extend(started.into_iter().map(Effect::Store));
-                    answer
-                }
-            };
-            let Some(input) = told else { return };
-            if let Input::CheckpointDurable { .. } = input {
-                let (first, _) = self.store.keeper.store().history_positions();
-                let drops = first > 1;
-                effects.push(Effect::Store(StoreEffect::Published { drops }));
-            }
-            self.replica.step(now, input);
-        }
-    }
-
-    fn drain(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        while let Some(output) = self.replica.poll_output() {
-            match output {
-                Output::Persist { seq, record } => self.persist(seq, record),
-                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
-                Output::Reply { connection, reply } => {
-                    effects.push(Effect::Reply { connection, reply });
-                }
-                Output::ReadLog {
-                    from,
-                    upto,
-                    bytes_max,
-                } => {
-                    let read = LogRead {
-                        from,
-                        upto,
-                        bytes_max,
-                    };
-                    effects.push(Effect::ReadStarted { read });
-                }
-                Output::Checkpoint(part) => {
-                    let taken = self.store.keeper.take(part, &mut Files(disk));
-                    taken.expect("nothing rots in the store");
-                }
-                Output::ReleaseLog { below } => self.wal.release_below(below.0),
-                Output::Load {
-                    question,
-                    names,
-                    accounts,
-                } => self.store.ask(Question::new(question, names, accounts)),
-                Output::LoadChain { question, chain } => {
-                    self.store.ask(Question::chain(question, chain));
-                }
-                Output::List { after, limit } => self.store.list(after, limit),
-                Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
-                Output::Rejoined => effects.push(Effect::Rejoined),
-                Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
-            }
-        }
-    }
-
-    fn persist(&mut self, seq: PersistSeq, record: Record) {
-        if let Record::Accepted {
-            ballot,
-            slot,
-            entry,
-        } = &record
-        {
-            let logged = LoggedEntry {
-                slot: *slot,
-                accepted: *ballot,
-                entry: entry.clone(),
-            };
-            let known = self.log.entry(*slot).or_insert(logged.clone());
-            if known.accepted <= *ballot {
-                *known = logged;
-            }
-        }
-        self.wal.append(seq.0, to_wal(record));
-    }
-
-    fn read_log(&self, disk: &SimDisk, read: LogRead) -> Input {
-        let LogRead {
-            from,
-            upto,
-            bytes_max,
-        } = read;
-        let mut entries: Vec<LoggedEntry> = Vec::new();
-        let mut lost = None;
-        let mut bytes = 0;
-        for slot in from.0..=upto.0 {
-            let Some(location) = self.wal.locate(slot) else {
-                break;
-            };
-            bytes += usize::try_from(location.length).expect("a u32 fits");
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            let file = disk.open(&location.segment.file_name());
-            let content = disk.bytes(file.expect("segments stay"));
-            let at = usize::try_from(location.offset).expect("a u32 fits");
-            let (slot, accepted) = (Slot(slot), Ballot(location.ballot));
-            let Ok(frame) = self.wal.decode(&content[at..], &location) else {
-                // Rotten since it was written: the core gets it back from a peer.
-                lost = Some(LostRecord { slot, accepted });
-                break;
-            };
-            entries.push(LoggedEntry {
-                slot,
-                accepted,
-                entry: entry_of(frame.payload).expect("what the core wrote is an entry"),
-            });
-        }
-        Input::LogRead {
-            from,
-            entries,
-            lost,
-        }
-    }
-
-    /// Tells the observers what was applied in this step, from the log's point of view, and who leads.
-    fn watch(&mut self, effects: &mut Vec<Effect>) {
-        let status = self.replica.status();
-        let leading = status.serving.then_some(status.ballot);
-        if let Some(ballot) = leading
-            && self.leading != leading
-        {
-            let in_doubt = status.in_doubt;
-            effects.push(Effect::Leads { ballot, in_doubt });
-        }
-        if self.leading == Some(status.ballot) && leading.is_none() {
-            effects.push(Effect::SteppedDown);
-        }
-        self.leading = leading;
-        while self.applied_upto < status.applied_upto {
-            let slot = self.applied_upto.next();
-            self.applied_upto = slot;
-            self.advanced = true;
-            effects.push(match self.log.get(&slot) {
-                Some(logged) => Effect::Applied {
-                    slot,
-                    entry: logged.entry.clone(),
-                },
-                None => Effect::AppliedUnseen { slot },
-            });
-        }
-    }
-
-    /// Starts a flush and a file operation, if there is something to do and none is open.
-    fn write(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        if let Some(mut flush) = self.wal.start_flush() {
-            let mut bytes = vec![0; flush.length()];
-            flush.encode(&mut bytes);
-            let file = disk.open(&flush.segment().file_name());
-            let (file, offset) = (file.expect("prepared ahead"), length(flush.offset()));
-            let whole = !disk.take_misdirection(file, offset, &bytes)
-                && !disk.take_stale_write(file, offset, &bytes);
-            if whole {
-                disk.write(file, offset, &bytes);
-            }
-            effects.push(Effect::FlushStarted { bytes: bytes.len() });
-            let mark = disk.mark();
-            self.flush = Some(OpenFlush { flush, mark, whole });
-        }
-        if let Some(operation) = self.wal.next_operation() {
-            self.operation = Some(operation);
-            effects.push(Effect::OperationStarted);
-        }
     }
 }
 
