@@ -15,6 +15,9 @@
 //! | `restore` | a checkpoint back into a ledger |
 //! | `fetch` | another replica's newest checkpoint into the store |
 //! | `serve` | what another one asks for that |
+//! | `repair` | one damaged block from another replica |
+//! | `scrub` | one round over all blocks, to find damaged ones |
+//! | `room` | how much room on the disk counts as what |
 //! | `offline` | one account of a store that nobody runs on |
 
 #![forbid(unsafe_code)]
@@ -27,5 +30,8 @@ pub mod listing;
 pub mod log;
 pub mod offline;
 pub mod question;
+pub mod repair;
 pub mod restore;
+pub mod room;
+pub mod scrub;
 pub mod serve;

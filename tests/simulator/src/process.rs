@@ -7,19 +7,22 @@
 //! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
 
 mod journal;
+mod mend;
 mod rebuild;
 mod recovery;
 mod rejoin;
+mod room;
 mod rot;
 mod running;
 mod store;
+mod writes;
 
 use quorate_durable::keeper::Keeper;
 use quorate_durable::log;
 use quorate_durable::restore;
 use quorate_protocol::config::{Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
-use quorate_protocol::ids::{Ballot, ConnectionId, ReplicaAddress, ReplicaId, Slot};
+use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::StopReason;
@@ -37,12 +40,15 @@ use crate::disk::SimDisk;
 use crate::exit::Exit;
 
 pub use self::journal::LogRead;
+use self::mend::Mender;
 use self::rebuild::Rebuild;
 use self::recovery::lost_records;
 use self::rejoin::format_disk;
+use self::room::RoomTask;
 use self::running::Running;
 use self::store::{Files, StoreTask};
 pub use self::store::{Reader, StoreEffect};
+use self::writes::{Ended, Writes};
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
@@ -60,9 +66,18 @@ pub enum Effect {
     },
     /// A write and its sync have started; call [`Process::flush_done`] when they end.
     FlushStarted { bytes: usize },
-    /// A file operation has started; call [`Process::operation_renamed`], then
-    /// [`Process::operation_done`].
+    /// A file operation has started; call [`Process::operation_renamed`] when its file is complete.
     OperationStarted,
+    /// Its file has its name; call [`Process::operation_done`] when the name is durable.
+    OperationRenamed,
+    /// No segment is prepared for now; call [`Process::retry_segment`] after a while.
+    LogHoldsBack,
+    /// The core was told whether the disk is full.
+    ToldFull(bool),
+    /// An entry was proposed though the disk is full.
+    ProposedOnFullDisk { entry: Entry },
+    /// Something that is counted.
+    Happened(&'static str),
     /// A read of the log has started; call [`Process::read_done`] when it ends.
     ReadStarted { read: LogRead },
     /// The replica serves as leader from now on.
@@ -226,7 +241,7 @@ impl Process {
     pub fn is_writing_store(&self) -> bool {
         self.running
             .as_ref()
-            .is_some_and(|r| r.store.open.is_some())
+            .is_some_and(|r| r.store.writes.is_open())
     }
 
     /// Whether a flush is on its way to the disk.
@@ -326,17 +341,26 @@ impl Process {
             Some(ledger) => Replica::restored(config, recovered, ledger, now),
             None => Replica::new(config, recovered, now),
         };
-        let mut store = StoreTask::new(Keeper::new(opened.store, loaded.index));
+        let mut store = StoreTask::new(
+            Keeper::new(opened.store, loaded.index),
+            self.config.peers().collect(),
+        );
         if self.keeps_blocks {
             store.keep_blocks();
         }
         self.incarnation += 1;
+        let marks = self.marks();
         self.running = Some(Running {
             replica,
             wal: Wal::resume(recovery, Options::default()),
             store,
             seed,
             wants_snapshot: None,
+            room: RoomTask::begin(marks, &mut self.disk),
+            seq_last: PersistSeq(0),
+            durable_upto: PersistSeq(0),
+            is_starved: false,
+            holds_back: false,
             flush: None,
             operation: None,
             is_renamed: false,
@@ -364,11 +388,20 @@ impl Process {
             if let snapshot::Message::Ask { part, offset } = message {
                 let answer = running.store.serve(&self.disk, *part, *offset);
                 effects.push(rebuild::snapshot(*from, answer));
+                return effects;
             }
-            return effects;
+            if from.shard != self.config.address.shard {
+                return effects;
+            }
+            let from = from.replica;
+            return self
+                .mend(now, |mender, files, effects| {
+                    mender.take_answer(from, message, files, effects);
+                    Ok(())
+                })
+                .expect("no disk is asked");
         }
         running.take(now, input, &mut self.disk, &mut effects);
-        running.write(&mut self.disk, &mut effects);
         if let Some(from) = running.wants_snapshot.take() {
             self.begin_rebuild(now, from, &mut effects);
         }
@@ -378,18 +411,25 @@ impl Process {
     /// The open operation of the store is halfway.
     ///
     /// # Errors
-    /// If there is no room for it, or the disk reports an error.
+    /// If the disk reports an error.
     ///
     /// # Panics
     /// If none is open.
-    pub fn store_middle(&mut self) -> Result<(), Exit> {
-        match &mut self.running {
-            Some(running) => {
-                let open = running.store.open.as_mut().expect("an operation is open");
-                open.middle(&mut self.disk)
-            }
-            None => self.rebuild_middle(),
-        }
+    pub fn store_middle(&mut self) -> Result<Vec<Effect>, Exit> {
+        let (writes, room) = writes_of(&mut self.running, &mut self.rebuild);
+        let effect = writes.middle(room, &mut self.disk)?;
+        Ok(vec![Effect::Store(effect)])
+    }
+
+    /// What found no room is tried again.
+    ///
+    /// # Panics
+    /// If nothing waits.
+    pub fn store_retried(&mut self) -> Vec<Effect> {
+        let (writes, _) = writes_of(&mut self.running, &mut self.rebuild);
+        let mut effects = Vec::new();
+        writes.begin_again(&mut self.disk, &mut effects);
+        effects.into_iter().map(Effect::Store).collect()
     }
 
     /// The open operation of the store has ended.
@@ -403,9 +443,15 @@ impl Process {
         let Some(running) = &mut self.running else {
             return self.rebuild_operated(now);
         };
-        let open = running.store.open.take().expect("an operation is open");
-        let operation = open.end(&mut self.disk)?;
-        running.store.keeper.finish_operation(operation);
+        let (writes, room) = (&mut running.store.writes, &mut running.room);
+        match writes.end(room, &mut self.disk)? {
+            Ended::Done(operation) => running.store.keeper.finish_operation(operation),
+            Ended::Waits(effect) => {
+                let mut effects = vec![Effect::Store(effect)];
+                effects.extend(self.go_on(now));
+                return Ok(effects);
+            }
+        }
         Ok(self.go_on(now))
     }
 
@@ -418,23 +464,91 @@ impl Process {
     /// If no read is open.
     pub fn store_loaded(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("checked by the world");
-        match running.store.loaded(&mut self.disk)? {
-            None => Ok(self.go_on(now)),
-            Some(problem) => Ok(vec![Effect::Store(StoreEffect::Damaged(problem))]),
-        }
+        let mut effects = Vec::new();
+        running.store.loaded(&mut self.disk, &mut effects)?;
+        let mut effects: Vec<Effect> = effects.into_iter().map(Effect::Store).collect();
+        effects.extend(self.go_on(now));
+        Ok(effects)
+    }
+
+    /// A block that was written over a damaged one is synced.
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    pub fn block_written(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
+        self.mend(now, |mender, files, effects| mender.written(files, effects))
+    }
+
+    /// A question for a block was not answered in time.
+    ///
+    /// # Errors
+    /// None.
+    pub fn repair_timed_out(&mut self, now: Now, question: u64) -> Result<Vec<Effect>, Exit> {
+        self.mend(now, |mender, files, effects| {
+            mender.time_out(question, files, effects);
+            Ok(())
+        })
+    }
+
+    /// The scrubber reads on, and begins a round if it may. Whether it is in the middle of one is said.
+    ///
+    /// # Errors
+    /// None.
+    pub fn scrub(&mut self, now: Now, may_begin: bool) -> Result<(Vec<Effect>, bool), Exit> {
+        let mut goes_on = false;
+        let effects = self.mend(now, |mender, files, effects| {
+            goes_on = mender.scrub(may_begin, files, effects);
+            Ok(())
+        })?;
+        Ok((effects, goes_on))
+    }
+
+    fn mend(
+        &mut self,
+        now: Now,
+        what: impl FnOnce(
+            &mut Mender,
+            (&mut Keeper, &mut SimDisk),
+            &mut Vec<StoreEffect>,
+        ) -> Result<(), Exit>,
+    ) -> Result<Vec<Effect>, Exit> {
+        let running = self.running.as_mut().expect("checked by the world");
+        let StoreTask { mender, keeper, .. } = &mut running.store;
+        let mut effects = Vec::new();
+        what(mender, (keeper, &mut self.disk), &mut effects)?;
+        let mut effects: Vec<Effect> = effects.into_iter().map(Effect::Store).collect();
+        effects.extend(self.go_on(now));
+        Ok(effects)
     }
 
     /// Lets the store go on, and the core with what the store has for it.
     fn go_on(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         let running = self.running.as_mut().expect("checked by the caller");
-        running.settle(now, &mut self.disk, &mut effects);
-        running.write(&mut self.disk, &mut effects);
+        running.go_on(now, &mut self.disk, &mut effects);
         if let Some(from) = running.wants_snapshot.take() {
             self.begin_rebuild(now, from, &mut effects);
         }
         effects
     }
+}
+
+/// The operations of whichever store is written.
+fn writes_of<'a>(
+    running: &'a mut Option<Running>,
+    rebuild: &'a mut Option<Rebuild>,
+) -> (&'a mut Writes, &'a mut RoomTask) {
+    match (running, rebuild) {
+        (Some(running), _) => (&mut running.store.writes, &mut running.room),
+        (None, Some(rebuild)) => (&mut rebuild.writes, &mut rebuild.room),
+        (None, None) => panic!("no store is written"),
+    }
+}
+
+/// A question of a shell to another one of its group.
+#[must_use]
+pub fn between_shells(own: ReplicaAddress, to: ReplicaId, message: snapshot::Message) -> Effect {
+    rebuild::snapshot(peer_of(own, to), message)
 }
 
 /// Another replica of the same group.

@@ -27,6 +27,7 @@ use crate::entry::Entry;
 use crate::ids::AccountId;
 use crate::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use crate::limits::{CHAIN_ROWS_MAX, HISTORY_ROWS_MAX, HISTORY_WALK_MAX};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::admission::Place;
 use crate::replica::proposals::Proposed;
@@ -87,7 +88,11 @@ impl Walk {
             // A client chose the position; a chain leads to no such row.
             return self.end();
         }
-        if record.applied_ts < query.ts_first {
+        let is_before = match planted(Bug::HistoryIgnoresInversion) {
+            true => record.commit_ts < query.ts_first,
+            false => record.applied_ts < query.ts_first,
+        };
+        if is_before {
             return self.end();
         }
         self.looked_at += 1;
@@ -205,6 +210,9 @@ impl Replica {
                 walk.take(query, record);
             }
         }
+        if planted(Bug::HistoryStoredSkips) && rows.len() > 1 {
+            walk.rows.pop();
+        }
         self.walk_history(key);
     }
 
@@ -269,7 +277,7 @@ impl Replica {
     /// Whether an entry stamped at or above `at` is applied. If nothing is on its way that would be, an empty
     /// one is sent.
     fn has_passed(&mut self, at: Timestamp) -> bool {
-        if self.ledger.last_timestamp() >= at {
+        if self.ledger.last_timestamp() >= at || planted(Bug::HistoryBeforePassed) {
             return true;
         }
         if self.in_flight.is_empty()
@@ -311,6 +319,11 @@ impl Replica {
                 return self.load_chain(key, chain);
             };
             walk.take(&query, record);
+        }
+        if planted(Bug::HistoryPageSkips)
+            && let Some(record) = self.ledger.history().at(walk.next)
+        {
+            walk.next = record.before(query.account);
         }
         self.reads.remove(&key);
         if let Some(open) = self.requests.close(key)

@@ -66,23 +66,29 @@ impl Process {
             self.health.flushed(flush.segment(), flush.offset(), true);
         }
         let upto = PersistSeq(running.wal.finish_flush(flush));
+        running.durable_upto = upto;
+        running.holds_back = false;
         Ok(self.step(now, Input::Durable { upto }))
     }
 
     /// The file of the open operation is complete and gets its name, not yet for good.
     ///
     /// # Errors
-    /// If there is no room for it, or the disk reports an error.
+    /// If records wait for it and there is no room, or the disk reports an error.
     ///
     /// # Panics
     /// If no operation is open.
-    pub fn operation_renamed(&mut self) -> Result<(), Exit> {
+    pub fn operation_renamed(&mut self) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("checked by the world");
         let (from, to) = match running.operation.expect("an operation is open") {
             Operation::Prepare { segment } => {
                 let name = segment.file_name();
                 let temporary = format!("{name}{TEMPORARY}");
-                if self.disk.is_out_of_room() || self.disk.take_write_error() {
+                let segment_bytes = length(self.superblock.identity.segment_bytes);
+                if !self.disk.finds_room(segment_bytes) {
+                    return self.outlive();
+                }
+                if self.disk.take_write_error() {
                     self.disk.create(&temporary);
                     return Err(Exit::WriteFailed);
                 }
@@ -90,15 +96,35 @@ impl Process {
                     self.disk.create(&temporary);
                     return Err(Exit::SyncFailed);
                 }
-                self.disk
-                    .create_zeroed(&temporary, length(self.superblock.identity.segment_bytes));
+                self.disk.create_zeroed(&temporary, segment_bytes);
                 (temporary, name)
             }
             Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
         };
         assert!(self.disk.rename(&from, &to), "{from} exists");
         running.is_renamed = true;
-        Ok(())
+        Ok(vec![Effect::OperationRenamed])
+    }
+
+    /// Goes on without the segment that found no room, unless records wait for it.
+    fn outlive(&mut self) -> Result<Vec<Effect>, Exit> {
+        let running = self.running.as_mut().expect("checked by the caller");
+        let mut effects = vec![Effect::Happened("segment_without_room")];
+        if !running.room.outlives(running.is_starved, &mut self.disk) {
+            self.disk.faults.add("log_without_room");
+            return Err(Exit::WriteFailed);
+        }
+        let operation = running.operation.take().expect("an operation is open");
+        running.wal.give_up_operation(operation);
+        running.write(&mut self.disk, &mut effects);
+        Ok(effects)
+    }
+
+    /// The log may look for room again.
+    pub fn retry_segment(&mut self, now: Now) -> Vec<Effect> {
+        let running = self.running.as_mut().expect("checked by the world");
+        running.holds_back = false;
+        self.go_on(now)
     }
 
     /// The directory of the open operation is synced.
@@ -143,13 +169,18 @@ impl Process {
 }
 
 impl Running {
-    pub(super) fn persist(&mut self, seq: PersistSeq, record: Record) {
+    pub(super) fn persist(&mut self, seq: PersistSeq, record: Record, effects: &mut Vec<Effect>) {
+        self.seq_last = seq;
         if let Record::Accepted {
             ballot,
             slot,
             entry,
         } = &record
         {
+            if self.room.is_told_full() && self.leading == Some(entry.origin()) {
+                let entry = entry.clone();
+                effects.push(Effect::ProposedOnFullDisk { entry });
+            }
             let logged = LoggedEntry {
                 slot: *slot,
                 accepted: *ballot,
@@ -204,7 +235,17 @@ impl Running {
 
     /// Starts a flush and a file operation, if there is something to do and none is open.
     pub(super) fn write(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        if let Some(mut flush) = self.wal.start_flush() {
+        let started = self.wal.start_flush();
+        if started.is_none() && self.flush.is_none() {
+            // What is left waits for a segment.
+            let was_starved =
+                std::mem::replace(&mut self.is_starved, self.durable_upto < self.seq_last);
+            if self.is_starved && !was_starved {
+                self.holds_back = false;
+                effects.push(Effect::Happened("log_starved"));
+            }
+        }
+        if let Some(mut flush) = started {
             let mut bytes = vec![0; flush.length()];
             flush.encode(&mut bytes);
             let file = disk.open(&flush.segment().file_name());
@@ -218,9 +259,26 @@ impl Running {
             let mark = disk.mark();
             self.flush = Some(OpenFlush { flush, mark, whole });
         }
-        if let Some(operation) = self.wal.next_operation() {
-            self.operation = Some(operation);
-            effects.push(Effect::OperationStarted);
+        self.prepare(disk, effects);
+    }
+
+    /// Begins to prepare a segment, unless the room that is left is for others.
+    fn prepare(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        if self.holds_back {
+            return;
         }
+        let Some(operation) = self.wal.next_operation() else {
+            return;
+        };
+        if let Operation::Prepare { .. } = operation {
+            self.room.look(disk);
+        }
+        if self.room.holds_back(operation, self.is_starved) {
+            self.wal.give_up_operation(operation);
+            self.holds_back = true;
+            return effects.push(Effect::LogHoldsBack);
+        }
+        self.operation = Some(operation);
+        effects.push(Effect::OperationStarted);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_durable::keeper::Step;
 use quorate_durable::question::Question;
-use quorate_protocol::ids::{Ballot, ReplicaId, Slot};
+use quorate_protocol::ids::{Ballot, PersistSeq, ReplicaId, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::Output;
 use quorate_protocol::paxos::message::LoggedEntry;
@@ -14,6 +14,7 @@ use quorate_protocol::words::Words;
 use quorate_storage::wal::{Operation, Wal};
 
 use super::journal::{LogRead, OpenFlush};
+use super::room::RoomTask;
 use super::store::{Files, StoreTask};
 use super::{Effect, StoreEffect};
 use crate::disk::SimDisk;
@@ -36,6 +37,14 @@ pub(super) struct Running {
     /// It has advanced since it was last asked for.
     pub(super) advanced: bool,
     pub(super) leading: Option<Ballot>,
+    pub(super) room: RoomTask,
+    /// The last number that was appended, and the last that is durable.
+    pub(super) seq_last: PersistSeq,
+    pub(super) durable_upto: PersistSeq,
+    /// Records wait for a segment.
+    pub(super) is_starved: bool,
+    /// No segment is prepared for now.
+    pub(super) holds_back: bool,
 }
 
 impl Running {
@@ -48,24 +57,40 @@ impl Running {
         effects: &mut Vec<Effect>,
     ) {
         self.replica.step(now, input);
-        self.settle(now, disk, effects);
+        self.go_on(now, disk, effects);
+    }
+
+    /// Lets core, store and log go on as far as they can.
+    pub(super) fn go_on(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+        loop {
+            if let Some(is_full) = self.room.take_news() {
+                effects.push(Effect::ToldFull(is_full));
+                self.replica.step(now, Input::DiskFull { is_full });
+            }
+            self.settle(now, disk, effects);
+            self.write(disk, effects);
+            if !self.room.has_news() {
+                return;
+            }
+        }
     }
 
     /// Drains the core, and lets the store tell it what there is to tell.
-    pub(super) fn settle(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
+    fn settle(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
         loop {
             self.drain(disk, effects);
             self.watch(effects);
+            effects.extend(self.store.read_held().map(Effect::Store));
             let told = match self.store.keeper.step() {
                 Step::Told(input) => Some(input),
                 Step::Worked => continue,
                 Step::Read(run) => {
-                    effects.push(Effect::Store(self.store.read_for_keeper(run)));
+                    effects.extend(self.store.wants(run).map(Effect::Store));
                     continue;
                 }
                 Step::Waits => {
                     let mut started = Vec::new();
-                    let answer = self.store.go_on(disk, &mut started);
+                    let answer = self.store.go_on(&mut self.room, disk, &mut started);
                     effects.extend(started.into_iter().map(Effect::Store));
                     answer
                 }
@@ -83,7 +108,7 @@ impl Running {
     fn drain(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
         while let Some(output) = self.replica.poll_output() {
             match output {
-                Output::Persist { seq, record } => self.persist(seq, record),
+                Output::Persist { seq, record } => self.persist(seq, record, effects),
                 Output::Send { to, message } => effects.push(Effect::Send { to, message }),
                 Output::Reply { connection, reply } => {
                     effects.push(Effect::Reply { connection, reply });
@@ -101,16 +126,25 @@ impl Running {
                     effects.push(Effect::ReadStarted { read });
                 }
                 Output::Checkpoint(part) => {
-                    let taken = self.store.keeper.take(part, &mut Files(disk));
-                    taken.expect("nothing rots in the store");
+                    if let Err(problem) = self.store.keeper.take(part, &mut Files(disk)) {
+                        let damaged = StoreEffect::Damaged {
+                            place: None,
+                            problem,
+                        };
+                        effects.push(Effect::Store(damaged));
+                    }
                 }
-                Output::ReleaseLog { below } => self.wal.release_below(below.0),
+                Output::ReleaseLog { below } => {
+                    self.wal.release_below(below.0);
+                    self.holds_back = false;
+                }
                 Output::Load {
                     question,
                     names,
                     accounts,
                 } => self.store.ask(Question::new(question, names, accounts)),
                 Output::LoadChain { question, chain } => {
+                    effects.push(Effect::Happened("history_walk_in_store"));
                     self.store.ask(Question::chain(question, chain));
                 }
                 Output::List { after, limit } => self.store.list(after, limit),
