@@ -138,7 +138,7 @@ impl HistoryRead {
 /// Where a page begins.
 enum Begin {
     At(HistoryPosition, Option<Box<HistoryHead>>),
-    Refuse(HistoryAnswer),
+    Refuse(ReplyBody),
     /// The store is asked for the account, transactions are open on it, or time has not passed.
     Later,
 }
@@ -160,15 +160,7 @@ impl Replica {
                 // The next entry is stamped above it, even if the wall clock goes back.
                 self.clock.observe(passed);
             }
-            HistoryStart::Position(position) => {
-                let end = self.ledger.history().next_position().0;
-                if position == 0 || position >= end {
-                    return Err(ReplyBody::BadRequest(format!(
-                        "no row at position {position}, the next one gets {end}"
-                    )));
-                }
-            }
-            HistoryStart::Former => {}
+            HistoryStart::Position(_) | HistoryStart::Former => {}
         }
         self.open_read(at, Pending::History(Box::new(HistoryRead::new(query))));
         Ok(())
@@ -220,6 +212,13 @@ impl Replica {
         let id = query.account;
         let passed = match query.start {
             HistoryStart::Position(position) => {
+                // Asked before the read may be answered, a leader that was replaced would refuse the newest rows.
+                let end = self.ledger.history().next_position().0;
+                if !(1..end).contains(&position) {
+                    return Begin::Refuse(ReplyBody::BadRequest(format!(
+                        "no row at position {position}, the next one gets {end}"
+                    )));
+                }
                 return Begin::At(HistoryPosition(position), None);
             }
             HistoryStart::Former => return self.former_history(key, id),
@@ -233,10 +232,10 @@ impl Replica {
                 self.barriers.entry(id).or_default().insert(key);
                 return Begin::Later;
             }
-            return Begin::Refuse(match self.ledger.elsewhere(id) {
+            return Begin::Refuse(ReplyBody::History(match self.ledger.elsewhere(id) {
                 Some(shard) => HistoryAnswer::Moved(shard),
                 None => HistoryAnswer::NotFound,
-            });
+            }));
         };
         let (account, last, is_open) = (owned.account, owned.last, owned.open > 0);
         if !self.has_passed(passed) {
@@ -270,7 +269,7 @@ impl Replica {
         let owned = self.ledger.account(id).map(|owned| owned.last);
         match stub.or(owned) {
             Some(last) => Begin::At(last, None),
-            None => Begin::Refuse(HistoryAnswer::NotFound),
+            None => Begin::Refuse(ReplyBody::History(HistoryAnswer::NotFound)),
         }
     }
 
@@ -334,10 +333,10 @@ impl Replica {
         }
     }
 
-    fn end_history(&mut self, key: RequestKey, answer: HistoryAnswer) {
+    fn end_history(&mut self, key: RequestKey, answer: ReplyBody) {
         self.reads.remove(&key);
         if let Some(open) = self.requests.close(key) {
-            self.reply(open.connection, open.id, ReplyBody::History(answer));
+            self.reply(open.connection, open.id, answer);
         }
     }
 
