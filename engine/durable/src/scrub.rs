@@ -34,7 +34,11 @@ impl Round {
         loop {
             let (file, blocks) = *self.files.front()?;
             if self.next == blocks || !store.has(file) {
-                let skipped = if planted(Bug::ScrubberSkipsFile) { 2 } else { 1 };
+                let skipped = if planted(Bug::ScrubberSkipsFile) {
+                    2
+                } else {
+                    1
+                };
                 self.files.drain(..skipped.min(self.files.len()));
                 self.next = 0;
                 continue;
