@@ -89,9 +89,11 @@ mod tests {
 
     #[test]
     fn only_what_was_never_sent_before_is_new() {
-        let mut history = History::default();
         // The second use of an id does not make it new.
-        history.transfers = vec![sent(1, Some(50)), sent(1, Some(200)), sent(2, Some(150))];
+        let history = History {
+            transfers: vec![sent(1, Some(50)), sent(1, Some(200)), sent(2, Some(150))],
+            ..History::default()
+        };
         let first = |ids: &[u128]| {
             let ids: Vec<TransferId> = ids.iter().map(|id| TransferId(*id)).collect();
             first_new(&history, ids.into_iter(), 100)
