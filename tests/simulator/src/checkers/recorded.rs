@@ -44,7 +44,7 @@ impl Recorded {
                     && moved.count() >= 3
                     && !history.cuts.is_empty()
                     && history.reads.len() >= 100
-                    && recorded.histories(|_| true).len() >= 10
+                    && recorded.histories(|one| one.passed > Timestamp::ZERO).len() >= 10
                     && recorded.histories(|one| one.parts.len() > 1).len() >= 2
                     && recorded.answered(ResultCode::ExceedsCredits).len() >= 5
             })
