@@ -11,8 +11,12 @@
 #[repr(u8)]
 pub enum Bug {
     CheckpointNotSynced = 1,
+    /// The shell's: a checkpoint that found no room is not gone on with.
+    CheckpointNotRetried,
     ChecksumIgnored,
     ChunkUnchecked,
+    /// The shell's: a block is kept in memory before it was found to be what was written.
+    DamagedBlockKept,
     FilesRemovedEarly,
     GoneForgotten,
     LookUpNewestOnly,
@@ -20,7 +24,10 @@ pub enum Bug {
     ManifestNotSynced,
     RebuildEndsEarly,
     RebuildNotSynced,
+    RepairUnchecked,
+    RoomNotSeen,
     RowMisfiled,
+    ScrubberSkipsFile,
     SeenIsDurable,
     /// The shell's: no sync of the directory behind a new name.
     SkipDirectorySync,

@@ -16,6 +16,9 @@
 //! | `sweep` | rows of many accounts in one pass |
 //! | `fetch` | another replica's newest checkpoint into the store |
 //! | `serve` | what another one asks for that |
+//! | `repair` | one damaged block from another replica |
+//! | `scrub` | one round over all blocks, to find damaged ones |
+//! | `room` | how much room on the disk counts as what |
 //! | `offline` | one account of a store that nobody runs on |
 
 #![forbid(unsafe_code)]
@@ -28,6 +31,9 @@ pub mod listing;
 pub mod log;
 pub mod offline;
 pub mod question;
+pub mod repair;
 pub mod restore;
+pub mod room;
+pub mod scrub;
 pub mod serve;
 mod sweep;

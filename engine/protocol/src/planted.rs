@@ -15,6 +15,7 @@
 pub enum Bug {
     AbortWhileAlive = 1,
     AcknowledgeBeforeWal,
+    AdmitsOnFullDisk,
     AnswersKept,
     ApplyOnPrepare,
     CheckpointHidden,
@@ -28,6 +29,10 @@ pub enum Bug {
     FenceOnlyCommit,
     FetchLowersBallot,
     ForgetDedupe,
+    HistoryBeforePassed,
+    HistoryIgnoresInversion,
+    HistoryPageSkips,
+    HistoryStoredSkips,
     ImageNotKept,
     InDoubtForgotten,
     LateDuplicateOfMove,

@@ -45,9 +45,6 @@ const _: () = assert!(STOP_LIMIT.as_millis() > 2 * STOP_TIMEOUT.as_millis());
 /// How often counters of refused frames are logged, if they changed.
 pub(crate) const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Segments whose room a replica keeps back: what is under way when the disk turns out to be full (at most
-/// `PROPOSAL_BYTES_MAX` of commands) is logged in one, and a checkpoint goes on in the other.
-pub(crate) const RESERVE_SEGMENTS: u64 = 2;
 /// How often the free room is looked at, beside before each segment and each checkpoint. A disk that takes
 /// 256 MiB a second is found full one checkpoint's worth ahead.
 pub(crate) const ROOM_INTERVAL: Duration = Duration::from_secs(1);

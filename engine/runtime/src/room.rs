@@ -1,16 +1,8 @@
-//! The room on the disk of one replica: watched, and a reserve of it kept back.
+//! The room on the disk of one replica: watched, and a reserve of it kept back, as a file of no content.
 //!
-//! A disk that is really full stops a replica in the middle of what it does. So a file of no content keeps
-//! some room, and is given back when there is no other:
-//!
-//! ```text
-//! enough --- free room below `low`, or a write found none ---> full: the reserve is removed,
-//!    ^                                                         the core answers new work `busy`
-//!    +--- free room for the reserve again, and more ---------- what is under way goes on
-//! ```
-//!
-//! Whether there is room is for this module to say; what a replica does about it is the core's
-//! (`Input::DiskFull`). Replicas that share a file system each have a reserve and see the same free room.
+//! What counts as full, and what follows, is in [`quorate_durable::room`], which the simulator runs as well;
+//! here are the looks at the file system and the reserve. Replicas that share a file system each have a reserve
+//! and see the same free room.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,68 +12,44 @@ use std::rc::Rc;
 
 use glommio::timer::sleep;
 use quorate_config::ClusterConfig;
+use quorate_durable::room::{Marks, Room as Known, ends_process};
 use quorate_protocol::input::Input;
+use quorate_storage::wal::Operation;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 use crate::disk::create_zeroed;
 use crate::fatal::Fatal;
 use crate::inbox::Inbox;
-use crate::limits::{RESERVE_SEGMENTS, ROOM_INTERVAL};
+use crate::limits::ROOM_INTERVAL;
 
 /// File of the reserve. Never read, and written only where room cannot be had otherwise.
 const RESERVE_NAME: &str = "reserve";
 
-/// How much room counts as what, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Marks {
-    /// Kept back.
-    reserve: u64,
-    /// Below it the disk is full: less than the next segment of the log and a checkpoint of what the log
-    /// holds by then, whose history takes about as much.
-    low: u64,
-    /// From here on it is not any more: the reserve fits again, and a segment beyond `low`, so that it does
-    /// not fill up again at once.
-    high: u64,
-}
-
-impl Marks {
-    fn new(segment_bytes: u64, checkpoint_bytes: u64) -> Self {
-        let reserve = RESERVE_SEGMENTS * segment_bytes;
-        let low = segment_bytes + checkpoint_bytes;
-        Self {
-            reserve,
-            low,
-            high: reserve + low + segment_bytes,
-        }
-    }
-}
-
 /// The room of one replica's directory.
 pub(crate) struct Room {
     directory: PathBuf,
-    marks: Marks,
-    is_full: Cell<bool>,
+    known: Cell<Known>,
     inbox: Rc<Inbox>,
 }
 
 impl Room {
     /// Nothing is known yet.
     pub(crate) fn new(directory: &Path, cluster: &ClusterConfig, inbox: &Rc<Inbox>) -> Self {
+        let marks = Marks::new(cluster.segment_bytes, cluster.checkpoint_bytes);
         Self {
             directory: directory.to_owned(),
-            marks: Marks::new(cluster.segment_bytes, cluster.checkpoint_bytes),
-            is_full: Cell::new(false),
+            known: Cell::new(Known::new(marks, true)),
             inbox: Rc::clone(inbox),
         }
     }
 
     /// Makes the reserve if there is room, and tells the core that begins now how it stands.
     pub(crate) async fn begin(&self) {
-        if !self.is_full.get() && !self.has_reserve() {
-            self.is_full.set(true);
+        if !self.is_full() && !self.has_reserve() {
+            self.known.set(Known::new(self.marks(), false));
             self.make_room_if_there_is().await;
-            if self.is_full.get() {
+            if self.is_full() {
                 tracing::warn!(path = %self.directory.display(), "{}", self.described());
             }
         }
@@ -93,9 +61,9 @@ impl Room {
     pub(crate) async fn watch_for_ever(&self) {
         loop {
             sleep(ROOM_INTERVAL).await;
-            if self.is_full.get() {
+            if self.is_full() {
                 self.make_room_if_there_is().await;
-                if !self.is_full.get() {
+                if !self.is_full() {
                     tracing::info!(path = %self.directory.display(), "the disk has room again");
                     self.tell();
                 }
@@ -107,23 +75,53 @@ impl Room {
 
     /// Whether nothing is begun that can wait.
     pub(crate) fn is_full(&self) -> bool {
-        self.is_full.get()
+        self.known.get().is_full()
+    }
+
+    /// Whether an operation of the log leaves the room that is left to others.
+    pub(crate) fn holds_back(&self, operation: Operation, is_starved: bool) -> bool {
+        self.known.get().holds_back(operation, is_starved)
     }
 
     /// Finds out ahead of a write that it would take the last room.
     pub(crate) fn look(&self) {
-        if !self.is_full.get() && self.free().is_some_and(|free| free < self.marks.low) {
-            self.note_full();
+        if let Some(free) = self.free()
+            && self.change(|known| known.look(free))
+        {
+            self.is_found_full();
         }
     }
 
     /// A write found no room, or would not. True if the reserve was given back by this call: what failed
     /// may be tried again at once.
     pub(crate) fn note_full(&self) -> bool {
-        if !self.is_full.replace(true) {
-            tracing::warn!(path = %self.directory.display(), "{}", self.described());
-            self.tell();
+        match self.change(Known::note_full) {
+            true => self.is_found_full(),
+            false => self.give_back(),
         }
+    }
+
+    /// A segment of the log found no room. False if the process ends of it.
+    pub(crate) fn outlives(&self, is_starved: bool) -> bool {
+        let given_back = self.note_full();
+        !ends_process(is_starved, given_back)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known) -> bool) -> bool {
+        let mut known = self.known.get();
+        let changed = change(&mut known);
+        self.known.set(known);
+        changed
+    }
+
+    fn is_found_full(&self) -> bool {
+        tracing::warn!(path = %self.directory.display(), "{}", self.described());
+        self.tell();
+        self.give_back()
+    }
+
+    /// True if there was a reserve.
+    fn give_back(&self) -> bool {
         match std::fs::remove_file(self.reserve_path()) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -135,11 +133,17 @@ impl Room {
     }
 
     async fn make_room_if_there_is(&self) {
-        if self.free().is_none_or(|free| free < self.marks.high) {
+        let known = self.known.get();
+        if self.free().is_none_or(|free| !known.is_enough(free)) {
             return;
         }
         match self.keep_back().await {
-            Ok(()) => self.is_full.set(false),
+            Ok(()) => {
+                self.change(|known| {
+                    known.note_reserve();
+                    true
+                });
+            }
             // Someone else took the room meanwhile: the next look comes soon.
             Err(fault) => tracing::debug!("no reserve: {fault}"),
         }
@@ -149,9 +153,9 @@ impl Room {
     async fn keep_back(&self) -> Result<(), Fatal> {
         let path = self.reserve_path();
         let beside = path.with_extension("new");
-        let kept = match allocate(&beside, self.marks.reserve) {
+        let kept = match allocate(&beside, self.marks().reserve) {
             Err(error) if is_unsupported(&error) => {
-                create_zeroed(&beside, self.marks.reserve).await
+                create_zeroed(&beside, self.marks().reserve).await
             }
             allocated => allocated.map_err(|error| Fatal::write(&beside, error)),
         };
@@ -168,7 +172,7 @@ impl Room {
 
     fn has_reserve(&self) -> bool {
         let found = std::fs::metadata(self.reserve_path());
-        found.is_ok_and(|found| found.len() == self.marks.reserve)
+        found.is_ok_and(|found| found.len() == self.marks().reserve)
     }
 
     /// Bytes that may still be written; `None` if the file system does not say.
@@ -178,7 +182,7 @@ impl Room {
     }
 
     fn tell(&self) {
-        let is_full = self.is_full.get();
+        let is_full = self.is_full();
         self.inbox.push_own(Input::DiskFull { is_full });
     }
 
@@ -186,9 +190,13 @@ impl Room {
         let free = self.free().unwrap_or(0) >> 20;
         format!(
             "the disk is full: {free} MiB free, {} MiB needed; no new work is taken until {} MiB are free",
-            self.marks.low >> 20,
-            self.marks.high >> 20
+            self.marks().low >> 20,
+            self.marks().high >> 20
         )
+    }
+
+    fn marks(&self) -> Marks {
+        self.known.get().marks()
     }
 
     fn reserve_path(&self) -> PathBuf {
@@ -206,18 +214,4 @@ fn allocate(path: &Path, bytes: u64) -> io::Result<()> {
 fn is_unsupported(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code.is_some_and(|code| code == Errno::OPNOTSUPP.raw_os_error())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_disk_is_full_before_it_is_and_has_room_when_the_reserve_fits_twice_over() {
-        let marks = Marks::new(64 << 20, 256 << 20);
-        assert_eq!(marks.reserve, 128 << 20);
-        assert_eq!(marks.low, 320 << 20);
-        // With the reserve made again it is not full.
-        assert!(marks.high - marks.reserve > marks.low);
-    }
 }

@@ -6,17 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use quorate_interaction::cluster::{Shape, WALL_NS};
+use quorate_interaction::cluster::{Event, Shape, WALL_NS};
 use quorate_interaction::disk::Unflushed;
 use quorate_interaction::timed::payer::{Order, Payer};
 use quorate_interaction::timed::tool::Plan;
 use quorate_interaction::timed::world::{Fate, Timed};
 use quorate_protocol::client::{
     HistoryAnswer, HistoryEntry, HistoryHead, HistoryPage, HistoryQuery, HistoryStart, ReplyBody,
-    RequestBody,
+    Request, RequestBody,
 };
 use quorate_protocol::config::Reads;
-use quorate_protocol::ids::{AccountId, ShardId, TransferId};
+use quorate_protocol::ids::{
+    AccountId, ConnectionId, ReplicaAddress, RequestId, ShardId, TransferId,
+};
 use quorate_protocol::ledger::{Account, AccountFlags, Transfer};
 use quorate_protocol::prng::Prng;
 use quorate_protocol::time::{MS, SECOND, Timestamp};
@@ -432,4 +434,93 @@ fn a_page_waits_until_nothing_is_open_on_the_account() {
     // prepared: it waited behind the page.)
     assert!(timed.cluster.now_ns() > crashed_ns + 300 * MS);
     assert_eq!(at(&head.account, &rows, Timestamp::ZERO), (0, 0));
+}
+
+/// A reader turned the page at the new leader and asked the old one for the next: that knew of no such
+/// position yet, had not noticed that it was replaced, and refused the request as malformed for good. Whether there
+/// is such a row is for a read to say that may be answered.
+#[test]
+fn a_leader_that_was_replaced_does_not_refuse_a_position_that_it_does_not_know_yet() {
+    for reads in [Reads::Lease, Reads::Quorum] {
+        let mut timed = begin(reads);
+        let (account, shard) = (AccountId(1), ShardId(1));
+        let old = timed.cluster.leader(shard).expect("it leads");
+        // It stands still: it neither hears its group nor looks at its clock.
+        let mut new = None;
+        let end_ns = timed.cluster.now_ns() + 5 * SECOND;
+        while new.is_none() && timed.cluster.now_ns() < end_ns {
+            advance(&mut timed, old);
+            new = timed
+                .cluster
+                .running(shard)
+                .map(|(at, replica)| (at, replica.serving()))
+                .find(|(at, serving)| *at != old && serving.is_some())
+                .map(|(at, _)| at);
+        }
+        let new = new.expect("another one was elected");
+        for id in [77, 78] {
+            let rows = vec![transfer(id, 9, account.0, 5)];
+            let body =
+                RequestBody::CreateTransfers(quorate_protocol::words::Rows::from_slice(&rows));
+            request(&mut timed, new, id, body);
+            for _ in 0..200 {
+                advance(&mut timed, old);
+            }
+        }
+        let ledger = |timed: &Timed, at| {
+            let replica = timed.cluster.replica(at).expect("it runs");
+            replica.ledger().history().next_position().0
+        };
+        let position = ledger(&timed, new) - 1;
+        assert!(position >= ledger(&timed, old), "the old leader knows it");
+        timed.cluster.take_events();
+        let start = HistoryStart::Position(position);
+        let page = query(account, start, Timestamp::ZERO, 1);
+        request(&mut timed, old, 99, page);
+        let replies = timed.cluster.take_events().into_iter();
+        let replies: Vec<ReplyBody> = replies
+            .filter_map(|event| match event {
+                Event::Replied { reply, .. } if reply.id == RequestId(99) => Some(reply.body),
+                _ => None,
+            })
+            .collect();
+        let is_refused = |body: &ReplyBody| matches!(body, ReplyBody::BadRequest(_));
+        assert!(!replies.iter().any(is_refused), "{reads:?}: {replies:?}");
+    }
+}
+
+fn request(timed: &mut Timed, at: ReplicaAddress, id: u128, body: RequestBody) {
+    let request = Request {
+        id: RequestId(u64::try_from(id).expect("small")),
+        deadline_ms: 2_000,
+        seen: Timestamp::ZERO,
+        body,
+    };
+    timed.cluster.ask(at, ConnectionId(7_000), request);
+}
+
+/// Lets the next thing happen to a cluster of which one replica stands still.
+fn advance(timed: &mut Timed, still: ReplicaAddress) {
+    let cluster = &mut timed.cluster;
+    let moving: Vec<ReplicaAddress> = cluster.addresses().filter(|at| *at != still).collect();
+    let letter = cluster.in_flight().first();
+    if let Some((number, to)) = letter.map(|letter| (letter.number, letter.to)) {
+        match to == still {
+            true => cluster.drop_letter(number),
+            false => cluster.deliver(number),
+        }
+        return;
+    }
+    if let Some(at) = moving.iter().find(|at| cluster.is_dirty(**at)) {
+        let upto = cluster.last_appended(*at).expect("it is dirty");
+        return cluster.flush(*at, upto);
+    }
+    cluster.set_now_ns(cluster.now_ns() + MS);
+    let now_ns = cluster.now_ns();
+    for at in moving {
+        let deadline_ns = cluster.replica(at).expect("it runs").deadline_ns();
+        if deadline_ns <= now_ns {
+            cluster.tick(at);
+        }
+    }
 }

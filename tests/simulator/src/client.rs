@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, MoveAnswer, Reply, ReplyBody, Request, TransferAnswer,
+    AccountAnswer, CutAnswer, HistoryAnswer, MoveAnswer, Reply, ReplyBody, Request, TransferAnswer,
 };
 use quorate_protocol::ids::{
     AccountId, ConnectionId, ReplicaAddress, ReplicaId, RequestId, ShardId,
@@ -17,7 +17,7 @@ use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Timestamp};
 
 use crate::counters::Counters;
-use crate::history::{Answer, History, ReadAnswer};
+use crate::history::{Answer, History, ReadAnswer, ReadUse};
 use crate::job::{Job, Want, request_body};
 use crate::random::Stream;
 
@@ -25,8 +25,9 @@ use crate::random::Stream;
 const AUDIT_ROWS_MAX: usize = 256;
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 4] = [
+pub const FAULT_NAMES: [&str; 5] = [
     "client_abandoned",
+    "client_ahead_of_shard",
     "client_answered_busy",
     "client_retried",
     "client_took_no_for_an_answer",
@@ -239,6 +240,11 @@ impl Client {
                 let answers = answers.into_iter().map(|answer| (shard, answer));
                 self.audit.records.extend(answers);
             }
+            ReplyBody::History(answer) => self.history_page(now_ns, request, answer, history),
+            // Its clock is behind that of whoever asked: nothing was done, and nothing is.
+            ReplyBody::BadRequest(text) if is_ahead(&request.jobs, &text) => {
+                self.faults.add("client_ahead_of_shard");
+            }
             ReplyBody::AccountList(ids) => self.listed(request.target.shard, &ids),
             ReplyBody::Move(answer) => self.moved(now_ns, request.jobs, answer, history),
             ReplyBody::Cut(answer) => self.cut(now_ns, request, answer, history),
@@ -265,7 +271,6 @@ impl Client {
             | ReplyBody::Transfers(_)
             | ReplyBody::Status(_)
             | ReplyBody::InDoubt(_)
-            | ReplyBody::History(_)
             | ReplyBody::Pairs { .. }
             | ReplyBody::BadRequest(_)) => {
                 let problem = format!("{:?} was answered {body:?}", request.jobs);
@@ -380,6 +385,61 @@ impl Client {
                 .audit
                 .problems
                 .push(format!("{job:?} was answered {found:?}")),
+        }
+    }
+
+    fn history_page(
+        &mut self,
+        now_ns: u64,
+        request: OpenRequest,
+        answer: HistoryAnswer,
+        history: &mut History,
+    ) {
+        let shard = request.target.shard;
+        let [
+            Job {
+                want: Want::History(number),
+                ..
+            },
+        ] = request.jobs[..]
+        else {
+            let problem = format!("{:?} was answered {answer:?}", request.jobs);
+            return self.audit.problems.push(problem);
+        };
+        let one = &mut history.histories[number];
+        match answer {
+            HistoryAnswer::Page(mut page) => {
+                if let Some(head) = page.head.take() {
+                    // It is a read of the account as well.
+                    history.reads.push(ReadUse {
+                        account: one.account,
+                        started_ns: request.sent_ns,
+                        answer: Some(ReadAnswer {
+                            at_ns: now_ns,
+                            account: Some(head.account),
+                        }),
+                    });
+                    one.begin(shard, *head);
+                }
+                one.take(page);
+            }
+            HistoryAnswer::Moved(to) if one.head.is_none() => {
+                self.locations.insert(one.account, to);
+                let mut jobs = request.jobs;
+                jobs[0].shard = to;
+                return self.retry_all(jobs, now_ns);
+            }
+            HistoryAnswer::NotFound if one.head.is_none() => return,
+            HistoryAnswer::NotFound => one.forget(),
+            HistoryAnswer::Moved(to) => {
+                let problem = format!("{:?}: page of {shard} has moved to {to}", request.jobs);
+                return self.audit.problems.push(problem);
+            }
+        }
+        if let Some((shard, _)) = one.next()
+            && one.pages_left > 0
+        {
+            self.submit(Job::new(Want::History(number), shard));
         }
     }
 
@@ -588,6 +648,11 @@ impl Client {
     }
 }
 
+/// Whether a history was asked for as of a time that the shard has not reached.
+fn is_ahead(jobs: &[Job], text: &str) -> bool {
+    matches!(jobs[0].want, Want::History(_)) && text.contains("ahead of the shard's clock")
+}
+
 fn mark_started(jobs: &[Job], now_ns: u64, history: &mut History) {
     for job in jobs {
         let started = match job.want {
@@ -595,6 +660,7 @@ fn mark_started(jobs: &[Job], now_ns: u64, history: &mut History) {
             Want::Transfer(number) => &mut history.transfers[number].started_ns,
             Want::Move(number) => &mut history.moves[number].started_ns,
             Want::Read(_)
+            | Want::History(_)
             | Want::Lead(_)
             | Want::CutRegister(_)
             | Want::CutSums(_)

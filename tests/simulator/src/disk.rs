@@ -9,6 +9,7 @@
 //! that were synced is in `damage`.
 
 mod damage;
+mod room;
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,11 @@ use crate::counters::Counters;
 use crate::random::Stream;
 
 /// Names of this module's counters.
-pub const FAULT_NAMES: [&str; 15] = [
+pub const FAULT_NAMES: [&str; 16] = [
     "bit_rot",
     "disk_full",
     "disk_lost",
+    "log_without_room",
     "name_lost",
     "read_failed",
     "sector_dropped",
@@ -42,8 +44,6 @@ pub struct Armed {
     /// The next sync fails; everything landed in a cache, nothing is known to be durable.
     pub sync_error: bool,
     pub read_error: bool,
-    /// No new file finds room.
-    pub full: bool,
     /// The next write of a flush lands elsewhere.
     pub misdirect: bool,
     /// The next write of a flush does not land, or not all of it.
@@ -98,6 +98,9 @@ pub struct SimDisk {
     /// Number of writes and directory changes so far.
     order: u64,
     files_made: u64,
+    taken: room::Taken,
+    /// Of sectors that rotted in files of the store: what was written there, by file and index.
+    written: BTreeMap<FileId, BTreeMap<usize, Vec<u8>>>,
     /// Decides what a crash leaves.
     stream: Stream,
     /// Decides what the disk does by itself.
@@ -119,6 +122,8 @@ impl SimDisk {
             changes: Vec::new(),
             order: 0,
             files_made: 0,
+            taken: room::Taken::default(),
+            written: BTreeMap::new(),
             fault_stream: stream.clone(),
             stream,
             armed: Armed::default(),
@@ -304,12 +309,6 @@ impl SimDisk {
         self.count(hit, "read_failed")
     }
 
-    /// Whether a new file would find no room.
-    pub fn is_out_of_room(&mut self) -> bool {
-        let hit = self.armed.full;
-        self.count(hit, "disk_full")
-    }
-
     fn count(&mut self, hit: bool, name: &'static str) -> bool {
         if hit {
             self.faults.add(name);
@@ -335,6 +334,7 @@ impl SimDisk {
         }
         self.names = self.durable_names.clone();
         self.collect();
+        self.crash_reserve();
         let style = CrashStyle::draw(&mut self.stream);
         for file in self.files.values_mut() {
             crash_file(file, self.sector, style, &mut self.stream, &mut self.faults);

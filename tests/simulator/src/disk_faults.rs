@@ -15,29 +15,43 @@ const ROTTEN_MAX: u64 = 4;
 /// Lets a fault of a disk happen.
 pub fn strike(world: &mut World, fault: Fault) {
     let process = match fault {
-        Fault::BitRot | Fault::Misdirected | Fault::Stale | Fault::DiskLost => victim(world, fault),
+        Fault::BitRot | Fault::StoreRot | Fault::Misdirected | Fault::Stale | Fault::DiskLost => {
+            victim(world, fault)
+        }
         _ => Some(some_process(world, fault)),
     };
     let Some(process) = process else {
         return;
     };
-    let disk = world.processes[process].disk_mut();
+    let armed = &mut world.processes[process].disk_mut().armed;
     match fault {
-        Fault::WriteError => disk.armed.write_error = true,
-        Fault::SyncError => disk.armed.sync_error = true,
-        Fault::ReadError => disk.armed.read_error = true,
+        Fault::WriteError => armed.write_error = true,
+        Fault::SyncError => armed.sync_error = true,
+        Fault::ReadError => armed.read_error = true,
         Fault::DiskFull => {
-            disk.armed.full = true;
+            fill_up(world, process);
             let longest_ns = world.parameters.durations.disk_full_ns;
             let at_ns = world.now_ns() + world.fault_stream(fault).below(longest_ns);
             world.queue.push(at_ns, Event::Room { process });
         }
-        Fault::Misdirected => disk.armed.misdirect = true,
-        Fault::Stale => disk.armed.stale = true,
+        Fault::Misdirected => armed.misdirect = true,
+        Fault::Stale => armed.stale = true,
         Fault::BitRot => {
             let stream = &mut world.fault_streams[fault as usize];
             for _ in 0..stream.between(1, ROTTEN_MAX) {
                 world.processes[process].rot(stream);
+            }
+        }
+        Fault::StoreRot => {
+            let stream = &mut world.fault_streams[fault as usize];
+            // What is read at a start ends it; what runs is repaired.
+            if !world.processes[process].is_running() && !stream.chance(200_000) {
+                return;
+            }
+            for _ in 0..stream.between(1, ROTTEN_MAX) {
+                if world.processes[process].rot_store(stream) {
+                    world.faults.add("store_rot");
+                }
             }
         }
         Fault::DiskLost => {
@@ -61,15 +75,33 @@ pub fn strike(world: &mut World, fault: Fault) {
         .line(now_ns, || format!("disk of {address}: {fault:?}"));
 }
 
+/// Others take most of the room: from nothing that is left up to hardly too little.
+fn fill_up(world: &mut World, process: usize) {
+    let marks = world.processes[process].marks();
+    let stream = world.fault_stream(Fault::DiskFull);
+    let left = match stream.below(3) {
+        0 => 0,
+        1 => stream.below(marks.low),
+        _ => stream.below(marks.high),
+    };
+    let goes_on = stream.chance(500_000);
+    let disk = world.processes[process].disk_mut();
+    match goes_on {
+        true => disk.leave_only(left),
+        false => disk.leave_free(left),
+    }
+}
+
 /// A disk has room again.
 pub fn make_room(world: &mut World, process: usize) {
-    world.processes[process].disk_mut().armed.full = false;
+    world.processes[process].disk_mut().empty_out();
 }
 
 /// No disk does anything wrong from now on.
 pub fn heal(world: &mut World) {
     for process in &mut world.processes {
         process.disk_mut().armed = Armed::default();
+        process.disk_mut().empty_out();
     }
 }
 

@@ -38,9 +38,10 @@ pub enum Fault {
     Usurper = 15,
     Relay = 16,
     LeftBehind = 17,
+    StoreRot = 18,
 }
 
-const ALL: [Fault; 18] = [
+const ALL: [Fault; 19] = [
     Fault::PowerLoss,
     Fault::Kill,
     Fault::Blackout,
@@ -59,6 +60,7 @@ const ALL: [Fault; 18] = [
     Fault::Usurper,
     Fault::Relay,
     Fault::LeftBehind,
+    Fault::StoreRot,
 ];
 
 /// A fault that follows another one closely comes within this time.
@@ -67,7 +69,7 @@ const BURST_NS: u64 = 2 * SECOND;
 const AIM_NS: u64 = 2 * SECOND;
 
 /// Names of the counters of this module and of the world.
-pub const FAULT_NAMES: [&str; 25] = [
+pub const FAULT_NAMES: [&str; 26] = [
     "blackout",
     "clock_drift",
     "clock_jump_ahead",
@@ -93,6 +95,7 @@ pub const FAULT_NAMES: [&str; 25] = [
     "replica_parked_corrupt",
     "replica_parked_lost",
     "start_refused",
+    "store_rot",
 ];
 
 /// One stream per kind of fault.
@@ -129,6 +132,7 @@ fn plan(world: &mut World, fault: Fault) {
         Fault::Usurper => intervals.usurper_ns,
         Fault::Relay => intervals.relay_ns,
         Fault::LeftBehind => intervals.left_behind_ns,
+        Fault::StoreRot => intervals.store_rot_ns,
     };
     if mean_ns > 0 {
         // Beyond its duration a run only goes on to get its transfers done: ever less is in the way.
@@ -167,6 +171,7 @@ pub fn strike(world: &mut World, fault: Fault) {
         | Fault::ReadError
         | Fault::DiskFull
         | Fault::BitRot
+        | Fault::StoreRot
         | Fault::Misdirected
         | Fault::Stale
         | Fault::DiskLost => disk_faults::strike(world, fault),
@@ -370,7 +375,7 @@ pub fn of_rebuild(world: &mut World, process: usize) {
     if stream.chance(300_000) {
         let at_ns = now_ns + stream.below(longest_ns);
         world.faults.add("disk_full_in_rebuild");
-        world.processes[process].disk_mut().armed.full = true;
+        world.processes[process].disk_mut().leave_free(0);
         world.queue.push(at_ns, Event::Room { process });
         return;
     }

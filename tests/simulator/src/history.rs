@@ -3,6 +3,7 @@
 //! Clients write here, checkers read. Times are true time of the simulation. A use without an answer
 //! may or may not have taken effect.
 
+use quorate_protocol::client::{HistoryEntry, HistoryHead, HistoryPage, HistoryStart};
 use quorate_protocol::ids::{AccountId, MoveId, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, ResultCode, Transfer};
 use quorate_protocol::time::Timestamp;
@@ -54,6 +55,86 @@ pub struct ReadAnswer {
     pub account: Option<Account>,
 }
 
+/// One reading of an account's history, page by page, at all shards that have owned it.
+#[derive(Clone, Debug)]
+pub struct HistoryUse {
+    pub account: AccountId,
+    /// Commit timestamps, both ends included.
+    pub first: Timestamp,
+    pub last: Timestamp,
+    /// No row up to here may be missing.
+    pub passed: Timestamp,
+    /// Rows of a page.
+    pub limit: u32,
+    /// Pages that the reader still wants.
+    pub pages_left: u32,
+    /// Of the first page.
+    pub head: Option<HistoryHead>,
+    /// The owner's, then those of the former ones.
+    pub parts: Vec<HistoryPart>,
+}
+
+/// The rows of one shard, newest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryPart {
+    pub shard: ShardId,
+    /// Rows that took effect here at or behind this belong to a later ownership.
+    pub left: Timestamp,
+    pub rows: Vec<HistoryEntry>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<HistoryStart>,
+    /// Older rows are not kept any more.
+    pub dropped: bool,
+}
+
+impl HistoryUse {
+    /// The shard that is asked next, and from where on; `None`: all is read.
+    #[must_use]
+    pub fn next(&self) -> Option<(ShardId, HistoryStart)> {
+        let mut parts = self.parts.iter();
+        parts.find_map(|part| Some((part.shard, part.next?)))
+    }
+
+    /// The first page has come: whom else there is to ask.
+    pub fn begin(&mut self, owner: ShardId, head: HistoryHead) {
+        let part = |shard, left| HistoryPart {
+            shard,
+            left,
+            rows: Vec::new(),
+            next: Some(HistoryStart::Former),
+            dropped: false,
+        };
+        let former = head.owners.iter();
+        let former = former.map(|owner| part(owner.shard, owner.left));
+        let owner = part(owner, Timestamp(u64::MAX));
+        self.parts = std::iter::once(owner).chain(former).collect();
+        self.head = Some(head);
+    }
+
+    /// A page of whoever was asked has come.
+    pub fn take(&mut self, page: HistoryPage) {
+        self.pages_left = self.pages_left.saturating_sub(1);
+        let Some(part) = self.parts.iter_mut().find(|part| part.next.is_some()) else {
+            return;
+        };
+        part.rows.extend(page.rows);
+        part.dropped = page.dropped;
+        let ends = page.next == 0 || page.dropped;
+        part.next = (!ends).then_some(HistoryStart::Position(page.next));
+    }
+
+    /// Whoever was asked has forgotten the account.
+    pub fn forget(&mut self) {
+        let page = HistoryPage {
+            head: None,
+            rows: Vec::new(),
+            next: 0,
+            dropped: true,
+        };
+        self.take(page);
+    }
+}
+
 /// One move of a batch of accounts, with all its retries.
 #[derive(Clone, Debug)]
 pub struct MoveUse {
@@ -88,6 +169,7 @@ pub struct History {
     pub reads: Vec<ReadUse>,
     pub moves: Vec<MoveUse>,
     pub cuts: Vec<CutUse>,
+    pub histories: Vec<HistoryUse>,
 }
 
 impl History {

@@ -1,6 +1,6 @@
 //! One thing that a client wants done, through all its retries, and the requests that carry it.
 
-use quorate_protocol::client::RequestBody;
+use quorate_protocol::client::{HistoryQuery, HistoryStart, RequestBody};
 use quorate_protocol::ids::{AccountId, ReplicaId, ShardId, TransferId};
 
 use quorate_protocol::words::{Row, Rows};
@@ -16,6 +16,8 @@ pub enum Want {
     Create(usize),
     Transfer(usize),
     Read(usize),
+    /// The next page of an account's history.
+    History(usize),
     Move(usize),
     Lead(ReplicaId),
     CutRegister(usize),
@@ -50,7 +52,8 @@ impl Want {
             Self::Read(_) => Class::Read,
             Self::Inspect(_) => Class::Inspect,
             Self::Records(_) => Class::Records,
-            Self::Move(_)
+            Self::History(_)
+            | Self::Move(_)
             | Self::Lead(_)
             | Self::CutRegister(_)
             | Self::CutSums(_)
@@ -65,6 +68,7 @@ impl Want {
             Self::Create(_)
             | Self::Transfer(_)
             | Self::Read(_)
+            | Self::History(_)
             | Self::List(_)
             | Self::Inspect(_)
             | Self::Records(_) => None,
@@ -139,6 +143,18 @@ fn lonely_body(want: Want, history: &History) -> RequestBody {
                 target: one.target,
                 accounts: Rows::from_slice(&one.accounts),
             }
+        }
+        Want::History(number) => {
+            let one = &history.histories[number];
+            let passed = one.passed;
+            let next = one.next().map(|(_, start)| start);
+            RequestBody::AccountHistory(HistoryQuery {
+                account: one.account,
+                start: next.unwrap_or(HistoryStart::Newest { passed }),
+                ts_first: one.first,
+                ts_last: one.last,
+                limit: one.limit,
+            })
         }
         Want::Lead(to) => RequestBody::TransferLeadership { to },
         Want::CutRegister(number) => RequestBody::CutRegister {

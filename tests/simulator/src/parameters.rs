@@ -41,6 +41,8 @@ pub struct Intervals {
     pub relay_ns: u64,
     /// A node is down for long.
     pub left_behind_ns: u64,
+    /// Harm to the files of a victim's store.
+    pub store_rot_ns: u64,
 }
 
 /// Longest durations of the same.
@@ -80,6 +82,8 @@ pub struct WorkloadSettings {
     /// Mean pause of a client between operations.
     pub think_ns: u64,
     pub read_ppm: u32,
+    /// Histories of accounts, before it is drawn whether it is a read.
+    pub history_ppm: u32,
     /// The first client does nothing but read, and often.
     pub reader: bool,
     /// Transfers between accounts whose default homes differ, if there is more than one shard.
@@ -164,6 +168,8 @@ pub struct Parameters {
     pub rebuild_trouble_ppm: u32,
     /// No block of a store is read twice in one life of a process.
     pub keeps_blocks: bool,
+    /// Pause of a scrubber between two rounds over the store.
+    pub scrub_ns: u64,
     /// Applied slots between two comparisons of digests.
     pub digest_every: u64,
 }
@@ -211,6 +217,7 @@ impl Parameters {
             "checkpoint_weight": self.checkpoint_weight,
             "rebuild_trouble_ppm": self.rebuild_trouble_ppm,
             "keeps_blocks": self.keeps_blocks,
+            "scrub_ns": self.scrub_ns,
             "digest_every": self.digest_every,
         })
     }

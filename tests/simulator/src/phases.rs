@@ -1,11 +1,12 @@
 //! The phases of a run: work under faults, healing, answers, rest, audit; and what clients think of.
 
 use quorate_protocol::ids::{AccountId, ShardId, Slot};
-use quorate_protocol::time::{MS, SECOND};
+use quorate_protocol::time::{MS, SECOND, Timestamp};
 
 use crate::checkers::model::rules::Rules;
 use crate::checkers::{FinalState, check_all};
 use crate::faults;
+use crate::history::HistoryUse;
 use crate::job::{Job, Want};
 use crate::operator;
 use crate::outcome::Outcome;
@@ -23,6 +24,8 @@ const READER_THINK_NS: u64 = 10 * MS;
 const OVERTIME_FACTOR: u64 = 4;
 /// Bound of each phase after healing.
 const LIVENESS_NS: u64 = 60 * SECOND;
+/// Rows per page of a history that is audited: some turn pages.
+const AUDIT_LIMIT: u32 = 50;
 
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +89,10 @@ pub fn think(world: &mut World, client: usize) {
         && actor.client.jobs_open() < settings.open_max * batch
     {
         let wall_ns = actor.clock.now(world.queue.now_ns()).wall_ns;
-        let wants =
-            world
-                .workload
-                .operation(client, &mut actor.stream, wall_ns, &mut world.history);
+        let times = (wall_ns, actor.client.seen());
+        let stream = &mut actor.stream;
+        let workload = &mut world.workload;
+        let wants = workload.operation(client, stream, times, &mut world.history);
         submit_all(world, client, &wants);
     }
     let actor = &mut world.actors[client];
@@ -129,6 +132,10 @@ fn submit_all(world: &mut World, client: usize, wants: &[Want]) {
             Want::Transfer(number) => {
                 let transfer = &world.history.transfers[number].transfer;
                 actor.client.location(transfer.debit_account_id)
+            }
+            Want::History(number) => {
+                let account = world.history.histories[number].account;
+                actor.client.location(account)
             }
             Want::Read(number) => actor.client.location(world.history.reads[number].account),
             _ => unreachable!("the workload makes no other wants"),
@@ -250,6 +257,12 @@ fn unrest(world: &mut World) -> Option<String> {
                 return Some(format!("{} has transactions in doubt", process.address()));
             }
             is_led |= status.serving;
+            if let Some(place) = process.rotten_block() {
+                return Some(format!(
+                    "{place:?} of {} is not repaired",
+                    process.address()
+                ));
+            }
             let slot = *reached.get_or_insert(status.applied_upto);
             if slot != status.applied_upto || slot != status.chosen_upto {
                 return Some(format!("{} is behind or ahead", process.address()));
@@ -286,6 +299,20 @@ fn begin_reading(world: &mut World) {
     let operator = &mut world.actors[world.parameters.clients].client;
     for (shard, account) in operator.audit.listed.clone() {
         operator.submit(Job::new(Want::Inspect(account), shard));
+    }
+    for (shard, account) in operator.audit.listed.clone() {
+        world.history.histories.push(HistoryUse {
+            account,
+            first: Timestamp::ZERO,
+            last: Timestamp(u64::MAX),
+            passed: Timestamp::ZERO,
+            limit: AUDIT_LIMIT,
+            pages_left: u32::MAX,
+            head: None,
+            parts: Vec::new(),
+        });
+        let number = world.history.histories.len() - 1;
+        operator.submit(Job::new(Want::History(number), shard));
     }
     for id in world.history.transfer_ids() {
         for shard in 1..=world.parameters.shards {

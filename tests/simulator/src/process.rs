@@ -6,44 +6,49 @@
 //! A process ends at any event; its next life starts from what the disk holds, through the recovery
 //! of `storage`. The process plans nothing: it answers each input with [`Effect`]s for the world.
 
+mod journal;
+mod mend;
 mod rebuild;
 mod recovery;
 mod rejoin;
+mod room;
 mod rot;
+mod running;
 mod store;
+mod writes;
 
-use std::collections::BTreeMap;
-
-use quorate_durable::keeper::{Keeper, Step};
-use quorate_durable::log::{self, entry_of, to_wal};
-use quorate_durable::question::Question;
+use quorate_durable::keeper::Keeper;
+use quorate_durable::log;
 use quorate_durable::restore::{LoadError, load_index, load_ledger};
-use quorate_protocol::config::{LostRecord, Recovered, ReplicaConfig};
+use quorate_protocol::config::{Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{PeerBody, PeerMessage};
-use quorate_protocol::output::{Output, Record, StopReason};
+use quorate_protocol::output::StopReason;
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::snapshot;
 use quorate_protocol::time::Now;
-use quorate_protocol::words::Words;
 use quorate_protocol::{client::Reply, client::Status};
-use quorate_storage::planted::{Bug, planted};
 use quorate_storage::superblock::{Genesis, Identity, Superblock};
 use quorate_storage::wal;
-use quorate_storage::wal::{Flush, Operation, Options, Wal};
+use quorate_storage::wal::{Options, Wal};
 
 use crate::budget::Health;
-use crate::disk::{SimDisk, WriteMark};
+use crate::disk::SimDisk;
 use crate::exit::Exit;
 
+pub use self::journal::LogRead;
+use self::mend::Mender;
 use self::rebuild::Rebuild;
 use self::recovery::{lost_records, touched};
 use self::rejoin::format_disk;
+use self::room::RoomTask;
+use self::running::Running;
 use self::store::{Files, StoreTask};
 pub use self::store::{Reader, StoreEffect};
+use self::writes::{Ended, Writes};
 
 /// Suffix of a file that is not finished.
 const TEMPORARY: &str = ".tmp";
@@ -61,9 +66,18 @@ pub enum Effect {
     },
     /// A write and its sync have started; call [`Process::flush_done`] when they end.
     FlushStarted { bytes: usize },
-    /// A file operation has started; call [`Process::operation_renamed`], then
-    /// [`Process::operation_done`].
+    /// A file operation has started; call [`Process::operation_renamed`] when its file is complete.
     OperationStarted,
+    /// Its file has its name; call [`Process::operation_done`] when the name is durable.
+    OperationRenamed,
+    /// No segment is prepared for now; call [`Process::retry_segment`] after a while.
+    LogHoldsBack,
+    /// The core was told whether the disk is full.
+    ToldFull(bool),
+    /// An entry was proposed though the disk is full.
+    ProposedOnFullDisk { entry: Entry },
+    /// Something that is counted.
+    Happened(&'static str),
     /// A read of the log has started; call [`Process::read_done`] when it ends.
     ReadStarted { read: LogRead },
     /// The replica serves as leader from now on.
@@ -80,43 +94,6 @@ pub enum Effect {
     AppliedUnseen { slot: Slot },
     /// The store began or ended something.
     Store(StoreEffect),
-}
-
-/// A read of the log under way. What it finds is what is there when it ends: a checkpoint may have released
-/// some of it by then.
-#[derive(Clone, Copy, Debug)]
-pub struct LogRead {
-    pub from: Slot,
-    upto: Slot,
-    bytes_max: usize,
-}
-
-/// A flush under way.
-struct OpenFlush {
-    flush: Flush<Words>,
-    mark: WriteMark,
-    /// All of it goes where it belongs.
-    whole: bool,
-}
-
-/// A running core with its log.
-struct Running {
-    replica: Replica,
-    wal: Wal<Words>,
-    store: StoreTask,
-    seed: u64,
-    /// Whose checkpoint the core asks for.
-    wants_snapshot: Option<ReplicaId>,
-    flush: Option<OpenFlush>,
-    operation: Option<Operation>,
-    /// The file of the open operation has its name, which is not durable yet.
-    is_renamed: bool,
-    /// The newest accepted entry of each slot that this life has accepted or found on disk.
-    log: BTreeMap<Slot, LoggedEntry>,
-    applied_upto: Slot,
-    /// It has advanced since it was last asked for.
-    advanced: bool,
-    leading: Option<Ballot>,
 }
 
 /// What a start found on disk.
@@ -264,7 +241,7 @@ impl Process {
     pub fn is_writing_store(&self) -> bool {
         self.running
             .as_ref()
-            .is_some_and(|r| r.store.open.is_some())
+            .is_some_and(|r| r.store.writes.is_open())
     }
 
     /// Whether a flush is on its way to the disk.
@@ -366,17 +343,26 @@ impl Process {
             Some(ledger) => Replica::restored(config, recovered, ledger, now),
             None => Replica::new(config, recovered, now),
         };
-        let mut store = StoreTask::new(Keeper::new(opened.store, index.accounts));
+        let mut store = StoreTask::new(
+            Keeper::new(opened.store, index.accounts),
+            self.config.peers().collect(),
+        );
         if self.keeps_blocks {
             store.keep_blocks();
         }
         self.incarnation += 1;
+        let marks = self.marks();
         self.running = Some(Running {
             replica,
             wal: Wal::resume(recovery, Options::default()),
             store,
             seed,
             wants_snapshot: None,
+            room: RoomTask::begin(marks, &mut self.disk),
+            seq_last: PersistSeq(0),
+            durable_upto: PersistSeq(0),
+            is_starved: false,
+            holds_back: false,
             flush: None,
             operation: None,
             is_renamed: false,
@@ -404,11 +390,20 @@ impl Process {
             if let snapshot::Message::Ask { part, offset } = message {
                 let answer = running.store.serve(&self.disk, *part, *offset);
                 effects.push(rebuild::snapshot(*from, answer));
+                return effects;
             }
-            return effects;
+            if from.shard != self.config.address.shard {
+                return effects;
+            }
+            let from = from.replica;
+            return self
+                .mend(now, |mender, files, effects| {
+                    mender.take_answer(from, message, files, effects);
+                    Ok(())
+                })
+                .expect("no disk is asked");
         }
         running.take(now, input, &mut self.disk, &mut effects);
-        running.write(&mut self.disk, &mut effects);
         if let Some(from) = running.wants_snapshot.take() {
             self.begin_rebuild(now, from, &mut effects);
         }
@@ -418,18 +413,25 @@ impl Process {
     /// The open operation of the store is halfway.
     ///
     /// # Errors
-    /// If there is no room for it, or the disk reports an error.
+    /// If the disk reports an error.
     ///
     /// # Panics
     /// If none is open.
-    pub fn store_middle(&mut self) -> Result<(), Exit> {
-        match &mut self.running {
-            Some(running) => {
-                let open = running.store.open.as_mut().expect("an operation is open");
-                open.middle(&mut self.disk)
-            }
-            None => self.rebuild_middle(),
-        }
+    pub fn store_middle(&mut self) -> Result<Vec<Effect>, Exit> {
+        let (writes, room) = writes_of(&mut self.running, &mut self.rebuild);
+        let effect = writes.middle(room, &mut self.disk)?;
+        Ok(vec![Effect::Store(effect)])
+    }
+
+    /// What found no room is tried again.
+    ///
+    /// # Panics
+    /// If nothing waits.
+    pub fn store_retried(&mut self) -> Vec<Effect> {
+        let (writes, _) = writes_of(&mut self.running, &mut self.rebuild);
+        let mut effects = Vec::new();
+        writes.begin_again(&mut self.disk, &mut effects);
+        effects.into_iter().map(Effect::Store).collect()
     }
 
     /// The open operation of the store has ended.
@@ -443,9 +445,15 @@ impl Process {
         let Some(running) = &mut self.running else {
             return self.rebuild_operated(now);
         };
-        let open = running.store.open.take().expect("an operation is open");
-        let operation = open.end(&mut self.disk)?;
-        running.store.keeper.finish_operation(operation);
+        let (writes, room) = (&mut running.store.writes, &mut running.room);
+        match writes.end(room, &mut self.disk)? {
+            Ended::Done(operation) => running.store.keeper.finish_operation(operation),
+            Ended::Waits(effect) => {
+                let mut effects = vec![Effect::Store(effect)];
+                effects.extend(self.go_on(now));
+                return Ok(effects);
+            }
+        }
         Ok(self.go_on(now))
     }
 
@@ -458,317 +466,91 @@ impl Process {
     /// If no read is open.
     pub fn store_loaded(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let running = self.running.as_mut().expect("checked by the world");
-        match running.store.loaded(&mut self.disk)? {
-            None => Ok(self.go_on(now)),
-            Some(problem) => Ok(vec![Effect::Store(StoreEffect::Damaged(problem))]),
-        }
+        let mut effects = Vec::new();
+        running.store.loaded(&mut self.disk, &mut effects)?;
+        let mut effects: Vec<Effect> = effects.into_iter().map(Effect::Store).collect();
+        effects.extend(self.go_on(now));
+        Ok(effects)
+    }
+
+    /// A block that was written over a damaged one is synced.
+    ///
+    /// # Errors
+    /// If the disk reports an error instead.
+    pub fn block_written(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
+        self.mend(now, |mender, files, effects| mender.written(files, effects))
+    }
+
+    /// A question for a block was not answered in time.
+    ///
+    /// # Errors
+    /// None.
+    pub fn repair_timed_out(&mut self, now: Now, question: u64) -> Result<Vec<Effect>, Exit> {
+        self.mend(now, |mender, files, effects| {
+            mender.time_out(question, files, effects);
+            Ok(())
+        })
+    }
+
+    /// The scrubber reads on, and begins a round if it may. Whether it is in the middle of one is said.
+    ///
+    /// # Errors
+    /// None.
+    pub fn scrub(&mut self, now: Now, may_begin: bool) -> Result<(Vec<Effect>, bool), Exit> {
+        let mut goes_on = false;
+        let effects = self.mend(now, |mender, files, effects| {
+            goes_on = mender.scrub(may_begin, files, effects);
+            Ok(())
+        })?;
+        Ok((effects, goes_on))
+    }
+
+    fn mend(
+        &mut self,
+        now: Now,
+        what: impl FnOnce(
+            &mut Mender,
+            (&mut Keeper, &mut SimDisk),
+            &mut Vec<StoreEffect>,
+        ) -> Result<(), Exit>,
+    ) -> Result<Vec<Effect>, Exit> {
+        let running = self.running.as_mut().expect("checked by the world");
+        let StoreTask { mender, keeper, .. } = &mut running.store;
+        let mut effects = Vec::new();
+        what(mender, (keeper, &mut self.disk), &mut effects)?;
+        let mut effects: Vec<Effect> = effects.into_iter().map(Effect::Store).collect();
+        effects.extend(self.go_on(now));
+        Ok(effects)
     }
 
     /// Lets the store go on, and the core with what the store has for it.
     fn go_on(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         let running = self.running.as_mut().expect("checked by the caller");
-        running.settle(now, &mut self.disk, &mut effects);
-        running.write(&mut self.disk, &mut effects);
+        running.go_on(now, &mut self.disk, &mut effects);
         if let Some(from) = running.wants_snapshot.take() {
             self.begin_rebuild(now, from, &mut effects);
         }
         effects
     }
+}
 
-    /// The open flush is on stable storage.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If none is open.
-    pub fn flush_done(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
-        let running = self.running.as_mut().expect("only running processes flush");
-        let OpenFlush { flush, mark, whole } = running.flush.take().expect("a flush is open");
-        let file = self.disk.open(&flush.segment().file_name());
-        let file = file.expect("segments stay");
-        if !whole {
-            // It did its harm, whatever is reported now.
-            self.health.flushed(flush.segment(), flush.offset(), false);
-        }
-        // One write with O_DSYNC: an error of either part is an error of the write.
-        if self.disk.take_write_error() {
-            let offset = length(flush.offset());
-            self.disk.fail_write(file, offset, flush.length());
-            return Err(Exit::WriteFailed);
-        }
-        if self.disk.take_sync_error() {
-            return Err(Exit::WriteFailed);
-        }
-        if !planted(Bug::SkipSync) {
-            self.disk.synced(file, mark);
-        }
-        if whole {
-            self.health.flushed(flush.segment(), flush.offset(), true);
-        }
-        let upto = PersistSeq(running.wal.finish_flush(flush));
-        Ok(self.step(now, Input::Durable { upto }))
-    }
-
-    /// The file of the open operation is complete and gets its name, not yet for good.
-    ///
-    /// # Errors
-    /// If there is no room for it, or the disk reports an error.
-    ///
-    /// # Panics
-    /// If no operation is open.
-    pub fn operation_renamed(&mut self) -> Result<(), Exit> {
-        let running = self.running.as_mut().expect("checked by the world");
-        let (from, to) = match running.operation.expect("an operation is open") {
-            Operation::Prepare { segment } => {
-                let name = segment.file_name();
-                let temporary = format!("{name}{TEMPORARY}");
-                if self.disk.is_out_of_room() || self.disk.take_write_error() {
-                    self.disk.create(&temporary);
-                    return Err(Exit::WriteFailed);
-                }
-                if self.disk.take_sync_error() {
-                    self.disk.create(&temporary);
-                    return Err(Exit::SyncFailed);
-                }
-                self.disk
-                    .create_zeroed(&temporary, length(self.superblock.identity.segment_bytes));
-                (temporary, name)
-            }
-            Operation::Recycle { from, to } => (from.file_name(), to.file_name()),
-        };
-        assert!(self.disk.rename(&from, &to), "{from} exists");
-        running.is_renamed = true;
-        Ok(())
-    }
-
-    /// The directory of the open operation is synced.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If no operation is open.
-    pub fn operation_done(&mut self) -> Result<Vec<Effect>, Exit> {
-        if self.disk.take_sync_error() {
-            return Err(Exit::SyncFailed);
-        }
-        let running = self.running.as_mut().expect("checked by the world");
-        running.is_renamed = false;
-        let operation = running.operation.take().expect("an operation is open");
-        if !planted(Bug::SkipDirectorySync) {
-            let mark = self.disk.mark();
-            self.disk.directory_synced(mark);
-        }
-        running.wal.finish_operation(operation);
-        let mut effects = Vec::new();
-        running.write(&mut self.disk, &mut effects);
-        Ok(effects)
-    }
-
-    /// A read of the log that was started has ended.
-    ///
-    /// # Errors
-    /// If the disk reports an error instead.
-    ///
-    /// # Panics
-    /// If the process does not run.
-    pub fn read_done(&mut self, now: Now, read: LogRead) -> Result<Vec<Effect>, Exit> {
-        if self.disk.take_read_error() {
-            return Err(Exit::ReadFailed);
-        }
-        let running = self.running.as_ref().expect("only running processes read");
-        let answer = running.read_log(&self.disk, read);
-        Ok(self.step(now, answer))
+/// The operations of whichever store is written.
+fn writes_of<'a>(
+    running: &'a mut Option<Running>,
+    rebuild: &'a mut Option<Rebuild>,
+) -> (&'a mut Writes, &'a mut RoomTask) {
+    match (running, rebuild) {
+        (Some(running), _) => (&mut running.store.writes, &mut running.room),
+        (None, Some(rebuild)) => (&mut rebuild.writes, &mut rebuild.room),
+        (None, None) => panic!("no store is written"),
     }
 }
 
-impl Running {
-    /// Takes one input, and all that follows from it at once.
-    fn take(&mut self, now: Now, input: Input, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        self.replica.step(now, input);
-        self.settle(now, disk, effects);
-    }
-
-    /// Drains the core, and lets the store tell it what there is to tell.
-    fn settle(&mut self, now: Now, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        loop {
-            self.drain(disk, effects);
-            self.watch(effects);
-            let told = match self.store.keeper.step() {
-                Step::Told(input) => Some(input),
-                Step::Worked => continue,
-                Step::Read(run) => {
-                    effects.push(Effect::Store(self.store.read_for_keeper(run)));
-                    continue;
-                }
-                Step::Waits => {
-                    let mut started = Vec::new();
-                    let answer = self.store.go_on(disk, &mut started);
-                    effects.extend(started.into_iter().map(Effect::Store));
-                    answer
-                }
-            };
-            let Some(input) = told else { return };
-            if let Input::CheckpointDurable { .. } = input {
-                let (first, _) = self.store.keeper.store().history_positions();
-                let drops = first > 1;
-                effects.push(Effect::Store(StoreEffect::Published { drops }));
-            }
-            self.replica.step(now, input);
-        }
-    }
-
-    fn drain(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        while let Some(output) = self.replica.poll_output() {
-            match output {
-                Output::Persist { seq, record } => self.persist(seq, record),
-                Output::Send { to, message } => effects.push(Effect::Send { to, message }),
-                Output::Reply { connection, reply } => {
-                    effects.push(Effect::Reply { connection, reply });
-                }
-                Output::ReadLog {
-                    from,
-                    upto,
-                    bytes_max,
-                } => {
-                    let read = LogRead {
-                        from,
-                        upto,
-                        bytes_max,
-                    };
-                    effects.push(Effect::ReadStarted { read });
-                }
-                Output::Checkpoint(part) => {
-                    let taken = self.store.keeper.take(part, &mut Files(disk));
-                    taken.expect("nothing rots in the store");
-                }
-                Output::ReleaseLog { below } => self.wal.release_below(below.0),
-                Output::Load {
-                    question,
-                    names,
-                    accounts,
-                } => self.store.ask(Question::new(question, names, accounts)),
-                Output::LoadChain { question, chain } => {
-                    self.store.ask(Question::chain(question, chain));
-                }
-                Output::List { after, limit } => self.store.list(after, limit),
-                Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
-                Output::Rejoined => effects.push(Effect::Rejoined),
-                Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
-            }
-        }
-    }
-
-    fn persist(&mut self, seq: PersistSeq, record: Record) {
-        if let Record::Accepted {
-            ballot,
-            slot,
-            entry,
-        } = &record
-        {
-            let logged = LoggedEntry {
-                slot: *slot,
-                accepted: *ballot,
-                entry: entry.clone(),
-            };
-            let known = self.log.entry(*slot).or_insert(logged.clone());
-            if known.accepted <= *ballot {
-                *known = logged;
-            }
-        }
-        self.wal.append(seq.0, to_wal(record));
-    }
-
-    fn read_log(&self, disk: &SimDisk, read: LogRead) -> Input {
-        let LogRead {
-            from,
-            upto,
-            bytes_max,
-        } = read;
-        let mut entries: Vec<LoggedEntry> = Vec::new();
-        let mut lost = None;
-        let mut bytes = 0;
-        for slot in from.0..=upto.0 {
-            let Some(location) = self.wal.locate(slot) else {
-                break;
-            };
-            bytes += usize::try_from(location.length).expect("a u32 fits");
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            let file = disk.open(&location.segment.file_name());
-            let content = disk.bytes(file.expect("segments stay"));
-            let at = usize::try_from(location.offset).expect("a u32 fits");
-            let (slot, accepted) = (Slot(slot), Ballot(location.ballot));
-            let Ok(frame) = self.wal.decode(&content[at..], &location) else {
-                // Rotten since it was written: the core gets it back from a peer.
-                lost = Some(LostRecord { slot, accepted });
-                break;
-            };
-            entries.push(LoggedEntry {
-                slot,
-                accepted,
-                entry: entry_of(frame.payload).expect("what the core wrote is an entry"),
-            });
-        }
-        Input::LogRead {
-            from,
-            entries,
-            lost,
-        }
-    }
-
-    /// Tells the observers what was applied in this step, from the log's point of view, and who leads.
-    fn watch(&mut self, effects: &mut Vec<Effect>) {
-        let status = self.replica.status();
-        let leading = status.serving.then_some(status.ballot);
-        if let Some(ballot) = leading
-            && self.leading != leading
-        {
-            let in_doubt = status.in_doubt;
-            effects.push(Effect::Leads { ballot, in_doubt });
-        }
-        if self.leading == Some(status.ballot) && leading.is_none() {
-            effects.push(Effect::SteppedDown);
-        }
-        self.leading = leading;
-        while self.applied_upto < status.applied_upto {
-            let slot = self.applied_upto.next();
-            self.applied_upto = slot;
-            self.advanced = true;
-            effects.push(match self.log.get(&slot) {
-                Some(logged) => Effect::Applied {
-                    slot,
-                    entry: logged.entry.clone(),
-                },
-                None => Effect::AppliedUnseen { slot },
-            });
-        }
-    }
-
-    /// Starts a flush and a file operation, if there is something to do and none is open.
-    fn write(&mut self, disk: &mut SimDisk, effects: &mut Vec<Effect>) {
-        if let Some(mut flush) = self.wal.start_flush() {
-            let mut bytes = vec![0; flush.length()];
-            flush.encode(&mut bytes);
-            let file = disk.open(&flush.segment().file_name());
-            let (file, offset) = (file.expect("prepared ahead"), length(flush.offset()));
-            let whole = !disk.take_misdirection(file, offset, &bytes)
-                && !disk.take_stale_write(file, offset, &bytes);
-            if whole {
-                disk.write(file, offset, &bytes);
-            }
-            effects.push(Effect::FlushStarted { bytes: bytes.len() });
-            let mark = disk.mark();
-            self.flush = Some(OpenFlush { flush, mark, whole });
-        }
-        if let Some(operation) = self.wal.next_operation() {
-            self.operation = Some(operation);
-            effects.push(Effect::OperationStarted);
-        }
-    }
+/// A question of a shell to another one of its group.
+#[must_use]
+pub fn between_shells(own: ReplicaAddress, to: ReplicaId, message: snapshot::Message) -> Effect {
+    rebuild::snapshot(peer_of(own, to), message)
 }
 
 /// Another replica of the same group.

@@ -3,7 +3,7 @@
 pub mod messages;
 pub mod rejoin;
 
-use quorate_protocol::client::{CutAnswer, MoveAnswer, Reply, ReplyBody, Role};
+use quorate_protocol::client::{CutAnswer, HistoryAnswer, MoveAnswer, Reply, ReplyBody, Role};
 use quorate_protocol::entry::{Entry, Section};
 use quorate_protocol::ids::{ReplicaAddress, Slot};
 use quorate_protocol::ledger::ResultCode;
@@ -14,7 +14,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 74] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -30,6 +30,10 @@ const NAMES: [&str; 55] = [
     "answer_moved",
     "answer_not_leader",
     "answer_unknown",
+    "block_asked_for",
+    "block_left_damaged",
+    "block_repaired_by_scrubber",
+    "block_repaired_for_reader",
     "checkpoint_published",
     "checkpoint_without_room",
     "chunk_refused",
@@ -40,16 +44,25 @@ const NAMES: [&str; 55] = [
     "crash_with_in_doubt",
     "cut_refused",
     "cut_summed",
+    "disk_found_full",
+    "disk_found_with_room",
     "entry_fenced",
     "entry_with_abort",
     "entry_with_acknowledgement",
     "entry_with_commit_and_transfers",
     "entry_with_move",
     "history_dropped",
+    "history_inverted",
+    "history_page",
+    "history_page_dropped",
+    "history_page_turned",
     "history_read_from_disk",
+    "history_walk_in_store",
     "leader_change",
     "leader_change_with_in_doubt",
     "leader_stepped_down_unchallenged",
+    "log_holds_back",
+    "log_starved",
     "move_acknowledged",
     "move_contended",
     "move_of_what_is_not_here",
@@ -57,19 +70,25 @@ const NAMES: [&str; 55] = [
     "pause_of_leader",
     "peer_served_from_log",
     "power_loss_during_flush",
+    "proposed_on_full_disk",
+    "reader_met_damage",
     "rebuild_begun_again",
     "rebuild_without_room",
     "refusal_by_participant",
     "refusal_without_prepare",
+    "repair_refused",
     "replica_rebuilds",
     "replica_rebuilt",
     "request_on_dead_connection",
     "restart_within_lease",
     "rows_moved",
     "segment_made",
+    "segment_without_room",
     "start_from_checkpoint",
     "start_with_accepted_tail",
     "start_with_torn_flush",
+    "store_damage_stays",
+    "store_scrubbed",
 ];
 
 /// A counter for every event, so that a report shows those that never happened.
@@ -96,6 +115,7 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         ReplyBody::Move(MoveAnswer::NotOwned { .. }) => rare.add("move_of_what_is_not_here"),
         ReplyBody::Cut(CutAnswer::Sums(_)) => rare.add("cut_summed"),
         ReplyBody::Cut(CutAnswer::Refused) => rare.add("cut_refused"),
+        ReplyBody::History(answer) => of_history(rare, answer),
         ReplyBody::Unknown => rare.add("answer_unknown"),
         ReplyBody::Busy => rare.add("answer_busy"),
         ReplyBody::NotLeader { .. } => rare.add("answer_not_leader"),
@@ -106,10 +126,26 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         | ReplyBody::AccountList(_)
         | ReplyBody::Status(_)
         | ReplyBody::InDoubt(_)
-        | ReplyBody::History(_)
         | ReplyBody::Pairs { .. }
         | ReplyBody::Done
         | ReplyBody::BadRequest(_) => {}
+    }
+}
+
+fn of_history(rare: &mut Counters, answer: &HistoryAnswer) {
+    let HistoryAnswer::Page(page) = answer else {
+        return;
+    };
+    rare.add("history_page");
+    if page.head.is_none() {
+        rare.add("history_page_turned");
+    }
+    if page.dropped {
+        rare.add("history_page_dropped");
+    }
+    let mut rows = page.rows.windows(2);
+    if rows.any(|pair| pair[0].recorded.commit_ts < pair[1].recorded.commit_ts) {
+        rare.add("history_inverted");
     }
 }
 

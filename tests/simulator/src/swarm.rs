@@ -20,6 +20,8 @@ use crate::random::{Concern, Stream};
 
 /// The shape of most seeds, and what the promised rate of seeds is measured at: 3 shards of 3.
 const SHAPE_DEFAULT: (u32, u8) = (3, 3);
+/// Longer than any run.
+const HOUR: u64 = 3_600 * SECOND;
 
 /// A group of parameters. The numbers choose the streams: never renumber.
 #[derive(Clone, Copy)]
@@ -79,6 +81,7 @@ impl Parameters {
             disk: draw_disk(&mut stream(Group::Disk)),
             intervals: Intervals {
                 left_behind_ns: store.left_behind_ns,
+                store_rot_ns: store.store_rot_ns,
                 ..draw_intervals(&mut stream(Group::Intervals), duration_ns)
             },
             durations: draw_durations(&mut stream(Group::Durations)),
@@ -94,6 +97,7 @@ impl Parameters {
             scan_places: store.scan_places,
             rebuild_trouble_ppm: store.rebuild_trouble_ppm,
             keeps_blocks: store.keeps_blocks,
+            scrub_ns: store.scrub_ns,
             workload,
         }
     }
@@ -154,6 +158,7 @@ fn draw_intervals(stream: &mut Stream, duration_ns: u64) -> Intervals {
         usurper_ns: interval(20),
         relay_ns: interval(12),
         left_behind_ns: 0,
+        store_rot_ns: 0,
     }
 }
 
@@ -168,6 +173,8 @@ struct StoreSettings {
     accounts_in_memory_max: usize,
     scan_places: usize,
     keep_ns: Option<u64>,
+    store_rot_ns: u64,
+    scrub_ns: u64,
 }
 
 fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
@@ -192,6 +199,8 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         scan_places: stream.pick(&[1, 3, 16, SCAN_PLACES]),
         // A run takes 10 to 30 s, and a retry some seconds.
         keep_ns: stream.pick(&[None, Some(SECOND), Some(3 * SECOND), Some(8 * SECOND)]),
+        store_rot_ns: stream.pick(&[0, duration_ns / 4, duration_ns / 20]),
+        scrub_ns: stream.pick(&[SECOND, 5 * SECOND, HOUR]),
     }
 }
 
@@ -256,6 +265,7 @@ fn draw_workload(
         reuse_moved_ppm: stream.pick(&[0, 600_000]),
         move_back_ppm: stream.pick(&[0, 500_000]),
         astray_ppm: stream.pick(&[0, 500_000]),
+        history_ppm: stream.pick(&[0, 50_000, 200_000]),
     }
 }
 

@@ -7,9 +7,9 @@ use quorate_protocol::ids::{AccountId, TransferId};
 use quorate_protocol::ledger::{Account, AccountFlags, Transfer};
 use quorate_protocol::limits::ID_AHEAD_MS_MAX;
 use quorate_protocol::shard::map::Placement;
-use quorate_protocol::time::MS;
+use quorate_protocol::time::{MS, SECOND, Timestamp};
 
-use crate::history::{CreationUse, History, ReadUse, TransferUse};
+use crate::history::{CreationUse, History, HistoryUse, ReadUse, TransferUse};
 use crate::job::Want;
 use crate::parameters::{Parameters, WorkloadSettings};
 use crate::random::Stream;
@@ -20,6 +20,8 @@ const STRANGERS: u64 = 1_000_000;
 const MOVES_BACK: usize = 3;
 const TRANSFERS_BACK: usize = 1_000;
 const CHOICE_MAX: usize = 8;
+/// How far back the time lies that a history is asked for.
+const HISTORY_BACK_NS: [u64; 4] = [0, MS, 100 * MS, 3 * SECOND];
 
 /// The source of operations.
 #[derive(Debug)]
@@ -108,14 +110,18 @@ impl Workload {
         wants
     }
 
-    /// The next operation of a client: a batch of transfers or a batch of reads.
+    /// The next operation of a client, who has seen this time: a batch of transfers, a batch of reads, or an
+    /// account's history.
     pub fn operation(
         &mut self,
         client: usize,
         stream: &mut Stream,
-        wall_ns: u64,
+        (wall_ns, seen): (u64, Timestamp),
         history: &mut History,
     ) -> Vec<Want> {
+        if self.settings.history_ppm > 0 && stream.chance(self.settings.history_ppm) {
+            return vec![self.history(stream, wall_ns, seen, history)];
+        }
         let batch = stream.between(1, self.settings.batch_max);
         let reader = client == 0 && self.settings.reader;
         let read_ppm = if reader {
@@ -143,6 +149,40 @@ impl Workload {
                 Want::Transfer(number)
             })
             .collect()
+    }
+
+    /// Rows of a time, or what a balance at a time needs: all that committed later.
+    fn history(
+        &self,
+        stream: &mut Stream,
+        wall_ns: u64,
+        seen: Timestamp,
+        history: &mut History,
+    ) -> Want {
+        let latest = if stream.chance(500_000) {
+            seen.0
+        } else {
+            wall_ns
+        };
+        let time = Timestamp(latest.saturating_sub(stream.pick(&HISTORY_BACK_NS)));
+        let ever = Timestamp(u64::MAX);
+        let (first, last, passed) = match stream.below(4) {
+            0 => (Timestamp::ZERO, ever, Timestamp::ZERO),
+            1 => (time, Timestamp(time.0 + SECOND), Timestamp::ZERO),
+            2 => (Timestamp::ZERO, time, time),
+            _ => (Timestamp(time.0 + 1), ever, time),
+        };
+        history.histories.push(HistoryUse {
+            account: self.some_account(stream).id,
+            first,
+            last,
+            passed,
+            limit: stream.pick(&[1, 3, 10, 100]),
+            pages_left: stream.pick(&[1, 4, 40]),
+            head: None,
+            parts: Vec::new(),
+        });
+        Want::History(history.histories.len() - 1)
     }
 
     fn read(&self, stream: &mut Stream, history: &mut History) -> Want {

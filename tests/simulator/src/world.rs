@@ -86,6 +86,10 @@ pub struct World {
     /// What the audit found.
     pub(crate) final_state: FinalState,
     leaders: BTreeMap<ShardId, ReplicaAddress>,
+    /// Since when the core of a process knows that its disk is full.
+    pub(crate) full_since_ns: Vec<Option<u64>>,
+    /// When a process ended its last round over its store.
+    scrubbed_ns: Vec<u64>,
     codec: Codec,
     pub(crate) trace: Trace,
     pub(crate) events: u64,
@@ -110,6 +114,8 @@ impl World {
         if parameters.clock_drift_ppm > 0 {
             fault_counts.add("clock_drift");
         }
+        let full_since_ns = vec![None; processes.len()];
+        let scrubbed_ns = vec![0; processes.len()];
         let mut world = Self {
             queue: Queue::default(),
             network: SimNetwork::new(parameters.network.clone(), stream(Concern::Network, 0)),
@@ -136,6 +142,8 @@ impl World {
             phase: Phase::Faults,
             final_state: FinalState::default(),
             leaders: BTreeMap::new(),
+            full_since_ns,
+            scrubbed_ns,
             codec: Codec::new(CLUSTER),
             trace,
             events: 0,

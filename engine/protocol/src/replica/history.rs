@@ -27,6 +27,7 @@ use crate::entry::Entry;
 use crate::ids::AccountId;
 use crate::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use crate::limits::{CHAIN_ROWS_MAX, HISTORY_ROWS_MAX, HISTORY_WALK_MAX};
+use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::admission::Place;
 use crate::replica::proposals::Proposed;
@@ -87,7 +88,11 @@ impl Walk {
             // A client chose the position; a chain leads to no such row.
             return self.end();
         }
-        if record.applied_ts < query.ts_first {
+        let is_before = match planted(Bug::HistoryIgnoresInversion) {
+            true => record.commit_ts < query.ts_first,
+            false => record.applied_ts < query.ts_first,
+        };
+        if is_before {
             return self.end();
         }
         self.looked_at += 1;
@@ -133,7 +138,7 @@ impl HistoryRead {
 /// Where a page begins.
 enum Begin {
     At(HistoryPosition, Option<Box<HistoryHead>>),
-    Refuse(HistoryAnswer),
+    Refuse(ReplyBody),
     /// The store is asked for the account, transactions are open on it, or time has not passed.
     Later,
 }
@@ -155,15 +160,7 @@ impl Replica {
                 // The next entry is stamped above it, even if the wall clock goes back.
                 self.clock.observe(passed);
             }
-            HistoryStart::Position(position) => {
-                let end = self.ledger.history().next_position().0;
-                if position == 0 || position >= end {
-                    return Err(ReplyBody::BadRequest(format!(
-                        "no row at position {position}, the next one gets {end}"
-                    )));
-                }
-            }
-            HistoryStart::Former => {}
+            HistoryStart::Position(_) | HistoryStart::Former => {}
         }
         self.open_read(at, Pending::History(Box::new(HistoryRead::new(query))));
         Ok(())
@@ -205,6 +202,9 @@ impl Replica {
                 walk.take(query, record);
             }
         }
+        if planted(Bug::HistoryStoredSkips) && rows.len() > 1 {
+            walk.rows.pop();
+        }
         self.walk_history(key);
     }
 
@@ -212,6 +212,13 @@ impl Replica {
         let id = query.account;
         let passed = match query.start {
             HistoryStart::Position(position) => {
+                // Asked before the read may be answered, a leader that was replaced would refuse the newest rows.
+                let end = self.ledger.history().next_position().0;
+                if !(1..end).contains(&position) {
+                    return Begin::Refuse(ReplyBody::BadRequest(format!(
+                        "no row at position {position}, the next one gets {end}"
+                    )));
+                }
                 return Begin::At(HistoryPosition(position), None);
             }
             HistoryStart::Former => return self.former_history(key, id),
@@ -225,10 +232,10 @@ impl Replica {
                 self.barriers.entry(id).or_default().insert(key);
                 return Begin::Later;
             }
-            return Begin::Refuse(match self.ledger.elsewhere(id) {
+            return Begin::Refuse(ReplyBody::History(match self.ledger.elsewhere(id) {
                 Some(shard) => HistoryAnswer::Moved(shard),
                 None => HistoryAnswer::NotFound,
-            });
+            }));
         };
         let (account, last, is_open) = (owned.account, owned.last, owned.open > 0);
         if !self.has_passed(passed) {
@@ -262,14 +269,14 @@ impl Replica {
         let owned = self.ledger.account(id).map(|owned| owned.last);
         match stub.or(owned) {
             Some(last) => Begin::At(last, None),
-            None => Begin::Refuse(HistoryAnswer::NotFound),
+            None => Begin::Refuse(ReplyBody::History(HistoryAnswer::NotFound)),
         }
     }
 
     /// Whether an entry stamped at or above `at` is applied. If nothing is on its way that would be, an empty
     /// one is sent.
     fn has_passed(&mut self, at: Timestamp) -> bool {
-        if self.ledger.last_timestamp() >= at {
+        if self.ledger.last_timestamp() >= at || planted(Bug::HistoryBeforePassed) {
             return true;
         }
         if self.in_flight.is_empty()
@@ -312,6 +319,11 @@ impl Replica {
             };
             walk.take(&query, record);
         }
+        if planted(Bug::HistoryPageSkips)
+            && let Some(record) = self.ledger.history().at(walk.next)
+        {
+            walk.next = record.before(query.account);
+        }
         self.reads.remove(&key);
         if let Some(open) = self.requests.close(key)
             && let Pending::History(read) = open.pending
@@ -321,10 +333,10 @@ impl Replica {
         }
     }
 
-    fn end_history(&mut self, key: RequestKey, answer: HistoryAnswer) {
+    fn end_history(&mut self, key: RequestKey, answer: ReplyBody) {
         self.reads.remove(&key);
         if let Some(open) = self.requests.close(key) {
-            self.reply(open.connection, open.id, ReplyBody::History(answer));
+            self.reply(open.connection, open.id, answer);
         }
     }
 

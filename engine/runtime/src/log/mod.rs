@@ -249,13 +249,10 @@ impl Shared {
 
     /// Whether the room that is left is for others: the log has segments with room.
     fn is_to_wait(&self, operation: Operation) -> bool {
-        match operation {
-            Operation::Recycle { .. } => false,
-            Operation::Prepare { .. } => {
-                self.room.look();
-                self.room.is_full() && !self.is_starved.get()
-            }
+        if let Operation::Prepare { .. } = operation {
+            self.room.look();
         }
+        self.room.holds_back(operation, self.is_starved.get())
     }
 
     /// Goes on without what found no room, unless a flush waits for it.
@@ -263,8 +260,8 @@ impl Shared {
         if !fault.is_full_disk() {
             end_process(fault);
         }
-        let given_back = self.room.note_full();
-        if self.is_starved.get() && !given_back && !self.is_closing.get() {
+        let outlives = self.room.outlives(self.is_starved.get());
+        if !outlives && !self.is_closing.get() {
             tracing::error!(
                 "the disk is full and the log has no segment left: free some room, then start again"
             );

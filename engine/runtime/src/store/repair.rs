@@ -1,22 +1,18 @@
 //! One block that is not what was written, from a peer.
 //!
-//! ```text
-//! this replica                          a replica of the group
-//!   Ask File, the block's offset ------------>
-//!   <---------------- Chunk: its first block | Gone, or nothing: the next one is asked
-//!   the block is checked for its place, written over the damaged one, synced
-//! ```
+//! Whom it is asked of, and what answers count, is in [`quorate_durable::repair`]. Here it is waited for; a block
+//! that verifies for its place is written over the damaged one and synced.
 //!
-//! All replicas of a shard write the same files, so a block that verifies for its place is the block. Blocks
-//! are repaired one at a time, whoever needs them. Where nobody can give one it is for the caller to say what
-//! that means; nothing else is taken from a peer here.
+//! Blocks are repaired one at a time, whoever needs them. Where nobody can give one it is for the caller to
+//! say what that means; nothing else is taken from a peer here.
 
 use std::time::Duration;
 
 use futures_lite::future;
 use glommio::timer::sleep;
-use quorate_protocol::ids::ReplicaAddress;
-use quorate_protocol::snapshot::{Message, Part};
+use quorate_durable::repair::{Answer, Repair, is_the_block};
+use quorate_protocol::ids::{ReplicaAddress, ReplicaId};
+use quorate_protocol::snapshot::Message;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::BlockRef;
 
@@ -25,16 +21,10 @@ use crate::fatal::{Fatal, end_process};
 
 /// How long a peer is waited for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
-/// How often each peer is asked: one may just be connected to again, or be a checkpoint behind.
-const ROUNDS: usize = 2;
-
-/// A question to a peer, and what it said.
+/// The questions for a block, and what the peer said that was asked last.
 pub(super) struct Asked {
-    of: ReplicaAddress,
-    part: Part,
-    offset: u64,
-    /// The block, or that it has none.
-    answer: Option<Option<Vec<u8>>>,
+    questions: Repair,
+    answer: Option<Answer>,
 }
 
 /// How a repair ended.
@@ -76,19 +66,30 @@ impl Shared {
         if let Some(found) = self.look_again(place).await {
             return Ok(found);
         }
-        for _ in 0..ROUNDS {
-            for &peer in &self.group {
-                let Some(block) = self.ask_for(peer, place).await else {
-                    continue;
-                };
-                if !self.keeper.borrow().store().has(place.file) {
-                    return Ok(Repaired::Dropped);
-                }
-                if self.is_whole(place, &block) {
-                    return self.write_over(place, &block, peer).await;
-                }
-                tracing::warn!(%peer, file = %place.file, block = place.block, "damaged there as well");
+        let group = self.group.iter().map(|peer| peer.replica).collect();
+        *self.asked_for.borrow_mut() = Some(Asked {
+            questions: Repair::new(place, group),
+            answer: None,
+        });
+        let repaired = self.ask_all(place).await;
+        *self.asked_for.borrow_mut() = None;
+        repaired
+    }
+
+    async fn ask_all(&self, place: BlockRef) -> Result<Repaired, Fatal> {
+        while let Some(question) = self.next_question() {
+            let (peer, answer) = self.ask(question).await;
+            let Some(Answer::Block(block)) = answer else {
+                continue;
+            };
+            if !self.keeper.borrow().store().has(place.file) {
+                return Ok(Repaired::Dropped);
             }
+            let is_it = is_the_block(self.keeper.borrow().store(), place, &block);
+            if is_it {
+                return self.write_over(place, &block, peer).await;
+            }
+            tracing::warn!(%peer, file = %place.file, block = place.block, "damaged there as well");
         }
         Ok(Repaired::Not)
     }
@@ -96,21 +97,12 @@ impl Shared {
     /// A replica of the group has answered.
     pub(super) fn take_answer(&self, from: ReplicaAddress, message: &Message) {
         let mut open = self.asked_for.borrow_mut();
-        let Some(open) = open.as_mut().filter(|open| open.of == from) else {
+        let Some(open) = open.as_mut().filter(|_| self.group.contains(&from)) else {
             return;
         };
-        match message {
-            Message::Chunk {
-                part,
-                offset,
-                bytes,
-                ..
-            } if (*part, *offset) == (open.part, open.offset) => {
-                let block = bytes.as_bytes().get(..BLOCK_BYTES as usize);
-                open.answer = Some(block.map(<[u8]>::to_vec));
-            }
-            Message::Gone { part } if *part == open.part => open.answer = Some(None),
-            Message::Chunk { .. } | Message::Gone { .. } | Message::Ask { .. } => return,
+        match open.questions.answer(from.replica, message) {
+            Answer::Other => return,
+            answer @ (Answer::Nothing | Answer::Block(_)) => open.answer = Some(answer),
         }
         self.answered.set();
     }
@@ -141,29 +133,18 @@ impl Shared {
         }
     }
 
-    pub(super) fn is_whole(&self, place: BlockRef, bytes: &[u8]) -> bool {
-        let keeper = self.keeper.borrow();
-        let (file, block) = (place.file, place.block);
-        let checked = keeper
-            .store()
-            .check_block(file.kind, file.number, block, bytes);
-        checked.is_ok()
+    fn next_question(&self) -> Option<(ReplicaId, Message)> {
+        let mut open = self.asked_for.borrow_mut();
+        let open = open.as_mut()?;
+        open.answer = None;
+        open.questions.next_question()
     }
 
-    async fn ask_for(&self, peer: ReplicaAddress, place: BlockRef) -> Option<Vec<u8>> {
-        let part = Part::File {
-            kind: place.file.kind.code(),
-            number: place.file.number,
-        };
-        let offset = place.offset();
-        *self.asked_for.borrow_mut() = Some(Asked {
-            of: peer,
-            part,
-            offset,
-            answer: None,
-        });
-        self.peers
-            .send(peer, &between_shells(Message::Ask { part, offset }));
+    /// What the peer says, if it does in time.
+    async fn ask(&self, (to, question): (ReplicaId, Message)) -> (ReplicaAddress, Option<Answer>) {
+        let of = |peer: &&ReplicaAddress| peer.replica == to;
+        let peer = *self.group.iter().find(of).expect("one of the group");
+        self.peers.send(peer, &between_shells(question));
         let pause = async {
             sleep(ANSWER_TIME_MAX).await;
         };
@@ -177,7 +158,8 @@ impl Shared {
             }
         };
         future::or(answered, pause).await;
-        self.asked_for.take()?.answer?
+        let mut open = self.asked_for.borrow_mut();
+        (peer, open.as_mut().and_then(|open| open.answer.take()))
     }
 
     async fn write_over(

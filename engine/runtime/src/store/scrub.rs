@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use glommio::timer::sleep;
+use quorate_durable::scrub::{self, BLOCKS_AT_ONCE};
 use quorate_storage::BLOCK_BYTES;
-use quorate_storage::store::{BlockRef, BlockRun, FileId};
+use quorate_storage::store::{BlockRef, BlockRun};
 
 use super::Shared;
 use super::repair::Repaired;
@@ -17,8 +18,6 @@ use crate::fatal::end_process;
 const FIRST_AFTER: Duration = Duration::from_secs(2);
 /// From the beginning of a round to that of the next, at least.
 const ROUND_TIME_MIN: Duration = Duration::from_secs(600);
-/// Blocks of one read: what comes behind it waits for some 50 us.
-const BLOCKS_AT_ONCE: u32 = 16;
 /// Bytes per second at most: 100 GiB take some four hours.
 const BYTES_PER_SECOND: u64 = 8 << 20;
 /// Behind each read.
@@ -52,39 +51,23 @@ impl Shared {
 
     async fn scrub(&self) -> Round {
         let mut round = Round::default();
-        // As of now: what is published meanwhile comes in the next round.
-        let files: Vec<(FileId, u32)> = self.keeper.borrow().store().files().collect();
-        for (file, blocks) in files {
-            let mut next = 0;
-            while next < blocks && self.keeper.borrow().store().has(file) {
-                let run = BlockRun {
-                    first: BlockRef { file, block: next },
-                    blocks: (blocks - next).min(BLOCKS_AT_ONCE),
-                };
-                self.scrub_run(run, &mut round).await;
-                next += run.blocks;
-                sleep(PAUSE).await;
-            }
+        let mut runs = scrub::Round::new(self.keeper.borrow().store());
+        loop {
+            let run = runs.next_run(self.keeper.borrow().store());
+            let Some(run) = run else {
+                return round;
+            };
+            self.scrub_run(run, &mut round).await;
+            sleep(PAUSE).await;
         }
-        round
     }
 
     async fn scrub_run(&self, run: BlockRun, round: &mut Round) {
-        let BlockRef { file, block } = run.first;
         let read = self.read(run).await.ok().flatten();
-        for index in 0..run.blocks {
-            let place = BlockRef {
-                file,
-                block: block + index,
-            };
-            let at = index as usize * BLOCK_BYTES as usize;
-            let bytes = read
-                .as_deref()
-                .map(|read| &read[at..at + BLOCK_BYTES as usize]);
-            round.read += 1;
-            if !bytes.is_some_and(|bytes| self.is_whole(place, bytes)) {
-                self.scrub_damaged(place, round).await;
-            }
+        let damaged = scrub::damaged(self.keeper.borrow().store(), run, read.as_deref());
+        round.read += u64::from(run.blocks);
+        for place in damaged {
+            self.scrub_damaged(place, round).await;
         }
     }
 

@@ -33,7 +33,8 @@ const fn log(name: &'static str, bug: Log, line: &'static str) -> Planted {
     Planted { name, line, switch }
 }
 
-/// Each has its row in the table of `docs/testing.md`: disk, consensus, reads, transactions, moves, checkpoints.
+/// Each has its row in the table of `docs/testing.md`: disk, consensus, reads, transactions, moves, checkpoints,
+/// room, repair, histories.
 pub const ALL: &[Planted] = &[
     log(
         "skip_sync",
@@ -354,6 +355,56 @@ pub const ALL: &[Planted] = &[
         "answers_kept",
         Core::AnswersKept,
         "the store's \"no such id\" counts after rows have gone to the store",
+    ),
+    core(
+        "admits_on_full_disk",
+        Core::AdmitsOnFullDisk,
+        "new work is taken although the disk is full",
+    ),
+    log(
+        "room_not_seen",
+        Log::RoomNotSeen,
+        "a disk that was full counts as full when it has room again",
+    ),
+    log(
+        "checkpoint_not_retried",
+        Log::CheckpointNotRetried,
+        "a checkpoint that found no room is not gone on with",
+    ),
+    log(
+        "repair_unchecked",
+        Log::RepairUnchecked,
+        "a repair writes a peer's block without checking that it is the block of that place",
+    ),
+    log(
+        "damaged_block_kept",
+        Log::DamagedBlockKept,
+        "a block is kept in memory before it was checked, and still is when it is repaired on disk",
+    ),
+    log(
+        "scrubber_skips_file",
+        Log::ScrubberSkipsFile,
+        "a scrubber passes over every second file",
+    ),
+    core(
+        "history_page_skips",
+        Core::HistoryPageSkips,
+        "a page of history leaves out the row at which it begins",
+    ),
+    core(
+        "history_stored_skips",
+        Core::HistoryStoredSkips,
+        "a history leaves out the last of the rows that the store gives at once",
+    ),
+    core(
+        "history_ignores_inversion",
+        Core::HistoryIgnoresInversion,
+        "a history ends at the first row that committed before the time asked for",
+    ),
+    core(
+        "history_before_passed",
+        Core::HistoryBeforePassed,
+        "a past balance is told while effects up to its time can still come",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! Checkers: separate observers that share no code with the core.
 //!
-//! [`agreement`] watches while a run goes on; the others judge what clients were told (the [`History`])
+//! [`agreement`] and [`room`] watch while a run goes on; the others judge what clients were told (the [`History`])
 //! and what was chosen (the logs) against the [`FinalState`] that is left once the cluster is healed and
 //! quiet.
 //!
@@ -19,6 +19,8 @@
 //! | [`reads`] | a value that was read is one that the account had | reads, logs |
 //! | [`order`] | strict serializability: effects, reads and real time in one order | all of it |
 //! | [`liveness`] | every request ends, nothing stays open | answers, logs |
+//! | [`histories`] | an account's history is what happened to it, a past balance is final | histories, logs |
+//! | [`room`] | who knows its disk to be full begins nothing new | proposed entries, sendings |
 //!
 //! Several of them see the same error from different sides on purpose: one that reads only what clients
 //! see does not depend on the observer of the logs, and the other way round. `matrix.rs` is the
@@ -36,6 +38,7 @@ pub mod denials;
 pub mod durability;
 pub mod exactly_once;
 pub mod forgotten;
+pub mod histories;
 pub mod liveness;
 pub mod log;
 pub mod model;
@@ -45,6 +48,7 @@ pub mod reads;
 pub mod records;
 pub mod replay;
 pub mod replays;
+pub mod room;
 
 use std::fmt;
 
@@ -101,6 +105,7 @@ pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
     cuts::check(history, &replays, &mut violations);
     let placed = reads::check(history, &replays, &mut violations);
     order::check(history, &replays, &placed, &mut violations);
+    histories::check(history, &replays, &mut violations);
     liveness::check(history, &replays, &mut violations);
     violations
 }

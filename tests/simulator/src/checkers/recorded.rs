@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_protocol::client::TransferAnswer;
 use quorate_protocol::ids::TransferId;
 use quorate_protocol::ledger::ResultCode;
+use quorate_protocol::time::Timestamp;
 
 use super::fixture::Scene;
 use super::log::Command;
 use super::model::{Actor, Step};
 use super::replays::Replays;
 use super::{Violation, check_all};
-use crate::history::TransferUse;
+use crate::history::{HistoryUse, TransferUse};
 use crate::parameters::Parameters;
 use crate::phases;
 use crate::random::{Concern, Stream};
@@ -43,6 +44,8 @@ impl Recorded {
                     && moved.count() >= 3
                     && !history.cuts.is_empty()
                     && history.reads.len() >= 100
+                    && recorded.histories(|one| one.passed > Timestamp::ZERO).len() >= 10
+                    && recorded.histories(|one| one.parts.len() > 1).len() >= 2
                     && recorded.answered(ResultCode::ExceedsCredits).len() >= 5
             })
             .expect("one of 50 seeds")
@@ -75,6 +78,18 @@ impl Recorded {
         decisions
             .filter(|(_, decision)| decision.across.is_some() && decision.result == ResultCode::Ok)
             .map(|(_, decision)| decision.transfer.id)
+            .collect()
+    }
+
+    /// Histories with some rows that were read to their end.
+    fn histories(&self, fits: impl Fn(&HistoryUse) -> bool) -> Vec<usize> {
+        let histories = self.scene.history.histories.iter().enumerate();
+        let is_whole = |one: &HistoryUse| {
+            one.next().is_none() && one.parts.first().is_some_and(|part| part.rows.len() > 3)
+        };
+        histories
+            .filter(|(_, one)| is_whole(one) && fits(one))
+            .map(|(number, _)| number)
             .collect()
     }
 
@@ -129,6 +144,7 @@ fn every_alteration_of_a_recorded_run_is_seen_and_named() {
         real_time_is_altered(&recorded, stream);
         logs_are_altered(&recorded, stream);
         cuts_are_altered(&recorded, stream);
+        histories_are_altered(&recorded, stream);
     }
 }
 
@@ -400,4 +416,49 @@ fn cuts_are_altered(recorded: &Recorded, stream: &mut Stream) {
     });
     seen_by(&balanced, &["cuts"], &named);
     seen_only_by(&balanced, &["cuts"]);
+}
+
+fn histories_are_altered(recorded: &Recorded, stream: &mut Stream) {
+    let whole = recorded.histories(|_| true);
+    let number = whole[stream.index(whole.len())];
+    let named = format!(
+        "account {}",
+        recorded.scene.history.histories[number].account
+    );
+    let rows = recorded.scene.history.histories[number].parts[0].rows.len();
+    let at = stream.index(rows);
+    let skipped = recorded.alter(|scene| {
+        scene.history.histories[number].parts[0].rows.remove(at);
+    });
+    seen_by(&skipped, &["histories"], &named);
+    seen_only_by(&skipped, &["histories"]);
+    let short = recorded.alter(|scene| {
+        scene.history.histories[number].parts[0].rows.pop();
+    });
+    seen_by(&short, &["histories"], "is left out");
+    let other = recorded.alter(|scene| {
+        let row = &mut scene.history.histories[number].parts[0].rows[at];
+        row.recorded.commit_ts = Timestamp(row.recorded.commit_ts.0 - 1);
+    });
+    seen_by(&other, &["histories"], "must be");
+    seen_only_by(&other, &["histories"]);
+    // What comes later committed later, but not later than this.
+    let early = recorded.alter(|scene| {
+        for one in &mut scene.history.histories {
+            one.passed = Timestamp(u64::MAX - 1);
+        }
+    });
+    seen_by(&early, &["histories"], "came behind it");
+
+    let moved = recorded.histories(|one| one.parts.len() > 1);
+    let number = moved[stream.index(moved.len())];
+    let forgotten = recorded.alter(|scene| {
+        let one = &mut scene.history.histories[number];
+        one.parts.pop();
+        if let Some(head) = &mut one.head {
+            head.owners.pop();
+        }
+    });
+    seen_by(&forgotten, &["histories"], "former owners");
+    seen_only_by(&forgotten, &["histories"]);
 }

@@ -45,6 +45,34 @@ impl SimDisk {
         self.count(hit, "bit_rot")
     }
 
+    /// The same, and what was written there is kept in mind.
+    pub fn rot_known(&mut self, file: FileId, range: Range<usize>) -> bool {
+        let before = self.bytes(file).to_vec();
+        let hit = self.rot(file, range);
+        let after = &self.files[&file].current;
+        let sectors = before.chunks(self.sector).zip(after.chunks(self.sector));
+        let written = self.written.entry(file).or_default();
+        for (index, (before, after)) in sectors.enumerate() {
+            if before != after {
+                written.entry(index).or_insert_with(|| before.to_vec());
+            }
+        }
+        hit
+    }
+
+    /// Whether a range of a file holds anything else than what was written there.
+    #[must_use]
+    pub fn is_rotten(&self, file: FileId, range: &Range<usize>) -> bool {
+        let Some(written) = self.written.get(&file) else {
+            return false;
+        };
+        let sectors = range.start / self.sector..range.end.div_ceil(self.sector);
+        let mut sectors = written.range(sectors);
+        sectors.any(|(index, written)| {
+            slice_of(&self.files[&file].current, *index, self.sector) != *written
+        })
+    }
+
     /// The write at hand lands at another place of the same or of another file of the same size, if it
     /// is to. Where it belongs the old bytes stay.
     pub fn take_misdirection(&mut self, file: FileId, offset: usize, bytes: &[u8]) -> bool {
@@ -92,6 +120,7 @@ impl SimDisk {
         self.names.clear();
         self.durable_names.clear();
         self.changes.clear();
+        self.give_back();
         self.count(true, "disk_lost");
     }
 
@@ -145,6 +174,20 @@ mod tests {
             assert_eq!(changed(&disk, other), 0);
             assert_eq!(disk.faults.count("bit_rot"), 1);
         }
+    }
+
+    #[test]
+    fn a_place_is_rotten_until_it_holds_again_what_was_written() {
+        let (mut disk, [file, _]) = two_files(1);
+        for _ in 0..5 {
+            assert!(disk.rot_known(file, 1024..1536));
+        }
+        assert!(disk.is_rotten(file, &(0..4096)) && !disk.is_rotten(file, &(4096..8192)));
+        // Neither old bytes that a crash brings back nor others are what was written.
+        disk.write(file, 1024, &[8; 512]);
+        assert!(disk.is_rotten(file, &(0..4096)));
+        disk.write(file, 1024, &[7; 512]);
+        assert!(!disk.is_rotten(file, &(0..4096)));
     }
 
     #[test]

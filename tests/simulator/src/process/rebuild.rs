@@ -7,14 +7,17 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::snapshot::Message;
 use quorate_protocol::time::{Now, Timestamp};
 
-use super::store::{OpenOperation, StoreEffect};
+use super::room::RoomTask;
+use super::store::StoreEffect;
+use super::writes::{Ended, Writes};
 use super::{Effect, Process, peer_of};
 use crate::exit::Exit;
 
 /// A fetch and its open operation.
 pub(super) struct Rebuild {
     pub(super) fetch: Fetch,
-    pub(super) open: Option<OpenOperation>,
+    pub(super) writes: Writes,
+    pub(super) room: RoomTask,
     /// Of the core that comes after it.
     seed: u64,
 }
@@ -32,9 +35,11 @@ impl Process {
             }
         };
         let others = self.config.peers();
+        let marks = self.marks();
         self.rebuild = Some(Rebuild {
             fetch: Fetch::new(&opened.store, from, others),
-            open: None,
+            writes: Writes::default(),
+            room: RoomTask::begin(marks, &mut self.disk),
             seed: seed.wrapping_add(1),
         });
         effects.push(Effect::Store(StoreEffect::RebuildStarted));
@@ -69,18 +74,13 @@ impl Process {
         effects
     }
 
-    /// The open operation is halfway.
-    pub(super) fn rebuild_middle(&mut self) -> Result<(), Exit> {
-        let rebuild = self.rebuild.as_mut().expect("it rebuilds");
-        let open = rebuild.open.as_mut().expect("an operation is open");
-        open.middle(&mut self.disk)
-    }
-
     /// The open operation has ended.
     pub(super) fn rebuild_operated(&mut self, now: Now) -> Result<Vec<Effect>, Exit> {
         let rebuild = self.rebuild.as_mut().expect("it rebuilds");
-        let open = rebuild.open.take().expect("an operation is open");
-        let operation = open.end(&mut self.disk)?;
+        let operation = match rebuild.writes.end(&mut rebuild.room, &mut self.disk)? {
+            Ended::Done(operation) => operation,
+            Ended::Waits(effect) => return Ok(vec![Effect::Store(effect)]),
+        };
         rebuild.fetch.finish_operation(&operation);
         let mut effects = Vec::new();
         if rebuild.fetch.is_done() {
@@ -97,15 +97,12 @@ impl Process {
 
     fn rebuild_on(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let rebuild = self.rebuild.as_mut().expect("it rebuilds");
-        if rebuild.open.is_none()
+        if rebuild.writes.is_idle()
             && let Some(operation) = rebuild.fetch.next_operation()
         {
             let mut started = Vec::new();
-            rebuild.open = Some(OpenOperation::begin(
-                operation,
-                &mut self.disk,
-                &mut started,
-            ));
+            let (room, disk) = (&mut rebuild.room, &mut self.disk);
+            rebuild.writes.begin(operation, room, disk, &mut started);
             effects.extend(started.into_iter().map(Effect::Store));
         }
         if let Some((to, message)) = rebuild.fetch.next_question(now.mono_ns) {
@@ -116,7 +113,7 @@ impl Process {
 }
 
 /// A message between shells: no core has a clock to put into it.
-pub(super) fn snapshot(to: ReplicaAddress, message: Message) -> Effect {
+pub fn snapshot(to: ReplicaAddress, message: Message) -> Effect {
     Effect::Send {
         to,
         message: PeerMessage {

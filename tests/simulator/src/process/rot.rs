@@ -1,6 +1,7 @@
 //! Rot in what a process has on its disk, and what the fault budget has to know of it.
 
 use quorate_storage::BLOCK_BYTES;
+use quorate_storage::store::{BlockRef, FileId, Generation};
 use quorate_storage::superblock::FILE_NAME;
 use quorate_storage::wal::{Location, SegmentNumber};
 
@@ -38,6 +39,58 @@ impl Process {
             self.health.harmed_before(segment, end, runs);
         }
         hit
+    }
+
+    /// Lets some place of the store rot: mostly of a file that is in use, seldom of a manifest. False if nothing was
+    /// hit.
+    pub fn rot_store(&mut self, stream: &mut Stream) -> bool {
+        let wants_manifest = stream.chance(50_000);
+        let is_wanted = |name: &&str| match wants_manifest {
+            true => Generation::from_file_name(name).is_some(),
+            false => FileId::from_file_name(name).is_some(),
+        };
+        let is_published = |name: &&str| {
+            let running = self.running.as_ref();
+            let file = FileId::from_file_name(name);
+            file.is_none_or(|file| running.is_none_or(|it| it.store.keeper.store().has(file)))
+        };
+        let names = self.disk.names().filter(is_wanted).filter(is_published);
+        let files: Vec<_> = names.filter_map(|name| self.disk.open(name)).collect();
+        if files.is_empty() {
+            return false;
+        }
+        let file = stream.pick(&files);
+        let block = length(u64::from(BLOCK_BYTES));
+        let blocks = self.disk.bytes(file).len() / block;
+        if blocks == 0 {
+            return false;
+        }
+        let start = stream.index(blocks) * block;
+        let hit = self.disk.rot_known(file, start..start + block);
+        if hit {
+            self.health.harmed_elsewhere();
+        }
+        hit
+    }
+
+    /// A block of the published files that is not what was written there.
+    #[must_use]
+    pub fn rotten_block(&self) -> Option<BlockRef> {
+        let store = self.running.as_ref()?.store.keeper.store();
+        let blocks = store
+            .files()
+            .flat_map(|(file, blocks)| (0..blocks).map(move |block| BlockRef { file, block }));
+        let mut blocks = blocks;
+        blocks.find(|place| self.is_rotten(*place))
+    }
+
+    /// Whether a block on disk is not what was written there; also if its file is gone.
+    #[must_use]
+    pub fn is_rotten(&self, place: BlockRef) -> bool {
+        let start = length(place.offset());
+        let range = start..start + length(u64::from(BLOCK_BYTES));
+        let file = self.disk.open(&place.file.file_name());
+        file.is_none_or(|file| self.disk.is_rotten(file, &range))
     }
 
     /// Lets the first record rot whose entry is not known here to be chosen. A later flush must prove

@@ -10,19 +10,22 @@ use quorate_durable::keeper::Keeper;
 use quorate_durable::listing::Listing;
 use quorate_durable::question::{Question, Wanted};
 use quorate_durable::serve::{self, Answer, FileRead};
-use quorate_protocol::ids::AccountId;
+use quorate_protocol::ids::{AccountId, ReplicaId};
 use quorate_protocol::input::Input;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
-use quorate_storage::store::{BlockRef, BlockRun, Operation, Read, Unreadable};
+use quorate_storage::store::{BlockRef, BlockRun, Damage, Operation, Read, Unreadable};
 
-use super::{Started, TEMPORARY, length};
-use crate::disk::{SimDisk, WriteMark};
+use super::mend::Mender;
+use super::room::RoomTask;
+use super::writes::Writes;
+use super::{Started, length};
+use crate::disk::SimDisk;
 use crate::exit::Exit;
 
 /// What the world has to know of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreEffect {
     /// An operation has started; call [`Process::store_operated`] when it ends. Some are in force, but not
     /// durable, before: call [`Process::store_middle`] then.
@@ -30,12 +33,31 @@ pub enum StoreEffect {
     /// [`Process::store_operated`]: super::Process::store_operated
     /// [`Process::store_middle`]: super::Process::store_middle
     OperationStarted { bytes: usize, has_middle: bool },
+    /// It is halfway; call [`super::Process::store_operated`] when it ends.
+    OperationNamed,
+    /// It found no room; call [`super::Process::store_retried`], at once if the reserve was given back.
+    WaitsForRoom { given_back: bool },
     /// Blocks are being read; call [`super::Process::store_loaded`] when they are there.
     LoadStarted(Reader),
     /// A checkpoint is in the store for good; whether the beginning of the history is not.
     Published { drops: bool },
-    /// What a question of the core needs is not what was written.
-    Damaged(String),
+    /// What somebody needs is not what was written, and nobody can give it.
+    Damaged {
+        place: Option<BlockRef>,
+        problem: String,
+    },
+    /// Ask a replica of the group for a block; call [`super::Process::repair_timed_out`] when it does not answer.
+    Ask {
+        to: ReplicaId,
+        message: Message,
+        question: u64,
+    },
+    /// A block is being written over; call [`super::Process::block_written`] when it is synced.
+    WritingOver,
+    /// It is.
+    WrittenOver(BlockRef),
+    /// Something that is counted.
+    Happened(&'static str),
     /// The core has ended: the log cannot help it any more.
     RebuildStarted,
     /// A chunk was not what was asked for, or not what was written.
@@ -46,21 +68,11 @@ pub enum StoreEffect {
     RebuildEnded(Result<Started, String>),
 }
 
-/// An operation under way.
-#[derive(Debug)]
-pub(super) struct OpenOperation {
-    operation: Operation,
-    /// Where a sync began.
-    mark: WriteMark,
-    /// Its file has its name, which is not durable yet.
-    pub(super) is_renamed: bool,
-}
-
 /// The store beside a running core.
 #[derive(Debug)]
 pub(super) struct StoreTask {
     pub(super) keeper: Keeper,
-    pub(super) open: Option<OpenOperation>,
+    pub(super) writes: Writes,
     questions: VecDeque<Question>,
     /// Runs of blocks that were read, if they are kept: what is published never changes.
     kept: Option<BTreeMap<(BlockRef, u32), Vec<u8>>>,
@@ -68,6 +80,24 @@ pub(super) struct StoreTask {
     reading: VecDeque<(Reader, BlockRun)>,
     /// A page of accounts that the core waits for.
     listing: Option<Listing>,
+    pub(super) mender: Mender,
+}
+
+/// What is wrong with blocks that were read, and with which.
+struct Fault {
+    place: Option<BlockRef>,
+    problem: String,
+}
+
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        let place = match damage {
+            Damage::Block { place, .. } => Some(place),
+            _ => None,
+        };
+        let problem = damage.to_string();
+        Self { place, problem }
+    }
 }
 
 /// Who waits for blocks.
@@ -102,115 +132,6 @@ impl Read for Files<'_> {
     }
 }
 
-impl OpenOperation {
-    /// Begins an operation: what a process does at once is done here.
-    pub(super) fn begin(
-        operation: Operation,
-        disk: &mut SimDisk,
-        effects: &mut Vec<StoreEffect>,
-    ) -> Self {
-        let mut bytes_written = 0;
-        match &operation {
-            Operation::Create { file } => {
-                disk.create(&file.file_name());
-            }
-            Operation::Write {
-                file,
-                offset,
-                bytes,
-            } => {
-                let file = disk.open(&file.file_name()).expect("created before");
-                disk.write(file, length(*offset), bytes);
-                bytes_written = bytes.len();
-            }
-            Operation::Remove { file } => {
-                disk.remove(&file.file_name());
-            }
-            Operation::Retract { generation } => {
-                disk.remove(generation.file_name());
-            }
-            Operation::Publish { bytes, .. } => bytes_written = bytes.len(),
-            Operation::Sync { .. } | Operation::SyncDirectory => {}
-        }
-        effects.push(StoreEffect::OperationStarted {
-            bytes: bytes_written,
-            has_middle: matches!(operation, Operation::Publish { .. }),
-        });
-        Self {
-            operation,
-            mark: disk.mark(),
-            is_renamed: false,
-        }
-    }
-
-    /// The manifest is complete and gets its name, not yet for good.
-    pub(super) fn middle(&mut self, disk: &mut SimDisk) -> Result<(), Exit> {
-        let Operation::Publish { generation, bytes } = &self.operation else {
-            return Ok(());
-        };
-        let name = generation.file_name();
-        let temporary = format!("{name}{TEMPORARY}");
-        let file = disk.create(&temporary);
-        if disk.is_out_of_room() || disk.take_write_error() {
-            return Err(Exit::WriteFailed);
-        }
-        disk.write(file, 0, bytes);
-        if disk.take_sync_error() {
-            return Err(Exit::SyncFailed);
-        }
-        if !planted(Bug::ManifestNotSynced) {
-            let mark = disk.mark();
-            disk.synced(file, mark);
-        }
-        assert!(disk.rename(&temporary, name), "made above");
-        self.is_renamed = true;
-        self.mark = disk.mark();
-        Ok(())
-    }
-
-    /// The operation has ended.
-    pub(super) fn end(self, disk: &mut SimDisk) -> Result<Operation, Exit> {
-        match &self.operation {
-            Operation::Create { .. } => {
-                if disk.is_out_of_room() {
-                    return Err(Exit::WriteFailed);
-                }
-            }
-            Operation::Write {
-                file,
-                offset,
-                bytes,
-            } => {
-                if disk.is_out_of_room() {
-                    return Err(Exit::WriteFailed);
-                }
-                if disk.take_write_error() {
-                    let file = disk.open(&file.file_name()).expect("created before");
-                    disk.fail_write(file, length(*offset), bytes.len());
-                    return Err(Exit::WriteFailed);
-                }
-            }
-            Operation::Sync { file } => {
-                if disk.take_sync_error() {
-                    return Err(Exit::SyncFailed);
-                }
-                let file = disk.open(&file.file_name()).expect("created before");
-                disk.synced(file, self.mark);
-            }
-            Operation::SyncDirectory | Operation::Publish { .. } | Operation::Retract { .. } => {
-                if disk.take_sync_error() {
-                    return Err(Exit::SyncFailed);
-                }
-                if !planted(Bug::SkipDirectorySync) {
-                    disk.directory_synced(self.mark);
-                }
-            }
-            Operation::Remove { .. } => {}
-        }
-        Ok(self.operation)
-    }
-}
-
 /// Carries out what opening a store asks for.
 pub(super) fn repair(operation: &Operation, disk: &mut SimDisk) {
     match operation {
@@ -230,14 +151,15 @@ pub(super) fn repair(operation: &Operation, disk: &mut SimDisk) {
 }
 
 impl StoreTask {
-    pub(super) fn new(keeper: Keeper) -> Self {
+    pub(super) fn new(keeper: Keeper, group: Vec<ReplicaId>) -> Self {
         Self {
             keeper,
-            open: None,
+            writes: Writes::default(),
             questions: VecDeque::new(),
             reading: VecDeque::new(),
             listing: None,
             kept: None,
+            mender: Mender::new(group),
         }
     }
 
@@ -260,16 +182,18 @@ impl StoreTask {
     /// Begins what can begin; gives an answer that needed no read.
     pub(super) fn go_on(
         &mut self,
+        room: &mut RoomTask,
         disk: &mut SimDisk,
         effects: &mut Vec<StoreEffect>,
     ) -> Option<Input> {
-        if self.open.is_none()
+        if self.writes.is_idle()
             && let Some(operation) = self.keeper.next_operation()
         {
-            self.open = Some(OpenOperation::begin(operation, disk, effects));
+            self.writes.begin(operation, room, disk, effects);
         }
         let mut reading = self.reading.iter();
-        if reading.any(|(reader, _)| *reader != Reader::Keeper) {
+        let is_cores = |reader: Reader| reader != Reader::Keeper;
+        if reading.any(|(reader, _)| is_cores(*reader)) || self.mender.holds(is_cores) {
             return None;
         }
         loop {
@@ -284,9 +208,14 @@ impl StoreTask {
                 return None;
             };
             let bytes = bytes.clone();
-            if let Err(problem) = self.feed(reader, run, &bytes) {
-                effects.push(StoreEffect::Damaged(problem));
-                return None;
+            match self.feed(reader, run, &bytes) {
+                Ok(()) => self.mender.note_taken(),
+                Err(fault) => {
+                    self.mend(reader, fault, disk, effects);
+                    if self.mender.holds(is_cores) || !effects.is_empty() {
+                        return None;
+                    }
+                }
             }
         }
     }
@@ -313,34 +242,80 @@ impl StoreTask {
         })
     }
 
+    fn mend(
+        &mut self,
+        reader: Reader,
+        Fault { place, problem }: Fault,
+        disk: &mut SimDisk,
+        effects: &mut Vec<StoreEffect>,
+    ) {
+        let Some(place) = place else {
+            return effects.push(StoreEffect::Damaged { place, problem });
+        };
+        effects.push(StoreEffect::Happened("reader_met_damage"));
+        let files = (&mut self.keeper, disk);
+        self.mender.mend((place, problem), reader, files, effects);
+    }
+
+    /// The keeper's read may begin.
+    pub(super) fn read_held(&mut self) -> Option<StoreEffect> {
+        if self.mender.holds(|reader| reader == Reader::Keeper) {
+            return None;
+        }
+        let run = self.mender.held.take()?;
+        Some(self.read_for_keeper(run))
+    }
+
     /// Gives blocks to whoever waits for them; what is wrong with them if anything is.
-    fn feed(&mut self, reader: Reader, run: BlockRun, bytes: &[u8]) -> Result<(), String> {
+    fn feed(&mut self, reader: Reader, run: BlockRun, bytes: &[u8]) -> Result<(), Fault> {
         if reader == Reader::Keeper {
-            return self.keeper.feed(bytes).map_err(|damage| damage.to_string());
+            return self.keeper.feed(bytes).map_err(Fault::from);
         }
         let (store, index) = (self.keeper.store(), self.keeper.index());
         if reader == Reader::Page {
             let listing = self.listing.as_mut().expect("it asked for them");
             let fed = listing.feed(store, index, bytes);
-            return fed.map_err(|damage| damage.to_string());
+            return fed.map_err(|damage| match Fault::from(damage) {
+                Fault {
+                    place: None,
+                    problem,
+                } => Fault {
+                    place: Some(run.first),
+                    problem,
+                },
+                fault => fault,
+            });
         }
         let question = self.questions.front_mut().expect("it asked for them");
         match reader {
-            Reader::Accounts => question.feed_account(store, run.first, bytes),
-            _ => question
-                .feed(store, bytes)
-                .map_err(|(place, problem)| format!("{place:?}: {problem}")),
+            Reader::Accounts => question
+                .feed_account(store, run.first, bytes)
+                .map_err(|problem| (run.first, problem)),
+            _ => question.feed(store, bytes),
         }
+        .map_err(|(place, problem)| Fault {
+            place: Some(place),
+            problem,
+        })
     }
 
-    /// Begins to read what the keeper moves.
-    pub(super) fn read_for_keeper(&mut self, run: BlockRun) -> StoreEffect {
+    /// Begins to read what the keeper moves, unless a block of it is being repaired.
+    pub(super) fn wants(&mut self, run: BlockRun) -> Option<StoreEffect> {
+        self.mender.held = Some(run);
+        self.read_held()
+    }
+
+    fn read_for_keeper(&mut self, run: BlockRun) -> StoreEffect {
         self.reading.push_back((Reader::Keeper, run));
         StoreEffect::LoadStarted(Reader::Keeper)
     }
 
-    /// The blocks that were being read are there. Gives what is wrong with them, if anything is.
-    pub(super) fn loaded(&mut self, disk: &mut SimDisk) -> Result<Option<String>, Exit> {
+    /// The blocks that were being read are there.
+    pub(super) fn loaded(
+        &mut self,
+        disk: &mut SimDisk,
+        effects: &mut Vec<StoreEffect>,
+    ) -> Result<(), Exit> {
         let (reader, run) = self.reading.pop_front().expect("a read is open");
         if disk.take_read_error() {
             return Err(Exit::ReadFailed);
@@ -355,16 +330,21 @@ impl StoreTask {
                 let question = self.questions.front_mut().expect("it asked for them");
                 question.look_again();
             }
-            return Ok(None);
+            return Ok(());
         }
         read.map_err(|Unreadable| Exit::ReadFailed)?;
         let fed = self.feed(reader, run, &bytes);
-        if fed.is_ok()
+        if (fed.is_ok() || planted(Bug::DamagedBlockKept))
             && let Some(kept) = &mut self.kept
         {
             kept.insert((run.first, run.blocks), bytes);
         }
-        Ok(fed.err())
+        match fed {
+            Ok(()) if reader != Reader::Keeper => self.mender.note_taken(),
+            Ok(()) => {}
+            Err(fault) => self.mend(reader, fault, disk, effects),
+        }
+        Ok(())
     }
 
     /// What another replica of the group is told.
@@ -374,6 +354,15 @@ impl StoreTask {
             Answer::Read(read) => read_chunk(disk, &read),
         }
     }
+}
+
+/// The bytes of a run, if they can be had.
+pub(super) fn read_run(disk: &SimDisk, run: BlockRun) -> Option<Vec<u8>> {
+    let blocks = usize::try_from(run.blocks).expect("a few");
+    let mut bytes = vec![0; blocks * length(u64::from(BLOCK_BYTES))];
+    let name = run.first.file.file_name();
+    let read = Files(disk).read(&name, run.first.offset(), &mut bytes);
+    read.ok().map(|()| bytes)
 }
 
 fn read_chunk(disk: &SimDisk, read: &FileRead) -> Message {

@@ -83,12 +83,30 @@ pub enum Event {
 /// What a process has to wait for.
 #[derive(Debug)]
 pub enum OwnEvent {
-    Tick { at_ns: u64 },
+    Tick {
+        at_ns: u64,
+    },
     Flushed,
     Renamed,
     Operated,
-    LogRead { read: LogRead },
+    /// The log looks for room again.
+    RetrySegment,
+    LogRead {
+        read: LogRead,
+    },
     StoreMiddle,
     StoreOperated,
     StoreLoaded,
+    /// The store looks for room again.
+    StoreRetried,
+    /// A block is written over a damaged one.
+    BlockWritten,
+    /// The question for a block of this number was not answered.
+    RepairTimedOut {
+        question: u64,
+    },
+    /// The scrubber reads on.
+    Scrub,
+    /// The room on the disk is looked at.
+    WatchRoom,
 }

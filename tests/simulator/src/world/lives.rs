@@ -4,14 +4,25 @@ use quorate_protocol::input::Input;
 use quorate_protocol::message::PeerBody;
 use quorate_protocol::output::StopReason;
 use quorate_protocol::snapshot::Message as Snapshot;
-use quorate_protocol::time::MS;
+use quorate_protocol::time::{MS, Now, SECOND};
+use quorate_storage::planted::{Bug, planted};
 
+use crate::checkers::room;
 use crate::exit::Exit;
 use crate::plots::{self, late_move};
 use crate::process::{Effect, Started, StoreEffect};
 use crate::world::event::{Event, OwnEvent};
 use crate::world::{World, wide};
 use crate::{faults, rare};
+
+/// How often the room on a disk is looked at, and how long who finds none waits: as
+/// `engine/runtime/src/limits.rs` has it.
+const ROOM_INTERVAL_NS: u64 = SECOND;
+const FULL_DISK_PAUSE_NS: u64 = 2 * SECOND;
+/// How long a peer is waited for that was asked for a block.
+const ANSWER_NS_MAX: u64 = SECOND;
+/// Of the scrubber behind each read.
+const SCRUB_PAUSE_NS: u64 = 2 * MS;
 
 impl World {
     pub(super) fn own(&mut self, process: usize, life: u64, what: OwnEvent) {
@@ -31,24 +42,42 @@ impl World {
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::Renamed => {
-                let renamed = self.processes[process].operation_renamed();
-                self.carry_out_or_exit(process, renamed.map(|()| Vec::new()));
+                let effects = self.processes[process].operation_renamed();
+                self.carry_out_or_exit(process, effects);
             }
             OwnEvent::Operated => {
                 let effects = self.processes[process].operation_done();
                 self.carry_out_or_exit(process, effects);
             }
             OwnEvent::StoreMiddle => {
-                let is_rebuilding = self.processes[process].is_rebuilding();
-                let done = self.processes[process].store_middle();
-                self.note_no_room(process, is_rebuilding, done.is_err());
-                self.carry_out_or_exit(process, done.map(|()| Vec::new()));
+                let effects = self.processes[process].store_middle();
+                self.carry_out_or_exit(process, effects);
             }
             OwnEvent::StoreOperated => {
-                let is_rebuilding = self.processes[process].is_rebuilding();
                 let effects = self.processes[process].store_operated(now);
-                self.note_no_room(process, is_rebuilding, effects.is_err());
                 self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::StoreRetried => {
+                let effects = self.processes[process].store_retried();
+                self.carry_out(process, effects);
+            }
+            OwnEvent::BlockWritten => {
+                let effects = self.processes[process].block_written(now);
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::RepairTimedOut { question } => {
+                let effects = self.processes[process].repair_timed_out(now, question);
+                self.carry_out_or_exit(process, effects);
+            }
+            OwnEvent::Scrub => self.scrub(process, now),
+            OwnEvent::RetrySegment => {
+                let effects = self.processes[process].retry_segment(now);
+                self.carry_out(process, effects);
+            }
+            OwnEvent::WatchRoom => {
+                self.plan_own(process, ROOM_INTERVAL_NS, OwnEvent::WatchRoom);
+                let effects = self.processes[process].watch_room(now);
+                self.carry_out(process, effects);
             }
             OwnEvent::StoreLoaded => {
                 let effects = self.processes[process].store_loaded(now);
@@ -58,16 +87,6 @@ impl World {
                 let effects = self.processes[process].read_done(now, read);
                 self.carry_out_or_exit(process, effects);
             }
-        }
-    }
-
-    fn note_no_room(&mut self, process: usize, is_rebuilding: bool, has_failed: bool) {
-        if has_failed && self.processes[process].disk().armed.full {
-            self.rare.add(if is_rebuilding {
-                "rebuild_without_room"
-            } else {
-                "checkpoint_without_room"
-            });
         }
     }
 
@@ -110,12 +129,21 @@ impl World {
                 }
                 Effect::OperationStarted => {
                     self.rare.add("segment_made");
-                    let first_ns = self.flush_ns(process, 1 << 16);
-                    // A sync of a directory takes a journal transaction: longer than one of data.
-                    let second_ns = first_ns + 10 * self.flush_ns(process, 0);
-                    self.plan_own(process, first_ns, OwnEvent::Renamed);
-                    self.plan_own(process, second_ns, OwnEvent::Operated);
+                    let delay_ns = self.flush_ns(process, 1 << 16);
+                    self.plan_own(process, delay_ns, OwnEvent::Renamed);
                 }
+                Effect::OperationRenamed => {
+                    // A sync of a directory takes a journal transaction: longer than one of data.
+                    let delay_ns = 10 * self.flush_ns(process, 0);
+                    self.plan_own(process, delay_ns, OwnEvent::Operated);
+                }
+                Effect::LogHoldsBack => {
+                    self.rare.add("log_holds_back");
+                    self.plan_own(process, FULL_DISK_PAUSE_NS, OwnEvent::RetrySegment);
+                }
+                Effect::ToldFull(is_full) => room::told(self, process, is_full),
+                Effect::ProposedOnFullDisk { entry } => room::proposed(self, process, &entry),
+                Effect::Happened(name) => self.rare.add(name),
                 Effect::SteppedDown => self.rare.add("leader_stepped_down_unchallenged"),
                 Effect::ReadStarted { read } => {
                     rare::of_log_read(&mut self.rare, &self.processes[process], read.from);
@@ -160,12 +188,31 @@ impl World {
         let (at_ns, from) = (self.now_ns(), self.processes[process].address());
         match effect {
             StoreEffect::OperationStarted { bytes, has_middle } => {
-                let mut delay_ns = self.flush_ns(process, bytes);
-                if has_middle {
-                    self.plan_own(process, delay_ns, OwnEvent::StoreMiddle);
-                    delay_ns += 10 * self.flush_ns(process, 0);
-                }
+                let delay_ns = self.flush_ns(process, bytes);
+                self.plan_own(
+                    process,
+                    delay_ns,
+                    match has_middle {
+                        true => OwnEvent::StoreMiddle,
+                        false => OwnEvent::StoreOperated,
+                    },
+                );
+            }
+            StoreEffect::OperationNamed => {
+                let delay_ns = 10 * self.flush_ns(process, 0);
                 self.plan_own(process, delay_ns, OwnEvent::StoreOperated);
+            }
+            StoreEffect::WaitsForRoom { given_back } => {
+                let is_rebuilding = self.processes[process].is_rebuilding();
+                self.rare.add(match is_rebuilding {
+                    true => "rebuild_without_room",
+                    false => "checkpoint_without_room",
+                });
+                if planted(Bug::CheckpointNotRetried) && !is_rebuilding {
+                    return;
+                }
+                let delay_ns = if given_back { 0 } else { FULL_DISK_PAUSE_NS };
+                self.plan_own(process, delay_ns, OwnEvent::StoreRetried);
             }
             StoreEffect::LoadStarted(reader) => {
                 self.rare.add(rare::of_read(reader));
@@ -178,13 +225,47 @@ impl World {
                     self.rare.add("history_dropped");
                 }
             }
-            StoreEffect::Damaged(problem) => self.refuse_damage(process, &problem),
+            StoreEffect::Damaged { place, problem } => {
+                if place.is_some_and(|place| !self.processes[process].is_rotten(place)) {
+                    let text =
+                        format!("{from} cannot use a block that is as it was written: {problem}");
+                    return self.violate("repair", text);
+                }
+                self.rare.add("store_damage_stays");
+                self.refuse_damage(process, &problem);
+            }
+            StoreEffect::Ask {
+                to,
+                message,
+                question,
+            } => {
+                self.rare.add("block_asked_for");
+                self.plan_own(
+                    process,
+                    ANSWER_NS_MAX,
+                    OwnEvent::RepairTimedOut { question },
+                );
+                let ask = crate::process::between_shells(from, to, message);
+                self.carry_out(process, vec![ask]);
+            }
+            StoreEffect::WritingOver => {
+                let delay_ns = self.flush_ns(process, 1 << 12);
+                self.plan_own(process, delay_ns, OwnEvent::BlockWritten);
+            }
+            StoreEffect::WrittenOver(place) => {
+                if self.processes[process].is_rotten(place) {
+                    let text = format!("{from} repaired {place:?}: it is not what was written");
+                    self.violate("repair", text);
+                }
+            }
+            StoreEffect::Happened(name) => self.rare.add(name),
             StoreEffect::ChunkRefused => self.rare.add("chunk_refused"),
             StoreEffect::RebuildBegunAgain => self.rare.add("rebuild_begun_again"),
             StoreEffect::RebuildStarted => {
                 self.trace.line(at_ns, || format!("{from} rebuilds"));
                 self.rare.add("replica_rebuilds");
                 self.ticks[process] = None;
+                self.plan_own(process, ROOM_INTERVAL_NS, OwnEvent::WatchRoom);
                 faults::of_rebuild(self, process);
             }
             StoreEffect::RebuildEnded(Ok(started)) => {
@@ -193,10 +274,38 @@ impl World {
                 self.rare.add("replica_rebuilt");
                 self.look_at_start(process, &started);
                 self.ticks[process] = None;
+                self.plan_watches(process);
                 self.step(process, Input::Tick);
             }
             StoreEffect::RebuildEnded(Err(problem)) => self.refuse_damage(process, &problem),
         }
+    }
+
+    /// The scrubber looks whether it is to read.
+    fn scrub(&mut self, process: usize, now: Now) {
+        if !self.processes[process].is_running() {
+            return;
+        }
+        let every_ns = match self.healed {
+            true => SECOND,
+            false => self.parameters.scrub_ns,
+        };
+        let may_begin = self.now_ns() >= self.scrubbed_ns[process] + every_ns;
+        let (effects, goes_on) = self.processes[process]
+            .scrub(now, may_begin)
+            .expect("it meets no error of the disk");
+        if may_begin && !goes_on {
+            self.scrubbed_ns[process] = self.now_ns();
+        }
+        let pause_ns = if goes_on { SCRUB_PAUSE_NS } else { SECOND };
+        self.plan_own(process, pause_ns, OwnEvent::Scrub);
+        self.carry_out(process, effects);
+    }
+
+    /// What is looked after beside a core, every now and then.
+    fn plan_watches(&mut self, process: usize) {
+        self.plan_own(process, ROOM_INTERVAL_NS, OwnEvent::WatchRoom);
+        self.plan_own(process, SECOND, OwnEvent::Scrub);
     }
 
     /// A core that cannot go on is put out of service. It may be missing a slot of its log only if its
@@ -328,6 +437,7 @@ impl World {
                     }
                     self.look_at_start(process, &started);
                     rare::rejoin::of_start(&mut self.rare, &self.processes[process]);
+                    self.plan_watches(process);
                     self.step(process, Input::Tick);
                 }
                 Err(problem) => self.refuse_damage(process, &problem),

@@ -131,6 +131,21 @@ pub struct Step {
     pub sums: Option<(u128, u128)>,
 }
 
+/// A transfer that changed an account: a row of its history at this shard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub account: AccountId,
+    /// Of the account, then.
+    pub ownership_epoch: u32,
+    pub transfer: Transfer,
+    pub slot: Slot,
+    pub commit_ts: Timestamp,
+    /// When it took effect here.
+    pub applied_ts: Timestamp,
+    /// Who decided it; zero: this shard.
+    pub coordinator: ShardId,
+}
+
 /// What one moment added to the books of a shard.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Posted {
@@ -164,6 +179,8 @@ pub struct Replay {
     pub departures: Vec<Departure>,
     pub arrivals: Vec<Arrival>,
     pub steps: Vec<Step>,
+    /// In the order of their effect.
+    pub lines: Vec<Line>,
     pub posted: Vec<Posted>,
     /// Ids that were refused because they claim to be from the future.
     pub ahead: Vec<TransferId>,

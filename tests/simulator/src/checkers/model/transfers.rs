@@ -9,7 +9,7 @@ use quorate_protocol::txn::record::{
 
 use super::rules::{self, Leg};
 use super::{
-    Actor, At, Decision, Place, Posted, Posting, Prepared, Refusal, Replay, Resolution, Step,
+    Actor, At, Decision, Line, Place, Posted, Posting, Prepared, Refusal, Replay, Resolution, Step,
 };
 
 /// What the debit leg comes to, account and ownership included.
@@ -51,7 +51,7 @@ impl Replay {
         let result = refusal.unwrap_or(ResultCode::Ok);
         self.decide(at, transfer, result, Attempt::default(), None);
         if result == ResultCode::Ok {
-            self.post_credit(at.slot, at.slot, transfer, at.timestamp);
+            self.post_credit((at.slot, at), transfer, at.timestamp, ShardId(0));
         } else if is_about_credit(result) {
             self.look(at.slot, transfer.credit_account_id, transfer);
         }
@@ -137,10 +137,24 @@ impl Replay {
             debit: transfer.amount,
             ..Posted::default()
         });
+        self.line(
+            at,
+            transfer.debit_account_id,
+            transfer,
+            at.timestamp,
+            ShardId(0),
+        );
         self.step(at.slot, at.slot, transfer.debit_account_id, transfer);
     }
 
-    fn post_credit(&mut self, first: Slot, last: Slot, transfer: &Transfer, commit_ts: Timestamp) {
+    fn post_credit(
+        &mut self,
+        (first, at): (Slot, At),
+        transfer: &Transfer,
+        commit_ts: Timestamp,
+        coordinator: ShardId,
+    ) {
+        let last = at.slot;
         let account = transfer.credit_account_id;
         let Some(owned) = self.accounts.get_mut(&account) else {
             return self.problem(
@@ -160,7 +174,28 @@ impl Replay {
             credit: transfer.amount,
             ..Posted::default()
         });
+        self.line(at, account, transfer, commit_ts, coordinator);
         self.step(first, last, account, transfer);
+    }
+
+    fn line(
+        &mut self,
+        at: At,
+        account: AccountId,
+        transfer: &Transfer,
+        commit_ts: Timestamp,
+        coordinator: ShardId,
+    ) {
+        let ownership_epoch = self.epoch_of(account);
+        self.lines.push(Line {
+            account,
+            ownership_epoch,
+            transfer: *transfer,
+            slot: at.slot,
+            commit_ts,
+            applied_ts: at.timestamp,
+            coordinator,
+        });
     }
 
     /// An account changed.
@@ -329,7 +364,7 @@ impl Replay {
             attempt: txn.attempt,
         };
         self.postings.insert(key, posting);
-        self.post_credit(prepared.slot, at.slot, &transfer, commit_ts);
+        self.post_credit((prepared.slot, at), &transfer, commit_ts, txn.coordinator);
     }
 }
 
