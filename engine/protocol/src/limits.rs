@@ -138,20 +138,26 @@ pub const GROUP_AHEAD_NS_MAX: u64 = 2 * CLOCK_AHEAD_NS_MAX;
 pub const ID_AHEAD_MS_MAX: u64 = 10_000;
 /// Shortest time that used ids may be kept for.
 pub const KEEP_NS_MIN: u64 = 30 * SECOND;
-const _: () = assert!(request_deadline_ns_max(Some(KEEP_NS_MIN)) >= REQUEST_DEADLINE_NS);
 
 /// Longest deadline where used ids are kept for `keep_ns` (`None`: for ever), in nanoseconds. Whoever asks again until
 /// then gets the answer to his first asking: what took effect is known for `keep_ns` of the log's time, which may jump
 /// ahead by as much as a message's clock may, and half of the rest is for clocks that run faster.
 #[must_use]
 pub const fn request_deadline_ns_max(keep_ns: Option<u64>) -> u64 {
-    match keep_ns {
-        Some(keep_ns) if (keep_ns - GROUP_AHEAD_NS_MAX) / 2 < REQUEST_DEADLINE_NS_MAX => {
-            (keep_ns - GROUP_AHEAD_NS_MAX) / 2
-        }
-        _ => REQUEST_DEADLINE_NS_MAX,
+    let Some(keep_ns) = keep_ns else {
+        return REQUEST_DEADLINE_NS_MAX;
+    };
+    let half = keep_ns.saturating_sub(GROUP_AHEAD_NS_MAX) / 2;
+    // No cluster keeps ids for less than the minimum, but simulated ones do.
+    if half < REQUEST_DEADLINE_NS {
+        REQUEST_DEADLINE_NS
+    } else if half < REQUEST_DEADLINE_NS_MAX {
+        half
+    } else {
+        REQUEST_DEADLINE_NS_MAX
     }
 }
+const _: () = assert!((KEEP_NS_MIN - GROUP_AHEAD_NS_MAX) / 2 >= REQUEST_DEADLINE_NS);
 /// Longest one: a century. Who wants more wants all.
 pub const KEEP_NS_MAX: u64 = 100 * 365 * 86_400 * SECOND;
 /// Stretches of history that are dropped one by one are so many in the time that they are kept for: the disk
