@@ -83,12 +83,13 @@ pub fn load_ledger(
             restore.account(&row);
         })? {}
     } else {
-        let wanted = restore.wanted();
-        for some in [&wanted, touched] {
-            sweep(store, &index.accounts, some, disk, |row| {
-                restore.account(row)
-            })?;
-        }
+        let mut wanted = restore.wanted();
+        restore.expect(wanted.len() + touched.len());
+        wanted.retain(|id| touched.binary_search(id).is_err());
+        let wanted = wanted.iter().chain(touched);
+        sweep(store, &index.accounts, wanted, disk, |row| {
+            restore.account(row)
+        })?;
     }
     let accounts = u64::try_from(accounts).expect("a count fits 64 bits");
     Ok(Some(restore.finish(accounts)?))

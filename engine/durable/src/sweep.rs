@@ -15,22 +15,24 @@ use crate::restore::LoadError;
 const BLOCK: usize = BLOCK_BYTES as usize;
 /// Blocks of the longest read: 1 MiB.
 const RUN_BLOCKS_MAX: u32 = 256;
+/// Bytes behind a long read that are expected to be read next.
+const AHEAD_BYTES: u64 = 8 << 20;
 /// Blocks that nobody asked for and that are read all the same: a new read costs more than these.
 const GAP_BLOCKS_MAX: u32 = 8;
 
-/// Gives out the newest rows of these accounts, and of others that share a fingerprint with one.
+/// Gives out the newest rows of these accounts, each once, and of others that share a fingerprint with one.
 ///
 /// # Errors
 /// The block that cannot be read, or is not what was written.
-pub fn sweep(
+pub fn sweep<'a>(
     store: &Store,
     index: &AccountIndex,
-    accounts: &[AccountId],
+    accounts: impl Iterator<Item = &'a AccountId>,
     disk: &mut impl Read,
     mut found: impl FnMut(&AccountRow),
 ) -> Result<(), LoadError> {
     let candidates = |id: &AccountId| index.candidates(account_fingerprint(*id));
-    let mut places: Vec<Place> = accounts.iter().flat_map(candidates).collect();
+    let mut places: Vec<Place> = accounts.flat_map(candidates).collect();
     places.sort_unstable();
     places.dedup();
     let mut rows = places
@@ -54,6 +56,10 @@ pub fn sweep(
         let length = (last.block - first.place.block + 1) as usize * BLOCK;
         let bytes = &mut bytes[..length];
         let name = first.place.file.file_name();
+        if first.place.block + RUN_BLOCKS_MAX <= last.block + GAP_BLOCKS_MAX {
+            // The run is as long as one may be: what follows will be, too.
+            disk.expect(&name, last.offset() + u64::from(BLOCK_BYTES), AHEAD_BYTES);
+        }
         disk.read(&name, first.place.offset(), bytes)
             .map_err(|error| LoadError::block(first.place, error))?;
         for rows in run.chunk_by(|one, other| one.place == other.place) {

@@ -76,6 +76,13 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
         self.get(key).is_some()
     }
 
+    /// Makes room for about so many more entries: for filling it at once.
+    pub fn reserve(&mut self, more: usize) {
+        // Some parts get more than their share.
+        let share = more / PARTS + more / PARTS / 16 + 8;
+        self.parts.iter_mut().for_each(|part| part.reserve(share));
+    }
+
     /// Inserts and returns what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let part = self.part(&key);

@@ -48,6 +48,9 @@ pub trait Read {
     /// # Errors
     /// If the file is absent or too short, or the device fails; the shell logs which.
     fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Unreadable>;
+
+    /// So many `bytes` from `offset` on will probably be read soon.
+    fn expect(&mut self, _name: &str, _offset: u64, _bytes: u64) {}
 }
 
 /// A read gave no bytes.

@@ -14,7 +14,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 74] = [
+const NAMES: [&str; 73] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -87,7 +87,6 @@ const NAMES: [&str; 74] = [
     "start_from_checkpoint",
     "start_with_accepted_tail",
     "start_with_torn_flush",
-    "store_damage_stays",
     "store_scrubbed",
 ];
 

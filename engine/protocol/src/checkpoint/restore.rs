@@ -126,11 +126,17 @@ impl Restore {
         accounts.into_iter().collect()
     }
 
-    /// The newest row of an account, once each.
+    /// About so many accounts will come.
+    pub fn expect(&mut self, accounts: usize) {
+        self.ledger.index.reserve(accounts);
+    }
+
+    /// The newest row of an account.
+    ///
+    /// # Panics
+    /// If it came before.
     pub fn account(&mut self, row: &AccountRow) {
-        if self.ledger.account(row.account.id).is_none() {
-            self.ledger.load_account(row);
-        }
+        self.ledger.load_account(row);
     }
 
     /// The end; `rows` is how many accounts the store has a row of.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use quorate_protocol::checkpoint::restore::RestoredLedger;
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::AccountId;
 use quorate_storage::store::{AccountIndex, Binding, Operation, Read, Store, Unreadable, open};
+use rustix::fs::{Advice, fadvise};
 
 use crate::directory::DataDirectory;
 use crate::fatal::Fatal;
@@ -31,16 +33,38 @@ impl Files {
         }
     }
 
-    fn read_exact(&mut self, name: &str, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    fn file(&mut self, name: &str) -> io::Result<&File> {
         if !self.open.contains_key(name) {
             let file = File::open(self.directory.join(name))?;
             self.open.insert(name.to_owned(), file);
         }
-        self.open[name].read_exact_at(out, offset)
+        Ok(&self.open[name])
+    }
+
+    fn read_exact(&mut self, name: &str, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file(name)?.read_exact_at(out, offset)
+    }
+}
+
+impl Files {
+    fn advise(&mut self, name: &str, offset: u64, bytes: u64) -> io::Result<()> {
+        let file = self.file(name)?;
+        Ok(fadvise(
+            file,
+            offset,
+            NonZero::new(bytes),
+            Advice::WillNeed,
+        )?)
     }
 }
 
 impl Read for Files {
+    fn expect(&mut self, name: &str, offset: u64, bytes: u64) {
+        if let Err(error) = self.advise(name, offset, bytes) {
+            tracing::debug!(name, offset, "not read ahead: {error}");
+        }
+    }
+
     fn read(&mut self, name: &str, offset: u64, out: &mut [u8]) -> Result<(), Unreadable> {
         self.read_exact(name, offset, out).map_err(|error| {
             let path = self.directory.join(name);

@@ -231,7 +231,6 @@ impl World {
                         format!("{from} cannot use a block that is as it was written: {problem}");
                     return self.violate("repair", text);
                 }
-                self.rare.add("store_damage_stays");
                 self.refuse_damage(process, &problem);
             }
             StoreEffect::Ask {
