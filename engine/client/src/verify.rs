@@ -184,7 +184,7 @@ impl BlockingClient {
                     }
                     Outcome::Reply(ReplyBody::Cut(CutAnswer::NotKnown)) => {
                         lagging.push(replica);
-                        DigestAnswer::None("has not applied the cut".to_owned())
+                        DigestAnswer::None("does not know the state at the cut".to_owned())
                     }
                     other => {
                         let error = self.error(Target::Replica(replica), "cut_digest", other);

@@ -36,4 +36,4 @@ pub mod restore;
 pub mod room;
 pub mod scrub;
 pub mod serve;
-mod sweep;
+pub mod sweep;

@@ -36,18 +36,34 @@ pub fn entry_of(payload: &[u8]) -> Result<Entry, String> {
 
 /// The accounts that some entries touch, ascending, each once.
 #[derive(Debug, Default)]
-pub struct Touched(Vec<AccountId>);
+pub struct Touched {
+    accounts: Vec<AccountId>,
+    /// So many were left when duplicates were removed.
+    apart: usize,
+}
+
+/// As many wait at least before duplicates are looked for.
+const DUPLICATES_MIN: usize = 1 << 20;
 
 impl Touched {
+    /// Memory is for twice the different accounts, however often they occur.
     pub fn add(&mut self, entry: &Entry) {
-        entry.for_each_account(|id| self.0.push(id));
+        entry.for_each_account(|id| self.accounts.push(id));
+        if self.accounts.len() > DUPLICATES_MIN.max(2 * self.apart) {
+            self.remove_duplicates();
+        }
     }
 
     #[must_use]
     pub fn into_accounts(mut self) -> Vec<AccountId> {
-        self.0.sort_unstable();
-        self.0.dedup();
-        self.0
+        self.remove_duplicates();
+        self.accounts
+    }
+
+    fn remove_duplicates(&mut self) {
+        self.accounts.sort_unstable();
+        self.accounts.dedup();
+        self.apart = self.accounts.len();
     }
 }
 

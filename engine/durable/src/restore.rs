@@ -12,7 +12,7 @@ use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::offline::mark_of;
-use crate::sweep::sweep;
+use crate::sweep::{Unread, sweep};
 
 /// Blocks per step; the caller blocks anyway.
 const BLOCKS: usize = 256;
@@ -55,27 +55,37 @@ pub fn load_index(store: &Store, disk: &mut impl Read) -> Result<Index, LoadErro
     Ok(Index { accounts, dead })
 }
 
+/// What a start takes over from its store.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// `None`: there is no checkpoint.
+    pub ledger: Option<RestoredLedger>,
+    /// Of accounts that are not needed yet.
+    pub unread: Unread,
+}
+
 /// Reads the side tables of the newest checkpoint, and of the accounts those that have to be in memory and those that
-/// are `touched` by what the log holds above it (what is missing there is asked for later); if there are few accounts,
-/// all. `None`: there is no checkpoint. Blocks: nothing is served yet.
+/// are `touched` by what the log holds above it; if there are few accounts, all. Touched ones may be missing: they are
+/// asked for when they are used, and whoever asks mends the block. Blocks: nothing is served yet.
 ///
 /// # Errors
-/// What of it cannot be read, or does not fit together.
+/// What is needed and cannot be read, or does not fit together.
 pub fn load_ledger(
     store: &Store,
     index: &Index,
     config: &ReplicaConfig,
     touched: &[AccountId],
     disk: &mut impl Read,
-) -> Result<Option<RestoredLedger>, LoadError> {
+) -> Result<Loaded, LoadError> {
     let manifest = store.manifest();
     if manifest.number == 0 {
-        return Ok(None);
+        return Ok(Loaded::default());
     }
     let mark = mark_of(manifest)?;
     let side = side(store, disk)?;
     let mut restore = Restore::tables(config, manifest.number, &mark, &side)?;
     let accounts = index.accounts.len();
+    let mut unread = Unread::default();
     if accounts <= config.accounts_in_memory_max.min(LOADED_AT_START_MAX) {
         let mut rows = RowLoad::new(store, index.dead.clone());
         while rows.step(store, disk, BLOCKS, |_, row| {
@@ -87,12 +97,20 @@ pub fn load_ledger(
         restore.expect(wanted.len() + touched.len());
         wanted.retain(|id| touched.binary_search(id).is_err());
         let wanted = wanted.iter().chain(touched);
-        sweep(store, &index.accounts, wanted, disk, |row| {
-            restore.account(row)
-        })?;
+        unread = sweep(store, &index.accounts, wanted, disk, |row| {
+            restore.account(row);
+        });
     }
     let accounts = u64::try_from(accounts).expect("a count fits 64 bits");
-    Ok(Some(restore.finish(accounts)?))
+    match (restore.finish(accounts), unread.first.take()) {
+        (Ok(ledger), first) => Ok(Loaded {
+            ledger: Some(ledger),
+            unread: Unread { first, ..unread },
+        }),
+        // What is missing was needed.
+        (Err(_), Some(damage)) => Err(damage),
+        (Err(error), None) => Err(error.into()),
+    }
 }
 
 impl LoadError {

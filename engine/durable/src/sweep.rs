@@ -20,17 +20,32 @@ const AHEAD_BYTES: u64 = 8 << 20;
 /// Blocks that nobody asked for and that are read all the same: a new read costs more than these.
 const GAP_BLOCKS_MAX: u32 = 8;
 
-/// Gives out the newest rows of these accounts, each once, and of others that share a fingerprint with one.
-///
-/// # Errors
-/// The block that cannot be read, or is not what was written.
+/// Blocks that cannot be read, or are not what was written.
+#[derive(Debug, Default)]
+pub struct Unread {
+    pub blocks: u64,
+    /// What is wrong with the first.
+    pub first: Option<LoadError>,
+}
+
+impl Unread {
+    fn add(&mut self, place: BlockRef, problem: impl ToString) {
+        self.blocks += 1;
+        self.first
+            .get_or_insert_with(|| LoadError::block(place, problem));
+    }
+}
+
+/// Gives out the newest rows of these accounts, each once, and of others that share a fingerprint with one. Rows of
+/// blocks that cannot be had are left out.
 pub fn sweep<'a>(
     store: &Store,
     index: &AccountIndex,
     accounts: impl Iterator<Item = &'a AccountId>,
     disk: &mut impl Read,
     mut found: impl FnMut(&AccountRow),
-) -> Result<(), LoadError> {
+) -> Unread {
+    let mut unread = Unread::default();
     let candidates = |id: &AccountId| index.candidates(account_fingerprint(*id));
     let mut places: Vec<Place> = accounts.flat_map(candidates).collect();
     places.sort_unstable();
@@ -60,14 +75,23 @@ pub fn sweep<'a>(
             // The run is as long as one may be: what follows will be, too.
             disk.expect(&name, last.offset() + u64::from(BLOCK_BYTES), AHEAD_BYTES);
         }
-        disk.read(&name, first.place.offset(), bytes)
-            .map_err(|error| LoadError::block(first.place, error))?;
+        let is_read = disk.read(&name, first.place.offset(), bytes).is_ok();
         for rows in run.chunk_by(|one, other| one.place == other.place) {
             let place = rows[0].place;
             let at = (place.block - first.place.block) as usize * BLOCK;
-            let block = store
-                .block(place, &bytes[at..at + BLOCK])
-                .map_err(|error| LoadError::block(place, error))?;
+            let bytes = &mut bytes[at..at + BLOCK];
+            // A block that nobody needs may be what made the whole read fail.
+            if !is_read && let Err(error) = disk.read(&name, place.offset(), bytes) {
+                unread.add(place, error);
+                continue;
+            }
+            let block = match store.block(place, bytes) {
+                Ok(block) => block,
+                Err(error) => {
+                    unread.add(place, error);
+                    continue;
+                }
+            };
             for row in rows {
                 let row = &block[row.at..row.at + size_of::<AccountRow>()];
                 found(
@@ -76,7 +100,7 @@ pub fn sweep<'a>(
             }
         }
     }
-    Ok(())
+    unread
 }
 
 /// Whether one read takes a block as well.

@@ -98,6 +98,8 @@ pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
 pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;
 /// Accounts that one step looks at while all of them are summed for a cut: some 200 us, if most have changed.
 pub const SCAN_PLACES: usize = 1024;
+/// From one such step to the next: the rest of the time is for everybody else.
+pub const SCAN_PAUSE_NS: u64 = MS / 2;
 /// Transfers, and again moves, of a leader that wait for an account to come from the store.
 pub const LOADS_ADMISSIONS_MAX: usize = 65_536;
 /// Rows of one part of a checkpoint: about 100 us of work.

@@ -66,7 +66,7 @@ pub(crate) async fn open_log(
         lost,
         rejoins: false,
     };
-    let touched = touched(directory.path(), &recovery, &maps, checkpoint)?;
+    let touched = touched(&recovery, &maps, checkpoint);
     drop(segments);
     drop(maps);
     repair(directory, &recovery.repairs)?;
@@ -210,21 +210,22 @@ fn read_tail(
         .collect()
 }
 
-/// What the entries touch that will be applied again.
+/// What the entries touch that will be applied again. What cannot be read is for the replay to find.
 fn touched(
-    path: &Path,
     recovery: &Recovery,
     maps: &BTreeMap<SegmentNumber, Map>,
     checkpoint: Slot,
-) -> Result<Vec<AccountId>, Fatal> {
+) -> Vec<AccountId> {
     let mut touched = Touched::default();
     if checkpoint > Slot::ZERO {
         let above = recovery.index.iter();
         for (slot, location) in above.filter(|(slot, _)| *slot > checkpoint.0) {
-            touched.add(&entry_at(path, recovery, maps, slot, &location)?.entry);
+            if let Ok(logged) = read_entry(recovery, maps, slot, &location) {
+                touched.add(&logged.entry);
+            }
         }
     }
-    Ok(touched.into_accounts())
+    touched.into_accounts()
 }
 
 fn entry_at(

@@ -217,6 +217,8 @@ impl Parameters {
             "checkpoint_weight": self.checkpoint_weight,
             "rebuild_trouble_ppm": self.rebuild_trouble_ppm,
             "keeps_blocks": self.keeps_blocks,
+            "accounts_in_memory_max": self.accounts_in_memory_max,
+            "scan_places": self.scan_places,
             "scrub_ns": self.scrub_ns,
             "digest_every": self.digest_every,
         })

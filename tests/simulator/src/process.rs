@@ -313,7 +313,8 @@ impl Process {
         let (store, mut files) = (&opened.store, Files(&self.disk));
         let wrong = |error: LoadError| error.to_string();
         let index = load_index(store, &mut files).map_err(wrong)?;
-        let ledger = load_ledger(store, &index, &config, &touched, &mut files).map_err(wrong)?;
+        let loaded = load_ledger(store, &index, &config, &touched, &mut files).map_err(wrong)?;
+        let ledger = loaded.ledger;
         let lost = lost_records(&recovery)?;
         let known = checkpoint.0.max(recovery.chosen_upto);
         let tail: Vec<LoggedEntry> = log

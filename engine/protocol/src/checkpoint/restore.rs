@@ -43,6 +43,10 @@ pub enum RestoreError {
         loaded: u128,
         written: u128,
     },
+    /// A row of an account that the side tables say is elsewhere.
+    NotOwned {
+        account: AccountId,
+    },
 }
 
 impl fmt::Display for RestoreError {
@@ -61,6 +65,7 @@ impl fmt::Display for RestoreError {
             Self::Accounts { loaded, written } => {
                 write!(f, "{loaded} accounts summed or loaded, {written} written")
             }
+            Self::NotOwned { account } => write!(f, "a row of account {account}, which has left"),
             Self::Digest { loaded, written } => {
                 write!(f, "digest {loaded:032x} loaded, {written:032x} written")
             }
@@ -79,6 +84,8 @@ impl core::error::Error for RestoreError {}
 pub struct Restore {
     ledger: Ledger,
     digest: u128,
+    /// An account with a row that is not owned.
+    foreign: Option<AccountId>,
 }
 
 impl Restore {
@@ -113,6 +120,7 @@ impl Restore {
         Ok(Self {
             ledger,
             digest: mark.digest(),
+            foreign: None,
         })
     }
 
@@ -136,7 +144,12 @@ impl Restore {
     /// # Panics
     /// If it came before.
     pub fn account(&mut self, row: &AccountRow) {
-        self.ledger.load_account(row);
+        let id = row.account.id;
+        if self.ledger.may_own(id) {
+            self.ledger.load_account(row);
+        } else {
+            self.foreign = Some(id);
+        }
     }
 
     /// The end; `rows` is how many accounts the store has a row of.
@@ -148,6 +161,9 @@ impl Restore {
     /// # Errors
     /// If what was fed is not what the checkpoint wrote.
     pub fn finish(mut self, rows: u64) -> Result<RestoredLedger, RestoreError> {
+        if let Some(account) = self.foreign {
+            return Err(RestoreError::NotOwned { account });
+        }
         let ledger = &mut self.ledger;
         let in_memory = u64::try_from(ledger.records.len()).expect("a count fits 64 bits");
         let loaded = in_memory.max(rows);

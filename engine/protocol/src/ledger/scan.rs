@@ -78,7 +78,8 @@ impl Scan {
 }
 
 impl Ledger {
-    /// Begins to sum all accounts as they are now. One scan at a time: one under way is ended first.
+    /// Begins to sum all accounts as they are now. One scan at a time: one under way is ended first, in one step. A
+    /// leader does not propose to pass a cut while it counts another, so that is for followers that lag.
     pub(crate) fn begin_scan(&mut self, at: Timestamp, beside: u128, after: Tally) {
         self.count_on(usize::MAX);
         self.scan.number = self.scan.number.wrapping_add(1);

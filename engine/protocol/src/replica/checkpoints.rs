@@ -17,6 +17,8 @@ use crate::replica::Replica;
 pub(crate) struct Checkpoints {
     /// Its last part was given out.
     is_given: bool,
+    /// The store has room for a part.
+    has_room: bool,
 }
 
 impl Replica {
@@ -45,12 +47,24 @@ impl Replica {
 
     /// There is room for the next part.
     pub(super) fn on_checkpoint_room(&mut self) {
-        if self.ledger.is_checkpoint_open() && !self.checkpoints.is_given {
+        self.checkpoints.has_room = true;
+        self.go_on_with_checkpoint();
+    }
+
+    /// Gives out a part if there is room. A replay comes first, unless the next checkpoint is due in it.
+    pub(super) fn go_on_with_checkpoint(&mut self) {
+        let may_wait = self.consensus.is_replaying() && !self.checkpoint_holds_apply();
+        if self.checkpoints.has_room
+            && self.ledger.is_checkpoint_open()
+            && !self.checkpoints.is_given
+            && !may_wait
+        {
             self.give_part();
         }
     }
 
     fn give_part(&mut self) {
+        self.checkpoints.has_room = false;
         match self.ledger.next_part() {
             Some(part) => self.outputs.push_back(Output::Checkpoint(part)),
             None => self.checkpoints.is_given = true,

@@ -46,7 +46,7 @@ use crate::input::Input;
 use crate::ledger::ResultCode;
 use crate::ledger::apply::Applied;
 use crate::ledger::state::Ledger;
-use crate::limits::{CLOCK_AHEAD_NS_MAX, GROUP_AHEAD_NS_MAX, PIPELINE_MAX};
+use crate::limits::{CLOCK_AHEAD_NS_MAX, GROUP_AHEAD_NS_MAX, PIPELINE_MAX, SCAN_PAUSE_NS};
 use crate::message::{PeerBody, PeerMessage};
 use crate::output::Output;
 use crate::paxos::{Consensus, Effect};
@@ -105,6 +105,8 @@ pub struct Replica {
     /// Accounts whose waiters are to be tried again at the end of the step.
     pub(crate) woken: BTreeSet<AccountId>,
     pub(crate) housekeeping_ns: u64,
+    /// When the scan under way goes on.
+    scan_at_ns: u64,
     pub(crate) in_doubt_scan_ns: u64,
 
     /// What the shell said last.
@@ -175,6 +177,7 @@ impl Replica {
             telemetry: Telemetry::default(),
             woken: BTreeSet::new(),
             housekeeping_ns: 0,
+            scan_at_ns: 0,
             in_doubt_scan_ns: 0,
             is_disk_full: false,
         };
@@ -227,14 +230,15 @@ impl Replica {
     /// When to send the next `Input::Tick`: monotonic nanoseconds.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
-        let own = if self.ledger.is_scanning() {
-            self.now.mono_ns
-        } else if self.leading.is_some() {
-            self.housekeeping_ns
-        } else {
-            u64::MAX
+        let own = match self.leading {
+            Some(_) => self.housekeeping_ns,
+            None => u64::MAX,
         };
-        own.min(self.consensus.deadline_ns())
+        let scan = match self.ledger.is_scanning() {
+            true => self.scan_at_ns,
+            false => u64::MAX,
+        };
+        own.min(scan).min(self.consensus.deadline_ns())
     }
 
     /// What users see of it.
@@ -328,11 +332,9 @@ impl Replica {
         self.follow_leadership();
         self.open_leadership();
         self.apply_chosen();
-        let is_counted = self.ledger.count_on(self.config.scan_places);
+        self.go_on_with_checkpoint();
         self.follow_leadership();
-        if is_counted && self.leading.is_some() {
-            self.drive_cuts();
-        }
+        self.count_for_cut();
         if self.leading.is_some() {
             if self.now.mono_ns >= self.housekeeping_ns {
                 self.housekeeping_ns = self.now.mono_ns + HOUSEKEEPING_NS;
@@ -348,6 +350,17 @@ impl Replica {
         self.flush_routes();
     }
 
+    /// Sums a few more accounts for the cut that was passed last, if it is time.
+    fn count_for_cut(&mut self) {
+        if !self.ledger.is_scanning() || self.now.mono_ns < self.scan_at_ns {
+            return;
+        }
+        self.scan_at_ns = self.now.mono_ns + SCAN_PAUSE_NS;
+        if self.ledger.count_on(self.config.scan_places) && self.leading.is_some() {
+            self.drive_cuts();
+        }
+    }
+
     fn apply_chosen(&mut self) {
         let mut applied = core::mem::take(&mut self.applied);
         loop {
@@ -360,7 +373,8 @@ impl Replica {
                 break;
             };
             self.ledger.apply(slot, &entry, &mut applied);
-            // A start has loaded the accounts of the whole replay: they stay until it is over.
+            // A start has loaded the accounts of the whole replay: they stay until it is over. That is no more than the
+            // dead process held: what has changed since a checkpoint is in memory until the next.
             if !self.consensus.is_replaying() {
                 let in_memory_max = self.config.accounts_in_memory_max;
                 self.ledger.forget_accounts(in_memory_max);

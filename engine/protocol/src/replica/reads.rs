@@ -233,7 +233,9 @@ impl Replica {
             return Some(CutAnswer::NotKnown);
         }
         let passed = self.ledger.cuts().is_passed(at);
-        if !proposed && !passed && (self.clock.last() > at || self.now.wall_ns > at.0) {
+        // Another cut is being counted, and this one would have to wait for the rest of it in one step.
+        let is_free = !self.ledger.is_scanning();
+        if !proposed && !passed && is_free && (self.clock.last() > at || self.now.wall_ns > at.0) {
             self.proposals.push_cut(CutCommand::Pass(at));
             if let Some(open) = self.requests.get_mut(key) {
                 open.pending = Pending::CutSums { at, proposed: true };

@@ -112,7 +112,11 @@ pub(crate) fn load_checkpoint(
     let mut files = Files::new(path);
     let index = load_index(store, &mut files).map_err(wrong)?;
     let indexed = started.elapsed();
-    let ledger = load_ledger(store, &index, config, touched, &mut files).map_err(wrong)?;
+    let loaded = load_ledger(store, &index, config, touched, &mut files).map_err(wrong)?;
+    if let Some(first) = &loaded.unread.first {
+        let blocks = loaded.unread.blocks;
+        tracing::warn!(replica = %config.address, blocks, "left for whoever needs them: {first}");
+    }
     let manifest = store.manifest();
     tracing::info!(
         replica = %config.address,
@@ -124,7 +128,7 @@ pub(crate) fn load_checkpoint(
         milliseconds = started.elapsed().as_millis(),
         "checkpoint loaded"
     );
-    Ok((ledger, index.accounts))
+    Ok((loaded.ledger, index.accounts))
 }
 
 fn corrupt(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
