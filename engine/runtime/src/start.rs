@@ -1,7 +1,8 @@
 //! From a locked data directory to a replica that runs: its store, its log, its core.
 //!
 //! ```text
-//! store opened -> log recovered above its checkpoint -> checkpoint loaded -> core made -> tasks started
+//! store opened -> log recovered above its checkpoint, index loaded beside it
+//!              -> checkpoint loaded -> core made -> tasks started
 //! ```
 
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use crate::log::Log;
 use crate::peers::Peers;
 use crate::recover::open_log;
 use crate::room::Room;
-use crate::store::{Files, Store, StoreFiles, load_checkpoint, open_store};
+use crate::store::{Files, Indexing, Store, StoreFiles, load_checkpoint, open_store};
 
 /// A replica with what carries out its outputs.
 pub(crate) struct Started {
@@ -51,8 +52,11 @@ pub(crate) async fn start_replica(
     let path = directory.path();
     let opened = open_store(directory, binding_of(&config))?;
     let checkpoint = Slot(opened.manifest().slot);
+    let indexing = Indexing::begin(path, opened)?;
     let mut recovered = open_log(directory, cluster, config.address, checkpoint).await?;
-    let (ledger, index) = load_checkpoint(path, &opened, &config, &recovered.touched)?;
+    let (opened, index, indexed) = indexing.end()?;
+    let loaded = (&opened, &index, indexed);
+    let ledger = load_checkpoint(path, loaded, &config, &recovered.touched)?;
     recovered.recovered.rejoins = directory.rejoins();
     let address = config.address;
     let members = config.peers();
@@ -65,7 +69,7 @@ pub(crate) async fn start_replica(
         None => Replica::new(config, recovered.recovered, now),
     };
     let files = (StoreFiles::new(path.to_owned()), Files::new(path));
-    let keeper = Keeper::new(opened, index);
+    let keeper = Keeper::new(opened, index.accounts);
     // Behind what the dead process left half done: that is removed first.
     room.begin().await;
     tracing::info!(

@@ -54,7 +54,7 @@ use crate::turn::give_way;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::StoreFiles;
-pub(crate) use open::{Files, load_checkpoint, open_store};
+pub(crate) use open::{Files, Indexing, load_checkpoint, open_store};
 
 use repair::Asked;
 

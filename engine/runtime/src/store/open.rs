@@ -7,14 +7,17 @@ use std::io;
 use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
-use quorate_durable::restore::{LoadError, load_index, load_ledger};
+use quorate_durable::restore::{Index, LoadError, load_index, load_ledger};
 use quorate_protocol::checkpoint::restore::RestoredLedger;
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::AccountId;
-use quorate_storage::store::{AccountIndex, Binding, Operation, Read, Store, Unreadable, open};
+use quorate_storage::store::{Binding, Operation, Read, Store, Unreadable, open};
 use rustix::fs::{Advice, fadvise};
+use rustix::process::getpid;
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
 use crate::directory::DataDirectory;
 use crate::fatal::Fatal;
@@ -100,19 +103,52 @@ pub(crate) fn open_store(directory: &DataDirectory, binding: Binding) -> Result<
     Ok(opened.store)
 }
 
+/// An index that is being loaded.
+pub(crate) struct Indexing {
+    path: PathBuf,
+    thread: JoinHandle<Result<(Store, Index, Duration), LoadError>>,
+}
+
+impl Indexing {
+    /// Loads the index of an opened store beside whatever the caller does meanwhile, on whichever core is free.
+    pub(crate) fn begin(path: &Path, store: Store) -> Result<Self, Fatal> {
+        let mut files = Files::new(path);
+        let load = move || {
+            // The executor's thread, which began this one, is bound to its core.
+            if let Err(error) =
+                sched_getaffinity(Some(getpid())).and_then(|cores| sched_setaffinity(None, &cores))
+            {
+                tracing::debug!("the index is loaded on the executor's core: {error}");
+            }
+            let started = Instant::now();
+            let index = load_index(&store, &mut files)?;
+            Ok((store, index, started.elapsed()))
+        };
+        let thread = Builder::new().name("index".to_owned()).spawn(load);
+        Ok(Self {
+            path: path.to_owned(),
+            thread: thread.map_err(|error| Fatal::read(path, error))?,
+        })
+    }
+
+    /// Waits for it.
+    pub(crate) fn end(self) -> Result<(Store, Index, Duration), Fatal> {
+        let loaded = self.thread.join().expect("it does not panic");
+        loaded.map_err(|error| corrupt(&self.path, &error))
+    }
+}
+
 /// The newest checkpoint of an opened store, with the accounts in memory that the log touches above it.
 pub(crate) fn load_checkpoint(
     path: &Path,
-    store: &Store,
+    (store, index, indexed): (&Store, &Index, Duration),
     config: &ReplicaConfig,
     touched: &[AccountId],
-) -> Result<(Option<RestoredLedger>, AccountIndex), Fatal> {
+) -> Result<Option<RestoredLedger>, Fatal> {
     let started = Instant::now();
     let wrong = |error: LoadError| corrupt(path, &error);
     let mut files = Files::new(path);
-    let index = load_index(store, &mut files).map_err(wrong)?;
-    let indexed = started.elapsed();
-    let loaded = load_ledger(store, &index, config, touched, &mut files).map_err(wrong)?;
+    let loaded = load_ledger(store, index, config, touched, &mut files).map_err(wrong)?;
     if let Some(first) = &loaded.unread.first {
         let blocks = loaded.unread.blocks;
         tracing::warn!(replica = %config.address, blocks, "left for whoever needs them: {first}");
@@ -128,7 +164,7 @@ pub(crate) fn load_checkpoint(
         milliseconds = started.elapsed().as_millis(),
         "checkpoint loaded"
     );
-    Ok((loaded.ledger, index.accounts))
+    Ok(loaded.ledger)
 }
 
 fn corrupt(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
