@@ -335,7 +335,8 @@ pub enum CutAnswer {
         slot: Slot,
         digest: u128,
     },
-    /// This replica does not know the cut (yet).
+    /// This replica does not know the cut, or not what the state was when it was passed: not yet, or, if it began
+    /// later, never.
     NotKnown,
 }
 

@@ -59,6 +59,8 @@ pub enum Bug {
     RefusedIdsStay,
     RejoinVotesAtOnce,
     ReplaySkipsSlot,
+    ScanCountsLate,
+    ScanMissesWritten,
     ServesBeforeOpening,
     SkipFence,
     StaleLeaseRead,

@@ -14,7 +14,8 @@ const _: () = assert!(INBOX_BYTES_MAX >= BYTES_PER_CONNECTION_MAX);
 
 /// Time that the core runs before other tasks of its executor, and sockets and files, get their turn.
 pub(crate) const SLICE: Duration = Duration::from_micros(200);
-/// Steps between two looks at the clock. A step takes between 1 and 100 microseconds.
+/// Steps between two looks at the clock. A step takes between 1 and 100 microseconds, and up to some milliseconds where
+/// it applies a full entry, counts for a cut or lets many accounts go.
 pub(crate) const STEPS_PER_CLOCK_READING: usize = 8;
 
 /// Bytes that wait for one peer's socket. Above it messages to that peer are dropped, which the

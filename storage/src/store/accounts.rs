@@ -36,7 +36,7 @@ use crate::bytes::{u32_at, u64_at};
 const BLOCK: usize = BLOCK_BYTES as usize;
 /// Blocks that one read asks for at most.
 const READ_BLOCKS_MAX: usize = 64;
-/// Entries that wait at most, but for those of one step more: 16 MiB, and as much to sort them.
+/// Entries that wait at most, but for those of one step more: 16 MiB in up to twice as much, and as much to sort them.
 const WAITING_MAX: usize = 1 << 20;
 
 /// Account rows that are not the newest of their account: a bit per place.

@@ -68,6 +68,8 @@ pub struct HistoryUse {
     pub limit: u32,
     /// Pages that the reader still wants.
     pub pages_left: u32,
+    /// At the end, of an account that its shard has just listed: it has to be told, and in full.
+    pub is_audit: bool,
     /// Of the first page.
     pub head: Option<HistoryHead>,
     /// The owner's, then those of the former ones.

@@ -308,6 +308,7 @@ fn begin_reading(world: &mut World) {
             passed: Timestamp::ZERO,
             limit: AUDIT_LIMIT,
             pages_left: u32::MAX,
+            is_audit: true,
             head: None,
             parts: Vec::new(),
         });

@@ -29,7 +29,7 @@ use quorate_protocol::output::StopReason;
 use quorate_protocol::paxos::message::LoggedEntry;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::snapshot;
-use quorate_protocol::time::Now;
+use quorate_protocol::time::{Now, Timestamp};
 use quorate_protocol::{client::Reply, client::Status};
 use quorate_storage::superblock::{Genesis, Identity, Superblock};
 use quorate_storage::wal;
@@ -260,6 +260,14 @@ impl Process {
     #[must_use]
     pub fn digest(&self) -> Option<(Slot, u128)> {
         self.running.as_ref().map(|r| r.replica.digest())
+    }
+
+    /// The cuts that it has counted, with slot and digest.
+    #[must_use]
+    pub fn counted_cuts(&self) -> Vec<(Timestamp, Slot, u128)> {
+        let running = self.running.iter();
+        let cuts = running.flat_map(|running| running.replica.ledger().cuts().counted());
+        cuts.collect()
     }
 
     /// The applied slot, if it has just become a multiple of `every`.

@@ -14,7 +14,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 73] = [
+const NAMES: [&str; 75] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -42,6 +42,7 @@ const NAMES: [&str; 73] = [
     "crash_of_leader",
     "crash_while_rebuilding",
     "crash_with_in_doubt",
+    "cut_counted_by_two",
     "cut_refused",
     "cut_summed",
     "disk_found_full",
@@ -87,6 +88,7 @@ const NAMES: [&str; 73] = [
     "start_from_checkpoint",
     "start_with_accepted_tail",
     "start_with_torn_flush",
+    "store_damage_stays",
     "store_scrubbed",
 ];
 

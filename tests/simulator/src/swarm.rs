@@ -191,7 +191,8 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         // With nothing in memory whoever is behind is served from the log, or not at all.
         tail_bytes_max: stream.pick(&[0, 0, 64 << 10, LOG_TAIL_BYTES_MAX]),
         left_behind_ns: stream.pick(&[0, duration_ns, duration_ns / 3]),
-        chunk_ppm: stream.pick(&[0, 100_000, 500_000]),
+        // With the last one hardly any repair gets through.
+        chunk_ppm: stream.pick(&[0, 100_000, 500_000, 950_000]),
         rebuild_trouble_ppm: stream.pick(&[0, 300_000, 600_000]),
         keeps_blocks: stream.chance(500_000),
         // A run has some dozens of accounts.

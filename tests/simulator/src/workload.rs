@@ -179,6 +179,7 @@ impl Workload {
             passed,
             limit: stream.pick(&[1, 3, 10, 100]),
             pages_left: stream.pick(&[1, 4, 40]),
+            is_audit: false,
             head: None,
             parts: Vec::new(),
         });

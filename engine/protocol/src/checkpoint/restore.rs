@@ -134,7 +134,7 @@ impl Restore {
         accounts.into_iter().collect()
     }
 
-    /// About so many accounts will come.
+    /// About so many accounts will come: the index need not grow under them.
     pub fn expect(&mut self, accounts: usize) {
         self.ledger.index.reserve(accounts);
     }

@@ -257,6 +257,14 @@ impl Cuts {
         Some((cut.passed?.slot, cut.counted.as_ref()?.digest))
     }
 
+    /// The cuts that are counted here, with slot and digest.
+    pub fn counted(&self) -> impl Iterator<Item = (Timestamp, Slot, u128)> {
+        self.open.iter().filter_map(|cut| {
+            let (passed, counted) = (cut.passed?, cut.counted.as_ref()?);
+            Some((cut.at, passed.slot, counted.digest))
+        })
+    }
+
     /// Digest of the totals and of every followed cut.
     pub(crate) fn state_digest(&self) -> u128 {
         let mut words = Vec::new();

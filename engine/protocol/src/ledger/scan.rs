@@ -15,8 +15,8 @@
 //! # Invariants
 //!
 //! 1. *Every account counts once, as it was at the slot.* `OwnedAccount::scanned` is the number of the last scan
-//!    that has passed it. What comes into memory later bears the number from the start: it was created since, or it is
-//!    as it was written and counts among those.
+//!    that has passed it. What is created or arrives later bears the number from the start; what comes from the store
+//!    later is as it was written, and counts among that.
 //! 2. *When a scan ends is no state*: replicas take different times. What it found is in neither digests nor
 //!    checkpoints; a replica that began later than the slot does not know it, and says so.
 

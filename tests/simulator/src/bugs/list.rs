@@ -406,6 +406,16 @@ pub const ALL: &[Planted] = &[
         Core::HistoryBeforePassed,
         "a past balance is told while effects up to its time can still come",
     ),
+    core(
+        "scan_counts_late",
+        Core::ScanCountsLate,
+        "an account that changes while a cut is counted is counted as it is afterwards",
+    ),
+    core(
+        "scan_misses_written",
+        Core::ScanMissesWritten,
+        "an account that a checkpoint writes while a cut is counted is not counted",
+    ),
 ];
 
 /// The bug of a name.

@@ -1,17 +1,18 @@
 //! Agreement: a slot is chosen once, and equal logs make equal states.
 //!
 //! The observer sees every entry at the moment a replica has applied it, as that replica's own log
-//! holds it, and now and then the digest of the whole state. It keeps what was chosen: [`Logs`] are what
+//! holds it, now and then the digest of the whole state, and that of every cut that a replica has counted. It keeps what was chosen: [`Logs`] are what
 //! the model replays after the run.
 //!
 //! It is as strong as its chances to compare: an entry that only one replica ever applied is compared
 //! with nothing but itself after a restart, and the whole state only at the slots at which a digest was
 //! taken, at the end of the run on every replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ReplicaAddress, ShardId, Slot};
+use quorate_protocol::time::Timestamp;
 
 use super::Violation;
 use super::log::{LogEntry, Logs};
@@ -25,11 +26,15 @@ struct Chosen {
     first: ReplicaAddress,
 }
 
+/// Slot and digest of a cut, and the replicas that counted so.
+type CountedCut = ((Slot, u128), BTreeSet<ReplicaAddress>);
+
 /// The observer of one run.
 #[derive(Debug, Default)]
 pub struct Agreement {
     chosen: BTreeMap<(ShardId, Slot), Chosen>,
     digests: BTreeMap<(ShardId, Slot), (u128, ReplicaAddress)>,
+    cuts: BTreeMap<(ShardId, Timestamp), CountedCut>,
     /// How often a second replica confirmed a first one.
     pub entries_compared: u64,
     pub digests_compared: u64,
@@ -89,6 +94,35 @@ impl Agreement {
             checker: "agreement",
             text: format!(
                 "state after slot {slot}: digest {digest:032x} at {replica}, {known:032x} at {first}"
+            ),
+        })
+    }
+
+    /// A replica has counted the state at which a cut was passed. True if it is the first time that another
+    /// one had before it.
+    ///
+    /// # Errors
+    /// If another replica found another state, or had passed the cut at another slot.
+    pub fn cut(
+        &mut self,
+        replica: ReplicaAddress,
+        (at, slot, digest): (Timestamp, Slot, u128),
+    ) -> Result<bool, Violation> {
+        let key = (replica.shard, at);
+        let (known, by) = self
+            .cuts
+            .entry(key)
+            .or_insert(((slot, digest), BTreeSet::new()));
+        if *known == (slot, digest) {
+            return Ok(by.insert(replica) && by.len() == 2);
+        }
+        let (known_slot, known) = known;
+        Err(Violation {
+            checker: "agreement",
+            text: format!(
+                "cut at {}: digest {digest:032x} at slot {slot} by {replica}, {known:032x} at slot \
+                 {known_slot} by {by:?}",
+                at.0
             ),
         })
     }
@@ -213,6 +247,25 @@ mod tests {
         }
         let holes: Vec<_> = agreement.holes().collect();
         assert_eq!(holes, [(ShardId(2), Slot(2))]);
+    }
+
+    #[test]
+    fn two_states_at_one_cut_are_found() {
+        let mut agreement = Agreement::default();
+        let cut = (Timestamp(7), Slot(3), 99);
+        assert_eq!(agreement.cut(replica(1), cut).ok(), Some(false));
+        assert_eq!(agreement.cut(replica(2), cut).ok(), Some(true));
+        assert_eq!(agreement.cut(replica(2), cut).ok(), Some(false));
+        assert!(
+            agreement
+                .cut(replica(3), (Timestamp(7), Slot(3), 98))
+                .is_err()
+        );
+        assert!(
+            agreement
+                .cut(replica(3), (Timestamp(7), Slot(4), 99))
+                .is_err()
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! - the owner's rows are the model's up to that place, newest first, without those outside the range;
 //! - a former owner's are the model's that took effect before the account left;
-//! - they may end early where the reader stopped, or where rows may be forgotten, and nowhere else;
+//! - they may end early where the reader stopped, or where rows may be forgotten, and nowhere else; the audit never
+//!   stops, and every account that was listed for it has a history;
 //! - whatever took effect behind the instant committed behind the time that had passed: so the balances at
 //!   that time are final, and the model's.
 
@@ -34,8 +35,15 @@ pub fn check(history: &History, replays: &Replays, violations: &mut Vec<Violatio
         }
     }
     for one in &history.histories {
-        let Some(head) = &one.head else { continue };
-        if let Err(text) = judge(one, head, &chains, replays) {
+        let judged = match &one.head {
+            Some(_) if one.is_audit && one.next().is_some() => {
+                Err("is not told in full".to_owned())
+            }
+            Some(head) => judge(one, head, &chains, replays),
+            None if one.is_audit => Err("is listed and has no history".to_owned()),
+            None => continue,
+        };
+        if let Err(text) = judged {
             let (first, last, passed) = (one.first.0, one.last.0, one.passed.0);
             violations.push(Violation {
                 checker: "histories",

@@ -215,8 +215,7 @@ impl Mender {
         disk.synced(file, mark);
         let repaired = match keeper.adopt_repaired(place, &bytes) {
             Ok(()) => Repaired::Written,
-            Err(_) if !keeper.store().has(place.file) => Repaired::Dropped,
-            // As the runtime has it, which does not tell these apart.
+            // It was held against its place before it was written: its file is gone.
             Err(_) => Repaired::Dropped,
         };
         effects.push(StoreEffect::WrittenOver(place));

@@ -178,6 +178,7 @@ impl World {
             }
         }
         self.compare_digest(process);
+        self.compare_cuts(process);
         self.plan_tick(process);
         if sent {
             faults::burn_fuse_after_send(self, self.node_of[process]);
@@ -231,6 +232,7 @@ impl World {
                         format!("{from} cannot use a block that is as it was written: {problem}");
                     return self.violate("repair", text);
                 }
+                self.rare.add("store_damage_stays");
                 self.refuse_damage(process, &problem);
             }
             StoreEffect::Ask {
@@ -334,6 +336,17 @@ impl World {
         assert_eq!(at, slot, "digest of another slot");
         if let Err(violation) = self.agreement.digest(address, slot, digest) {
             self.violate(violation.checker, violation.text);
+        }
+    }
+
+    fn compare_cuts(&mut self, process: usize) {
+        let address = self.processes[process].address();
+        for cut in self.processes[process].counted_cuts() {
+            match self.agreement.cut(address, cut) {
+                Ok(true) => self.rare.add("cut_counted_by_two"),
+                Ok(false) => {}
+                Err(violation) => self.violate(violation.checker, violation.text),
+            }
         }
     }
 
@@ -444,7 +457,7 @@ impl World {
         }
     }
 
-    /// Two checkpoints are there, so one of them may be damaged; but nothing damages them here.
+    /// Two checkpoints are there, so one of them may be damaged: where a fault has struck, and nowhere else.
     fn look_at_start(&mut self, process: usize, started: &Started) {
         rare::of_start(&mut self.rare, started);
         let is_harmed = self.processes[process].health().is_harmed();
