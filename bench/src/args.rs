@@ -136,7 +136,7 @@ pub struct WorkloadArguments {
     #[arg(long, value_enum)]
     pub workload: WorkloadName,
     /// Accounts 1..=N take part [default: 9000; replay: those of the file]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=100_000_000))]
     pub accounts: Option<u32>,
     /// Exactly this percentage of transfers cross-shard, by the default placement (uniform, zipf,
     /// hot-set)

@@ -82,7 +82,7 @@ pub enum FooterError {
 }
 
 /// Where one row lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowAt {
     pub place: BlockRef,
     pub section: Section,

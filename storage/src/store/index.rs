@@ -102,6 +102,15 @@ impl AccountIndex {
             .map(|slot| Place(part.places[slot]))
     }
 
+    /// All entries, in no order that means anything.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, Place)> {
+        self.parts.iter().flat_map(|part| {
+            let slots = part.fingerprints.iter().zip(&part.places);
+            let taken = slots.filter(|(_, place)| **place != VACANT);
+            taken.map(|(fingerprint, place)| (*fingerprint, Place(*place)))
+        })
+    }
+
     /// Adds an entry. One part may grow.
     ///
     /// # Panics

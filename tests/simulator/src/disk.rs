@@ -143,6 +143,14 @@ impl SimDisk {
         self.names.keys().map(String::as_str)
     }
 
+    /// All names and the sizes of their files in bytes, ascending: a directory's listing.
+    pub fn sizes(&self) -> impl Iterator<Item = (String, u64)> {
+        self.names.iter().map(|(name, file)| {
+            let bytes = self.bytes(*file).len();
+            (name.clone(), u64::try_from(bytes).expect("small"))
+        })
+    }
+
     /// The file of a name.
     #[must_use]
     pub fn open(&self, name: &str) -> Option<FileId> {

@@ -168,6 +168,8 @@ pub struct Parameters {
     pub rebuild_trouble_ppm: u32,
     /// No block of a store is read twice in one life of a process.
     pub keeps_blocks: bool,
+    /// Blocks of a store that compaction leaves wasted.
+    pub waste_blocks: u64,
     /// Pause of a scrubber between two rounds over the store.
     pub scrub_ns: u64,
     /// Applied slots between two comparisons of digests.
@@ -217,6 +219,7 @@ impl Parameters {
             "checkpoint_weight": self.checkpoint_weight,
             "rebuild_trouble_ppm": self.rebuild_trouble_ppm,
             "keeps_blocks": self.keeps_blocks,
+            "waste_blocks": self.waste_blocks,
             "accounts_in_memory_max": self.accounts_in_memory_max,
             "scan_places": self.scan_places,
             "scrub_ns": self.scrub_ns,

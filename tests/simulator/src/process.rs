@@ -11,6 +11,7 @@ mod mend;
 mod rebuild;
 mod recovery;
 mod rejoin;
+mod reopened;
 mod room;
 mod rot;
 mod running;
@@ -125,6 +126,7 @@ pub struct Process {
     is_parked: bool,
     /// The store reads no block twice.
     keeps_blocks: bool,
+    waste_blocks: u64,
     health: Health,
     /// Its disk was replaced, and it does not vote yet.
     rejoins: bool,
@@ -162,6 +164,7 @@ impl Process {
             incarnation: 0,
             is_parked: false,
             keeps_blocks: false,
+            waste_blocks: 0,
             health: Health::default(),
             rejoins: false,
             is_refused: false,
@@ -202,6 +205,11 @@ impl Process {
     pub fn park(&mut self) {
         self.stop(false);
         self.is_parked = true;
+    }
+
+    /// From its next start on, compaction leaves so many blocks of the store wasted. The same for a whole group.
+    pub fn allow_waste(&mut self, blocks: u64) {
+        self.waste_blocks = blocks;
     }
 
     /// From now on the store reads no block twice. The audit asks every shard about every id, which is

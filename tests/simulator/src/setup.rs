@@ -58,6 +58,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
             let faults = Stream::new(parameters.seed, Concern::DiskFault, wide(number));
             let disk = SimDisk::new(parameters.disk.sector_bytes, stream).with_fault_stream(faults);
             let mut process = Process::format(config, parameters.disk.segment_bytes, disk);
+            process.allow_waste(parameters.waste_blocks);
             if parameters.keeps_blocks {
                 process.keep_blocks();
             }

@@ -97,6 +97,7 @@ impl Parameters {
             scan_places: store.scan_places,
             rebuild_trouble_ppm: store.rebuild_trouble_ppm,
             keeps_blocks: store.keeps_blocks,
+            waste_blocks: store.waste_blocks,
             scrub_ns: store.scrub_ns,
             workload,
         }
@@ -170,6 +171,7 @@ struct StoreSettings {
     chunk_ppm: u32,
     rebuild_trouble_ppm: u32,
     keeps_blocks: bool,
+    waste_blocks: u64,
     accounts_in_memory_max: usize,
     scan_places: usize,
     keep_ns: Option<u64>,
@@ -202,6 +204,8 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         keep_ns: stream.pick(&[None, Some(SECOND), Some(3 * SECOND), Some(8 * SECOND)]),
         store_rot_ns: stream.pick(&[0, duration_ns / 4, duration_ns / 20]),
         scrub_ns: stream.pick(&[SECOND, 5 * SECOND, HOUR]),
+        // With none old files hardly ever stay beside new ones; the last one is more than a run writes.
+        waste_blocks: stream.pick(&[0, 0, 16, 1 << 20]),
     }
 }
 

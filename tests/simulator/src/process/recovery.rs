@@ -17,14 +17,7 @@ use crate::disk::SimDisk;
 impl Process {
     /// Opens the store from its files, repairs what has to be.
     pub(super) fn open_store(&mut self) -> Result<Opened, String> {
-        let listing: Vec<(String, u64)> = self
-            .disk
-            .names()
-            .filter_map(|name| {
-                let bytes = self.disk.bytes(self.disk.open(name)?).len();
-                Some((name.to_owned(), u64::try_from(bytes).expect("small")))
-            })
-            .collect();
+        let listing: Vec<(String, u64)> = self.disk.sizes().collect();
         let identity = self.superblock.identity;
         let binding = Binding {
             cluster: identity.cluster,
@@ -35,8 +28,7 @@ impl Process {
         for repair in &opened.repairs {
             store::repair(repair, &mut self.disk);
         }
-        // Its worlds are small, and waste little.
-        opened.store.allow_waste(0);
+        opened.store.allow_waste(self.waste_blocks);
         Ok(opened)
     }
 

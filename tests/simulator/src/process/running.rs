@@ -14,6 +14,7 @@ use quorate_protocol::words::Words;
 use quorate_storage::wal::{Operation, Wal};
 
 use super::journal::{LogRead, OpenFlush};
+use super::reopened;
 use super::room::RoomTask;
 use super::store::{Files, StoreTask};
 use super::{Effect, StoreEffect};
@@ -98,8 +99,8 @@ impl Running {
             let Some(input) = told else { return };
             if let Input::CheckpointDurable { .. } = input {
                 let (first, _) = self.store.keeper.store().history_positions();
-                let drops = first > 1;
-                effects.push(Effect::Store(StoreEffect::Published { drops }));
+                let (drops, reopened) = (first > 1, reopened::compare(&self.store.keeper, disk));
+                effects.push(Effect::Store(StoreEffect::Published { drops, reopened }));
             }
             self.replica.step(now, input);
         }

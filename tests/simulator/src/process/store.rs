@@ -39,8 +39,12 @@ pub enum StoreEffect {
     WaitsForRoom { given_back: bool },
     /// Blocks are being read; call [`super::Process::store_loaded`] when they are there.
     LoadStarted(Reader),
-    /// A checkpoint is in the store for good; whether the beginning of the history is not.
-    Published { drops: bool },
+    /// A checkpoint is in the store for good; whether the beginning of the history is not. And what a start
+    /// would make of it.
+    Published {
+        drops: bool,
+        reopened: Result<(), String>,
+    },
     /// What somebody needs is not what was written, and nobody can give it.
     Damaged {
         place: Option<BlockRef>,

@@ -220,8 +220,13 @@ impl World {
                 let delay_ns = self.read_ns();
                 self.plan_own(process, delay_ns, OwnEvent::StoreLoaded);
             }
-            StoreEffect::Published { drops } => {
+            StoreEffect::Published { drops, reopened } => {
                 self.rare.add("checkpoint_published");
+                if let Err(problem) = reopened
+                    && !self.processes[process].health().is_harmed()
+                {
+                    self.violate("recovery", format!("{from} {problem}"));
+                }
                 if drops {
                     self.rare.add("history_dropped");
                 }
