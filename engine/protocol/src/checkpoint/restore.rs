@@ -136,7 +136,7 @@ impl Restore {
 
     /// About so many accounts will come: the index need not grow under them.
     pub fn expect(&mut self, accounts: usize) {
-        self.ledger.index.reserve(accounts);
+        self.ledger.records.reserve(accounts);
     }
 
     /// The newest row of an account.
@@ -202,10 +202,10 @@ fn reserve(ledger: &mut Ledger) -> Result<(), RestoreError> {
     for prepared in ledger.in_doubt.values() {
         let account = prepared.transfer.credit_account_id;
         let lost = RestoreError::Reservation { account };
-        let Some(place) = ledger.index.get(&account) else {
+        let Some(place) = ledger.place_of(account) else {
             return Err(lost);
         };
-        let owned = ledger.records.at_mut(*place);
+        let owned = ledger.records.at_mut(place);
         let reserved = owned.reserved.credits.checked_add(prepared.transfer.amount);
         owned.reserved.credits = reserved.ok_or(lost)?;
         owned.open += 1;

@@ -136,10 +136,7 @@ impl Ledger {
         let mut owned = row.owned();
         owned.is_written = true;
         owned.was_used = true;
-        let place = self.records.insert(owned);
-        let old = self.index.insert(row.account.id, place);
-        assert!(old.is_none(), "account {} loaded twice", row.account.id);
-        place
+        self.records.insert(owned)
     }
 
     /// Lets accounts that were not used lately leave memory, as far as there are more than `max`. The work is
@@ -166,7 +163,6 @@ impl Ledger {
             }
             let id = owned.account.id;
             self.records.remove(place);
-            self.index.remove(&id);
             self.cold.absent.remove(&id);
         }
         self.cold.searched_len = self.records.len();

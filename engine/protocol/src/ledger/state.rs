@@ -21,7 +21,7 @@ use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
-use crate::table::{Arena, Lookup, hash128};
+use crate::table::{Keyed, Records, hash128};
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, TxnId};
 
@@ -52,6 +52,14 @@ pub struct OwnedAccount {
     pub(crate) is_stored: bool,
     /// Volatile: the last scan that has passed it; see `scan`.
     pub(crate) scanned: u32,
+}
+
+impl Keyed for OwnedAccount {
+    type Key = AccountId;
+
+    fn key(&self) -> AccountId {
+        self.account.id
+    }
 }
 
 impl OwnedAccount {
@@ -138,8 +146,7 @@ pub struct Ledger {
     pub(crate) shards: u32,
     pub(crate) placement: Placement,
     pub(crate) ids: IdRule,
-    pub(crate) records: Arena<OwnedAccount>,
-    pub(crate) index: Lookup<AccountId, u32>,
+    pub(crate) records: Records<OwnedAccount>,
     /// The accounts that are not in `records`.
     pub(crate) cold: Cold,
     pub(crate) stubs: BTreeMap<AccountId, Stub>,
@@ -185,8 +192,7 @@ impl Ledger {
             shards: config.shards,
             placement: config.placement,
             ids: config.ids,
-            records: Arena::default(),
-            index: Lookup::new(),
+            records: Records::default(),
             cold: Cold::default(),
             stubs: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -212,13 +218,13 @@ impl Ledger {
     /// The account, if this shard owns it and it is in memory; see [`Self::presence`].
     #[must_use]
     pub fn account(&self, id: AccountId) -> Option<&OwnedAccount> {
-        self.index.get(&id).map(|&index| self.records.at(index))
+        self.place_of(id).map(|place| self.records.at(place))
     }
 
     /// For the volatile fields only.
     pub(crate) fn account_volatile(&mut self, id: AccountId) -> Option<&mut OwnedAccount> {
-        let index = *self.index.get(&id)?;
-        Some(self.records.at_mut(index))
+        let place = self.place_of(id)?;
+        Some(self.records.at_mut(place))
     }
 
     /// Where an account that is not here should be looked for: its stub, else its default home if
@@ -396,14 +402,12 @@ impl Ledger {
         owned.is_stored = self.dirty.left_a_row(id);
         owned.scanned = self.scan.number;
         let place = self.records.insert(owned);
-        let old = self.index.insert(id, place);
-        assert!(old.is_none(), "account {id} owned twice");
         self.cold.owned += 1;
         self.change(place);
     }
 
     pub(crate) fn remove_account(&mut self, id: AccountId) -> Option<OwnedAccount> {
-        let place = self.index.remove(&id)?;
+        let place = self.place_of(id)?;
         self.scan.count(self.records.at_mut(place));
         let owned = self.records.remove(place);
         self.cold.owned -= 1;
@@ -426,7 +430,7 @@ impl Ledger {
     }
 
     pub(crate) fn place_of(&self, id: AccountId) -> Option<u32> {
-        self.index.get(&id).copied()
+        self.records.find(&id)
     }
 
     /// Remembers that a transfer id was recorded for a debit account, or for a missing one.

@@ -2,16 +2,23 @@
 
 use crate::ids::{ShardId, TransferId};
 use crate::ledger::history::record::{HistoryPosition, Record};
-use crate::table::{Arena, Lookup};
+use crate::table::{Keyed, Records};
+
+impl Keyed for Record {
+    /// The shard that decided the transfer, zero for this one, and its id.
+    type Key = (ShardId, TransferId);
+
+    fn key(&self) -> Self::Key {
+        (self.coordinator, self.id)
+    }
+}
 
 /// Rows of one interval between checkpoints, in the order in which they were recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
     /// Position of the first row.
     first: u64,
-    records: Arena<Record>,
-    /// Keyed with the shard that decided the transfer; zero is this one.
-    places: Lookup<(ShardId, TransferId), u32>,
+    records: Records<Record>,
     /// The highest id in it: nothing above needs to be looked up. Most new ids are above.
     id_max: u128,
 }
@@ -25,13 +32,27 @@ impl Generation {
         }
     }
 
+    /// An empty one in the memory of one that is not needed any more, unless that had far more rows than were
+    /// recorded lately.
+    pub fn reusing(mut self, first: u64, lately: usize) -> Self {
+        if self.records.room() / 4 > lately {
+            return Self::at(first);
+        }
+        self.records.clear();
+        Self {
+            first,
+            records: self.records,
+            id_max: 0,
+        }
+    }
+
     /// The row of an id that `coordinator` decided (zero: this shard).
     pub fn get(&self, coordinator: ShardId, id: TransferId) -> Option<&Record> {
         if id.0 > self.id_max {
             return None;
         }
-        let place = self.places.get(&(coordinator, id))?;
-        Some(self.records.at(*place))
+        let place = self.records.find(&(coordinator, id))?;
+        Some(self.records.at(place))
     }
 
     /// The row at a position of the whole history.
@@ -47,14 +68,7 @@ impl Generation {
     pub fn push(&mut self, record: Record) -> HistoryPosition {
         let position = self.end();
         self.id_max = self.id_max.max(record.id.0);
-        let place = self.records.insert(record);
-        let old = self.places.insert((record.coordinator, record.id), place);
-        assert!(
-            old.is_none(),
-            "transfer {} decided by {} recorded twice",
-            record.id,
-            record.coordinator
-        );
+        self.records.insert(record);
         HistoryPosition(position)
     }
 
@@ -77,6 +91,11 @@ impl Generation {
     /// The position that the next row gets.
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.records.end())
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.records.len()
     }
 
     pub fn id_max(&self) -> u128 {

@@ -204,10 +204,11 @@ impl History {
     /// The rows since the last checkpoint become the ones to write; those that were written by the
     /// last one leave memory.
     pub(crate) fn freeze(&mut self) {
-        let next = Generation::at(self.current.end());
-        let frozen = core::mem::replace(&mut self.current, next);
+        let (end, lately) = (self.current.end(), self.current.len());
+        let frozen = core::mem::take(&mut self.current);
         let written = core::mem::replace(&mut self.older, frozen);
         self.stored.grow(written.id_max());
+        self.current = written.reusing(end, lately);
     }
 
     /// The rows that the checkpoint under way writes.

@@ -2,8 +2,10 @@
 //!
 //! A table that doubles in one go stalls its core for as long as it takes to move everything; an
 //! election timeout is not much longer. So a [`Lookup`] is split into many small tables by hash, and
-//! an [`Arena`] grows by whole chunks that never move. Neither is iterated for results: a `Lookup`
-//! has no iterator at all (its order would depend on history), an `Arena` is walked by index.
+//! an [`Arena`] grows by whole chunks that never move; [`Records`] are an arena with such tables. None is
+//! iterated for results in the order of a hash, which would depend on history: an `Arena` is walked by index.
+
+mod records;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -12,6 +14,8 @@ use core::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+
+pub use records::{Keyed, Records};
 
 /// Number of small tables; a power of two.
 const PARTS: usize = 256;
@@ -74,13 +78,6 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
     #[must_use]
     pub fn contains(&self, key: &K) -> bool {
         self.get(key).is_some()
-    }
-
-    /// Makes room for about so many more entries: for filling it at once.
-    pub fn reserve(&mut self, more: usize) {
-        // Some parts get more than their share.
-        let share = more / PARTS + more / PARTS / 16 + 8;
-        self.parts.iter_mut().for_each(|part| part.reserve(share));
     }
 
     /// Inserts and returns what was there.
@@ -161,13 +158,11 @@ impl<T> Arena<T> {
         }
         let index = self.end;
         self.end = self.end.checked_add(1).expect("fewer than 2^32 records");
-        if (index as usize).is_multiple_of(CHUNK) {
+        let chunk = index as usize / CHUNK;
+        if chunk == self.chunks.len() {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        self.chunks
-            .last_mut()
-            .expect("just made")
-            .push(Some(record));
+        self.chunks[chunk].push(Some(record));
         index
     }
 
@@ -214,6 +209,19 @@ impl<T> Arena<T> {
     #[must_use]
     pub fn end(&self) -> u32 {
         self.end
+    }
+
+    /// Takes all records out, and keeps the memory for those that come.
+    pub fn clear(&mut self) {
+        self.chunks.iter_mut().for_each(Vec::clear);
+        self.free.clear();
+        self.end = 0;
+    }
+
+    /// Records that fit without more memory.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.chunks.len() * CHUNK
     }
 
     fn place(&mut self, index: u32) -> &mut Option<T> {
