@@ -7,7 +7,7 @@ use quorate_simulator::trace::Trace;
 /// Below this many seeds some faults may not have their turn.
 const SEEDS_FOR_ALL_FAULTS: u64 = 200;
 /// Seeds that are run twice.
-const SEEDS_TWICE: u64 = 20;
+const SEEDS_TWICE: u64 = 10;
 /// The seeds that once failed, with their stories.
 const KEPT: &str = include_str!("../seeds.txt");
 
