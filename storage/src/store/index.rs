@@ -102,7 +102,7 @@ impl AccountIndex {
             .map(|slot| Place(part.places[slot]))
     }
 
-    /// All entries, in no order that means anything.
+    /// All entries, in no order that means anything: for whoever compares two indexes, and sorts them.
     pub fn entries(&self) -> impl Iterator<Item = (u64, Place)> {
         self.parts.iter().flat_map(|part| {
             let slots = part.fingerprints.iter().zip(&part.places);

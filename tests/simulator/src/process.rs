@@ -227,6 +227,16 @@ impl Process {
         &self.health
     }
 
+    /// Whether any damage was done, by the flush that is open included: what it wrote lies where it should not.
+    #[must_use]
+    pub fn is_harmed(&self) -> bool {
+        let flush = self
+            .running
+            .as_ref()
+            .and_then(|running| running.flush.as_ref());
+        self.health.is_harmed() || flush.is_some_and(|flush| !flush.whole)
+    }
+
     /// Its disk, for counters.
     #[must_use]
     pub fn disk(&self) -> &SimDisk {

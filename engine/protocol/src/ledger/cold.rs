@@ -132,6 +132,9 @@ impl Ledger {
     }
 
     /// Puts an account into memory as the last checkpoint wrote it.
+    ///
+    /// # Panics
+    /// If it is there.
     pub(crate) fn load_account(&mut self, row: &AccountRow) -> u32 {
         let mut owned = row.owned();
         owned.is_written = true;

@@ -56,6 +56,7 @@ pub struct OwnedAccount {
 
 impl Keyed for OwnedAccount {
     type Key = AccountId;
+    const WHAT: &str = "account";
 
     fn key(&self) -> AccountId {
         self.account.id
@@ -343,7 +344,7 @@ impl Ledger {
     /// what was summed when they were written; only those that have changed since are looked at.
     ///
     /// Not in it: what is volatile, the configuration, and the indexes that are made from what is
-    /// (`index`, `staged_accounts`, those of the history). The applied slot goes with it wherever
+    /// (`staged_accounts`, those of `records` and of the history). The applied slot goes with it wherever
     /// digests are compared.
     #[must_use]
     pub fn digest(&self) -> u128 {

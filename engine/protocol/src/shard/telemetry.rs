@@ -9,7 +9,7 @@ use crate::client::PairRow;
 use crate::ids::AccountId;
 use crate::ledger::rules::pair;
 use crate::limits::TELEMETRY_PAIRS_MAX;
-use crate::table::{Arena, Lookup};
+use crate::table::{Keyed, Records};
 
 /// Pairs in the ring.
 const RING: usize = 8192;
@@ -18,11 +18,19 @@ const RING: usize = 8192;
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
     ring: Vec<(AccountId, AccountId)>,
-    index: Lookup<(AccountId, AccountId), u32>,
-    pairs: Arena<PairRow>,
+    pairs: Records<PairRow>,
     pub dropped: u64,
     pub local: u64,
     pub cross: u64,
+}
+
+impl Keyed for PairRow {
+    type Key = (AccountId, AccountId);
+    const WHAT: &str = "pair";
+
+    fn key(&self) -> Self::Key {
+        (self.a, self.b)
+    }
 }
 
 impl Telemetry {
@@ -53,16 +61,15 @@ impl Telemetry {
     fn fold(&mut self) {
         for (debit, credit) in self.ring.drain(..) {
             let (a, b) = pair(debit, credit);
-            if let Some(&at) = self.index.get(&(a, b)) {
+            if let Some(at) = self.pairs.find(&(a, b)) {
                 self.pairs.at_mut(at).weight += 1;
             } else if self.pairs.len() < TELEMETRY_PAIRS_MAX {
-                let at = self.pairs.insert(PairRow {
+                self.pairs.insert(PairRow {
                     a,
                     b,
                     weight: 1,
                     reserved: 0,
                 });
-                self.index.insert((a, b), at);
             } else {
                 self.dropped += 1;
             }

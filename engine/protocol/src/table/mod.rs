@@ -2,8 +2,8 @@
 //!
 //! A table that doubles in one go stalls its core for as long as it takes to move everything; an
 //! election timeout is not much longer. So a [`Lookup`] is split into many small tables by hash, and
-//! an [`Arena`] grows by whole chunks that never move; [`Records`] are an arena with such tables. None is
-//! iterated for results in the order of a hash, which would depend on history: an `Arena` is walked by index.
+//! an [`Arena`] grows by whole chunks that never move; [`Records`] are an arena with such tables. What is walked
+//! is walked in the order of an arena: that of a hash table would depend on history.
 
 mod records;
 
@@ -17,8 +17,8 @@ use hashbrown::HashMap;
 
 pub use records::{Keyed, Records};
 
-/// Number of small tables; a power of two.
-const PARTS: usize = 256;
+/// Number of small tables: the first byte of a hash says which.
+const PARTS: usize = 1 << u8::BITS;
 
 /// A hash table for lookup only, with a fixed hash: the same inputs give the same behaviour.
 pub struct Lookup<K, V> {
@@ -70,29 +70,11 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
         self.parts[self.part(key)].get(key)
     }
 
-    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let part = self.part(key);
-        self.parts[part].get_mut(key)
-    }
-
-    #[must_use]
-    pub fn contains(&self, key: &K) -> bool {
-        self.get(key).is_some()
-    }
-
     /// Inserts and returns what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let part = self.part(&key);
         let old = self.parts[part].insert(key, value);
         self.len += usize::from(old.is_none());
-        old
-    }
-
-    /// Removes and returns what was there.
-    pub fn remove(&mut self, key: &K) -> Option<V> {
-        let part = self.part(key);
-        let old = self.parts[part].remove(key);
-        self.len -= usize::from(old.is_some());
         old
     }
 
@@ -218,7 +200,7 @@ impl<T> Arena<T> {
         self.end = 0;
     }
 
-    /// Records that fit without more memory.
+    /// Places in the memory that it has.
     #[must_use]
     pub fn room(&self) -> usize {
         self.chunks.len() * CHUNK
@@ -271,7 +253,8 @@ mod tests {
             );
         }
         assert_eq!(table.len(), 5000);
-        assert_eq!(table.remove(&7), Some(5007));
-        assert_eq!(table.get(&7), None);
+        assert_eq!((table.get(&7), table.get(&5_000)), (Some(&5007), None));
+        table.clear();
+        assert_eq!((table.get(&7), table.len()), (None, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! Records found by a key that they carry.
 //!
-//! A table from key to place would keep every key twice, and hash tables align: 33 bytes per slot for an
-//! account id and a place, 49 for the name of a transfer. Here a slot is a place and 32 bits of the hash, 9
+//! A table from key to place would keep every key twice, and hash tables align: 33 bytes per cell for an
+//! account id and a place, 49 for the name of a transfer. Here a cell is a place and 32 bits of the hash, 9
 //! bytes with the table's own; the key is compared in the record, which whoever finds it reads anyway. Growing
 //! needs the 32 bits only, never the records.
 
@@ -18,6 +18,8 @@ use super::{Arena, PARTS};
 /// What is found by a key.
 pub trait Keyed {
     type Key: Hash + Eq + Debug;
+    /// What it is, for the panic when it comes twice.
+    const WHAT: &str;
 
     /// Under which it is found. Never changes while it is in a [`Records`].
     fn key(&self) -> Self::Key;
@@ -26,21 +28,14 @@ pub trait Keyed {
 /// An [`Arena`] whose records have keys, each at most once.
 pub struct Records<T> {
     arena: Arena<T>,
-    parts: Box<[HashTable<Slot>]>,
+    parts: Box<[HashTable<Cell>]>,
     hash: FixedState,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct Cell {
     hash: u32,
     place: u32,
-}
-
-impl Slot {
-    /// What the small table sees of a key: its control bytes come from the top bits, its order from the low ones.
-    fn spread(self) -> u64 {
-        u64::from(self.hash) << 32 | u64::from(self.hash)
-    }
 }
 
 impl<T> Default for Records<T> {
@@ -63,11 +58,10 @@ impl<T: Keyed> Records<T> {
     /// The place of the record with this key.
     #[must_use]
     pub fn find(&self, key: &T::Key) -> Option<u32> {
-        let (part, slot) = self.home(key, 0);
-        let holds =
-            |found: &Slot| found.hash == slot.hash && self.arena.at(found.place).key() == *key;
-        let found = self.parts[part].find(slot.spread(), holds);
-        found.map(|found| found.place)
+        let (part, hash) = self.home(key);
+        let holds = |cell: &Cell| holds(&self.arena, cell, hash, key);
+        let found = self.parts[part].find(spread(hash), holds);
+        found.map(|cell| cell.place)
     }
 
     /// Adds a record and returns its place.
@@ -76,14 +70,14 @@ impl<T: Keyed> Records<T> {
     /// If there is one with this key, or at 2^32 records.
     pub fn insert(&mut self, record: T) -> u32 {
         let key = record.key();
-        let place = self.arena.insert(record);
-        let (part, slot) = self.home(&key, place);
-        let holds =
-            |found: &Slot| found.hash == slot.hash && self.arena.at(found.place).key() == key;
-        match self.parts[part].entry(slot.spread(), holds, |slot| slot.spread()) {
-            Entry::Vacant(vacant) => vacant.insert(slot),
-            Entry::Occupied(_) => panic!("{key:?} twice"),
+        let (part, hash) = self.home(&key);
+        let holds = |cell: &Cell| holds(&self.arena, cell, hash, &key);
+        let entry = self.parts[part].entry(spread(hash), holds, |cell| spread(cell.hash));
+        let Entry::Vacant(vacant) = entry else {
+            panic!("{} {key:?} twice", T::WHAT);
         };
+        let place = self.arena.insert(record);
+        vacant.insert(Cell { hash, place });
         place
     }
 
@@ -93,9 +87,9 @@ impl<T: Keyed> Records<T> {
     /// If there is none.
     pub fn remove(&mut self, place: u32) -> T {
         let record = self.arena.remove(place);
-        let (part, slot) = self.home(&record.key(), place);
-        let found = self.parts[part].find_entry(slot.spread(), |found| found.place == place);
-        found.expect("every record has a slot").remove();
+        let (part, hash) = self.home(&record.key());
+        let found = self.parts[part].find_entry(spread(hash), |cell| cell.place == place);
+        found.expect("every record has a cell").remove();
         record
     }
 
@@ -104,15 +98,25 @@ impl<T: Keyed> Records<T> {
         // Some parts get more than their share.
         let share = more / PARTS + more / PARTS / 16 + 8;
         for part in &mut self.parts {
-            part.reserve(share, |slot| slot.spread());
+            part.reserve(share, |cell| spread(cell.hash));
         }
     }
 
-    fn home(&self, key: &T::Key, place: u32) -> (usize, Slot) {
+    /// The small table of a key, and the bits of its hash that a cell keeps.
+    fn home(&self, key: &T::Key) -> (usize, u32) {
         let [part, _, _, _, hash @ ..] = self.hash.hash_one(key).to_be_bytes();
-        let hash = u32::from_be_bytes(hash);
-        (usize::from(part), Slot { hash, place })
+        (usize::from(part), u32::from_be_bytes(hash))
     }
+}
+
+/// Keys may share a hash: the record decides.
+fn holds<T: Keyed>(arena: &Arena<T>, cell: &Cell, hash: u32, key: &T::Key) -> bool {
+    cell.hash == hash && arena.at(cell.place).key() == *key
+}
+
+/// What a small table sees of a key: its control bytes come from the top bits, its order from the low ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl<T> Records<T> {
@@ -162,7 +166,7 @@ impl<T> Records<T> {
         self.arena.end()
     }
 
-    /// Records that fit without more memory.
+    /// Places in the memory that it has.
     #[must_use]
     pub fn room(&self) -> usize {
         self.arena.room()
@@ -179,46 +183,79 @@ impl<T> Records<T> {
 mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
+    use core::hash::Hasher;
 
     use super::*;
     use crate::prng::Prng;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Row {
-        id: u128,
+        id: u64,
         value: u32,
     }
 
     impl Keyed for Row {
-        type Key = u128;
+        type Key = u64;
+        const WHAT: &str = "row";
 
-        fn key(&self) -> u128 {
+        fn key(&self) -> u64 {
             self.id
         }
     }
 
-    #[test]
-    fn it_holds_what_a_map_holds() {
+    /// Rows whose keys share eight hashes among them.
+    #[derive(Clone, Copy, Debug)]
+    struct Crowded(Row);
+
+    #[derive(Debug, PartialEq, Eq)]
+    struct CrowdedKey(u64);
+
+    impl Hash for CrowdedKey {
+        fn hash<H: Hasher>(&self, hasher: &mut H) {
+            (self.0 % 8).hash(hasher);
+        }
+    }
+
+    impl Keyed for Crowded {
+        type Key = CrowdedKey;
+        const WHAT: &str = "crowded row";
+
+        fn key(&self) -> CrowdedKey {
+            CrowdedKey(self.0.id)
+        }
+    }
+
+    /// Draws of insertions, look-ups and removals against a map.
+    fn drill<T: Keyed + Copy>(
+        rows: u32,
+        keys: u64,
+        make: impl Fn(Row) -> T,
+        row: impl Fn(&T) -> Row,
+    ) {
         let mut draws = Prng::new(5);
-        let (mut records, mut map) = (Records::default(), BTreeMap::new());
-        for round in 0..3_u32 {
-            for value in 0..20_000 {
-                let id = u128::from(draws.draw() % 5_000);
-                match records.find(&id) {
+        let (mut records, mut map) = (Records::<T>::default(), BTreeMap::new());
+        for round in 0..3 {
+            for value in 0..rows {
+                let fresh = Row {
+                    id: draws.draw() % keys,
+                    value,
+                };
+                match records.find(&make(fresh).key()) {
                     Some(place) if value % 3 == 0 => {
-                        assert_eq!(Some(records.remove(place)), map.remove(&id));
+                        let removed = row(&records.remove(place));
+                        assert_eq!(map.remove(&fresh.id), Some(removed));
                     }
-                    Some(place) => assert_eq!(Some(records.at(place)), map.get(&id)),
+                    Some(place) => assert_eq!(map.get(&fresh.id), Some(&row(records.at(place)))),
                     None => {
-                        records.insert(Row { id, value });
-                        assert_eq!(map.insert(id, Row { id, value }), None);
+                        records.insert(make(fresh));
+                        assert_eq!(map.insert(fresh.id, fresh), None);
                     }
                 }
                 assert_eq!(records.len(), map.len());
             }
-            let mut rows: Vec<Row> = records.iter().copied().collect();
-            rows.sort_by_key(|row| row.id);
-            assert!(rows.iter().eq(map.values()), "round {round}");
+            let mut found: Vec<Row> = records.iter().map(&row).collect();
+            found.sort_by_key(|row| row.id);
+            assert!(found.iter().eq(map.values()), "round {round}");
             records.clear();
             map.clear();
             assert_eq!((records.len(), records.end()), (0, 0));
@@ -226,7 +263,17 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "7 twice")]
+    fn it_holds_what_a_map_holds() {
+        drill(20_000, 5_000, |row| row, |row| *row);
+    }
+
+    #[test]
+    fn keys_that_share_a_hash_are_told_apart() {
+        drill(4_000, 400, Crowded, |crowded| crowded.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "row 7 twice")]
     fn a_key_is_there_once() {
         let mut records = Records::default();
         records.insert(Row { id: 7, value: 1 });

@@ -1,7 +1,7 @@
-//! What a start would find at this moment, against what the running process knows.
+//! What a start of the process would find at this moment, against what the running one knows of its accounts.
 //!
 //! A wrong list of files shows at a start only, and few runs crash just then; so each published checkpoint is
-//! opened beside the process that wrote it.
+//! opened beside the process that wrote it. What a loss of power would leave is not looked at: crashes do that.
 
 use std::collections::BTreeSet;
 
@@ -21,6 +21,14 @@ pub(super) fn compare(keeper: &Keeper, disk: &SimDisk) -> Result<(), String> {
     let disk = &mut Files(disk);
     let opened = files::open(&listing, disk, keeper.store().binding());
     let opened = opened.map_err(|error| error.to_string())?;
+    let (found, known) = (opened.store.manifest(), keeper.store().manifest());
+    if found.number != known.number || !opened.damage.is_empty() {
+        let (row, damage) = (opened.row, opened.damage);
+        return Err(format!(
+            "would start from checkpoint {} instead of {}: {row:?}, {damage:?}",
+            found.number, known.number
+        ));
+    }
     let index = load_index(&opened.store, disk).map_err(|error| error.to_string())?;
     let found = rows(&opened.store, &index.accounts);
     let known = rows(keeper.store(), keeper.index());

@@ -99,8 +99,11 @@ impl Running {
             let Some(input) = told else { return };
             if let Input::CheckpointDurable { .. } = input {
                 let (first, _) = self.store.keeper.store().history_positions();
-                let (drops, reopened) = (first > 1, reopened::compare(&self.store.keeper, disk));
-                effects.push(Effect::Store(StoreEffect::Published { drops, reopened }));
+                let published = StoreEffect::Published {
+                    drops: first > 1,
+                    reopened: reopened::compare(&self.store.keeper, disk),
+                };
+                effects.push(Effect::Store(published));
             }
             self.replica.step(now, input);
         }

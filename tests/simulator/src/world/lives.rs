@@ -223,7 +223,7 @@ impl World {
             StoreEffect::Published { drops, reopened } => {
                 self.rare.add("checkpoint_published");
                 if let Err(problem) = reopened
-                    && !self.processes[process].health().is_harmed()
+                    && !self.processes[process].is_harmed()
                 {
                     self.violate("recovery", format!("{from} {problem}"));
                 }

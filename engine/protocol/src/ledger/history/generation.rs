@@ -7,11 +7,17 @@ use crate::table::{Keyed, Records};
 impl Keyed for Record {
     /// The shard that decided the transfer, zero for this one, and its id.
     type Key = (ShardId, TransferId);
+    const WHAT: &str = "transfer, by who decided it,";
 
     fn key(&self) -> Self::Key {
         (self.coordinator, self.id)
     }
 }
+
+/// Intervals take about as many rows as the one before; after a rush the memory for it is given back.
+const ROOM_PER_ROW: usize = 4;
+/// Rows whose memory is never worth giving back.
+const ROOM_LEAST: usize = 1 << 14;
 
 /// Rows of one interval between checkpoints, in the order in which they were recorded.
 #[derive(Debug, Default)]
@@ -32,10 +38,10 @@ impl Generation {
         }
     }
 
-    /// An empty one in the memory of one that is not needed any more, unless that had far more rows than were
-    /// recorded lately.
+    /// An empty one in the memory of one that is not needed any more, unless that has far more room than what
+    /// came `lately` took.
     pub fn reusing(mut self, first: u64, lately: usize) -> Self {
-        if self.records.room() / 4 > lately {
+        if self.records.room() > lately.saturating_mul(ROOM_PER_ROW).max(ROOM_LEAST) {
             return Self::at(first);
         }
         self.records.clear();
