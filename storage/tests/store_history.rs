@@ -195,7 +195,7 @@ fn what_waits_is_what_is_handed_out() {
     for id in 0..20_000_u128 {
         let row = store_support::account_row(id, 1);
         store.account(&row, store_support::fingerprint(id + 1_000), true, None);
-        most = most.max(store.pending_bytes());
+        most = most.max(store.ready_bytes());
         run(&mut store);
     }
     assert!(most <= EXTENT_BYTES, "{most} bytes waited");
@@ -204,11 +204,11 @@ fn what_waits_is_what_is_handed_out() {
         history_from: 0,
     });
     while store.step(1_000) {
-        assert!(store.pending_bytes() <= 2 * EXTENT_BYTES);
+        assert!(store.ready_bytes() <= 2 * EXTENT_BYTES);
         run(&mut store);
     }
     run(&mut store);
-    assert!(!store.is_running() && store.pending_bytes() == 0);
+    assert!(!store.is_running() && store.ready_bytes() == 0);
     assert!(names.into_iter().eq([FileKind::Accounts, FileKind::Side]));
     let counters = store.counters();
     assert_eq!((counters.checkpoints, counters.account_rows), (1, 20_000));

@@ -26,13 +26,14 @@ use quorate_protocol::output::CheckpointPart;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::store::{
-    AccountIndex, BeginError, BlockError, BlockRef, BlockRun, Damage, Finish, Operation, Place,
-    Read, Store,
+    AccountIndex, BeginError, BlockError, BlockRef, BlockRun, Damage, EXTENT_BYTES, Finish,
+    Operation, Place, Read, Store,
 };
 use zerocopy::IntoBytes;
 
-/// Bytes that may wait to be written before the next part is asked for: two extents.
-const PENDING_BYTES_MAX: usize = 512 << 10;
+/// Bytes that may wait to be written before the next part is asked for: two extents. Only bytes that can be written
+/// count: whoever waits for room waits for an operation.
+const READY_BYTES_MAX: usize = 2 * EXTENT_BYTES;
 /// Rows of index work in one step: some 100 us.
 const STEP_ROWS: usize = 8192;
 
@@ -195,7 +196,7 @@ impl Keeper {
 
     /// Goes on without the disk, for a bounded time.
     pub fn step(&mut self) -> Step {
-        let has_room = self.store.pending_bytes() <= PENDING_BYTES_MAX;
+        let has_room = self.store.ready_bytes() <= READY_BYTES_MAX;
         match self.stage {
             Stage::Taking if has_room => {
                 self.stage = Stage::Waiting;

@@ -337,9 +337,9 @@ impl Checkpoint {
         self.keyed.base + self.history_rows()
     }
 
-    pub(crate) fn pending_bytes(&self) -> usize {
+    pub(crate) fn ready_bytes(&self) -> usize {
         let outputs = self.outputs().into_iter();
-        outputs.map(|output| output.writer.pending_bytes()).sum()
+        outputs.map(|output| output.writer.ready_bytes()).sum()
     }
 
     /// Whether every file and its name is durable: the manifest may be published.

@@ -294,11 +294,12 @@ impl Store {
         running.is_some_and(|running| running.step(rows_max))
     }
 
-    /// Bytes that wait to be written, without those of the open operation. While these are too many the
-    /// caller neither pushes nor steps.
+    /// Bytes that [`Store::next_operation`] will write, without those of the open operation. While these are too
+    /// many the caller neither pushes nor steps. Extents that are being filled, one per file, are not among them:
+    /// nothing but pushing and stepping ever makes them ready.
     #[must_use]
-    pub fn pending_bytes(&self) -> usize {
-        self.running.as_ref().map_or(0, Checkpoint::pending_bytes)
+    pub fn ready_bytes(&self) -> usize {
+        self.running.as_ref().map_or(0, Checkpoint::ready_bytes)
     }
 
     /// The next file operation to carry out, if one is due and none is open.

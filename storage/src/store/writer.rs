@@ -89,9 +89,9 @@ impl FileWriter {
         found.map_or(0, |extent| extent.rows)
     }
 
-    /// Bytes that are not yet handed out.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.ready_bytes + self.extent.len()
+    /// Bytes of whole extents that are not yet handed out. Beside them there is at most the one being filled.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
     }
 
     /// Adds a row.
@@ -253,7 +253,7 @@ mod tests {
             writer.give_back(extent);
         }
         assert_eq!(bytes.len(), footer.blocks as usize * BLOCK);
-        assert_eq!(writer.pending_bytes(), 0);
+        assert_eq!(writer.ready_bytes(), 0);
         bytes
     }
 

@@ -1,0 +1,121 @@
+//! A checkpoint that waits for room waits for a write, never for itself.
+//!
+//! The story: the bytes of extents that were still being filled counted as waiting to be written. Three files are
+//! written at once, so up to three such extents; with more than two extents' bytes in them and none of them full,
+//! the keeper asked for nothing more, nothing was there to be written, and the shard stood still for good once
+//! the next checkpoint was due. Found on a real cluster with checkpoints of a few hundred kilobytes.
+
+mod support;
+
+use quorate_durable::keeper::{Keeper, Step};
+use quorate_protocol::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
+use quorate_protocol::ids::{AccountId, Ballot, Slot, TransferId};
+use quorate_protocol::input::Input;
+use quorate_protocol::ledger::{Account, AccountFlags};
+use quorate_protocol::output::CheckpointPart;
+use quorate_storage::store::{AccountIndex, Binding, EXTENT_BYTES, open};
+
+use support::Files;
+
+const BINDING: Binding = Binding {
+    cluster: 1,
+    shard: 1,
+};
+/// Rows of one part.
+const PART: u64 = 256;
+
+/// A checkpoint with so many accounts, rows of history and kibibytes of side tables.
+fn parts(accounts: u64, history: u64, side: usize) -> Vec<CheckpointPart> {
+    let account = |id: u64| {
+        let account = Account::new(AccountId(id.into()), 1, 1, AccountFlags::default());
+        let row = AccountRow {
+            account,
+            id_max: 0,
+            version: 1,
+            last: 0,
+        };
+        (row, false)
+    };
+    let transfer = |id: u64| {
+        let row = HistoryRow {
+            id: TransferId(id.into()),
+            debit_account_id: AccountId(1),
+            credit_account_id: AccountId(2),
+            amount: 1,
+            user_data: 0,
+            ledger: 1,
+            context: 0,
+            code: 1,
+            result: 0,
+            debit_before: [0; 6],
+            credit_before: [0; 6],
+        };
+        (row, id)
+    };
+    let mut parts = vec![CheckpointPart::Begin {
+        number: 1,
+        slot: Slot(10),
+        accounts: u32::try_from(accounts).expect("few"),
+    }];
+    for from in (1..=accounts).step_by(PART as usize) {
+        let rows = from..(from + PART).min(accounts + 1);
+        parts.push(CheckpointPart::Accounts(rows.map(account).collect()));
+    }
+    for from in (1..=history).step_by(PART as usize) {
+        let rows = from..(from + PART).min(history + 1);
+        parts.push(CheckpointPart::History(rows.map(transfer).collect()));
+    }
+    if history > 0 {
+        parts.push(CheckpointPart::Contexts(vec![ContextRow::default()]));
+    }
+    for _ in 0..side {
+        parts.push(CheckpointPart::Side(vec![9; 1 << 10]));
+    }
+    parts.push(CheckpointPart::End(Mark {
+        slot: Slot(10),
+        highest_origin: Ballot(0),
+        digest: [0; 2],
+        side: 0,
+        history_from: 0,
+    }));
+    parts
+}
+
+/// Carries out operations only when the keeper waits for one.
+fn checkpoint(parts: Vec<CheckpointPart>) {
+    let files = &mut Files::default();
+    let store = open(&[], files, BINDING).expect("an empty store").store;
+    let mut keeper = Keeper::new(store, AccountIndex::new());
+    let mut parts = parts.into_iter();
+    let begin = parts.next().expect("the begin");
+    keeper.take(begin, files).expect("readable");
+    loop {
+        match keeper.step() {
+            Step::Told(Input::CheckpointRoom) => {
+                let part = parts.next().expect("the end is not asked for more");
+                keeper.take(part, files).expect("readable");
+            }
+            Step::Told(Input::CheckpointDurable { number: 1 }) => return,
+            Step::Worked => {}
+            Step::Waits => {
+                let operation = keeper.next_operation().expect("something to wait for");
+                files.carry_out(&operation);
+                keeper.finish_operation(operation);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(keeper.store().ready_bytes() <= 4 * EXTENT_BYTES);
+    }
+}
+
+#[test]
+fn extents_that_are_being_filled_are_not_waited_for() {
+    // Accounts lie 25 to a block of 4 KiB, transfers 42: up to just below an extent, and beyond.
+    for accounts in [1, 1_500, 1_599, 1_700, 4_700] {
+        for history in [0, 2_500, 2_680, 2_700, 8_000] {
+            for side in [0, 100, 250, 600] {
+                checkpoint(parts(accounts, history, side));
+            }
+        }
+    }
+}
