@@ -22,7 +22,7 @@ const BINDING: Binding = Binding {
     shard: 1,
 };
 /// Rows of one part.
-const PART: u64 = 256;
+const PART: usize = 256;
 
 /// A checkpoint with so many accounts, rows of history and kibibytes of side tables.
 fn parts(accounts: u64, history: u64, side: usize) -> Vec<CheckpointPart> {
@@ -57,14 +57,12 @@ fn parts(accounts: u64, history: u64, side: usize) -> Vec<CheckpointPart> {
         slot: Slot(10),
         accounts: u32::try_from(accounts).expect("few"),
     }];
-    for from in (1..=accounts).step_by(PART as usize) {
-        let rows = from..(from + PART).min(accounts + 1);
-        parts.push(CheckpointPart::Accounts(rows.map(account).collect()));
-    }
-    for from in (1..=history).step_by(PART as usize) {
-        let rows = from..(from + PART).min(history + 1);
-        parts.push(CheckpointPart::History(rows.map(transfer).collect()));
-    }
+    let accounts: Vec<_> = (1..=accounts).map(account).collect();
+    let rows = accounts.chunks(PART).map(<[_]>::to_vec);
+    parts.extend(rows.map(CheckpointPart::Accounts));
+    let transfers: Vec<_> = (1..=history).map(transfer).collect();
+    let rows = transfers.chunks(PART).map(<[_]>::to_vec);
+    parts.extend(rows.map(CheckpointPart::History));
     if history > 0 {
         parts.push(CheckpointPart::Contexts(vec![ContextRow::default()]));
     }
