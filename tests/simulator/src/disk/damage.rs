@@ -47,8 +47,14 @@ impl SimDisk {
 
     /// The same, and what was written there is kept in mind.
     pub fn rot_known(&mut self, file: FileId, range: Range<usize>) -> bool {
+        self.damage_known(file, |disk| disk.rot(file, range))
+    }
+
+    /// Does harm to a file, and keeps in mind what was written in the sectors that it changes: what harm before it
+    /// has left there is not that.
+    fn damage_known<T>(&mut self, file: FileId, harm: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.bytes(file).to_vec();
-        let hit = self.rot(file, range);
+        let done = harm(self);
         let after = &self.files[&file].current;
         let sectors = before.chunks(self.sector).zip(after.chunks(self.sector));
         let written = self.written.entry(file).or_default();
@@ -57,7 +63,7 @@ impl SimDisk {
                 written.entry(index).or_insert_with(|| before.to_vec());
             }
         }
-        hit
+        done
     }
 
     /// Whether a range of a file holds anything else than what was written there.
@@ -93,7 +99,11 @@ impl SimDisk {
         if (target, place) == (file, offset) {
             place = if offset == 0 { self.sector } else { 0 };
         }
-        self.land(target, place, bytes);
+        // Another file may be one of the store, whose blocks nobody writes again but to repair them.
+        match target == file {
+            true => self.land(target, place, bytes),
+            false => self.damage_known(target, |disk| disk.land(target, place, bytes)),
+        }
         self.count(true, "write_misdirected")
     }
 
@@ -188,6 +198,27 @@ mod tests {
         assert!(disk.is_rotten(file, &(0..4096)));
         disk.write(file, 1024, &[7; 512]);
         assert!(!disk.is_rotten(file, &(0..4096)));
+    }
+
+    /// The story: a write of the log landed in a file of the store that was as long as a segment, the block rotted
+    /// on top of that, and its repair was held against what the misdirected write had left there (seed 4802).
+    #[test]
+    fn a_misdirected_write_is_not_what_was_written_there() {
+        for seed in 0..20 {
+            let (mut disk, [file, other]) = two_files(seed);
+            disk.armed.misdirect = true;
+            assert!(disk.take_misdirection(file, 1024, &[9; 1024]));
+            if changed(&disk, other) == 0 {
+                continue;
+            }
+            let whole = 0..disk.bytes(other).len();
+            assert!(disk.is_rotten(other, &whole));
+            disk.rot_known(other, whole.clone());
+            disk.write(other, 0, &vec![7; whole.end]);
+            assert!(!disk.is_rotten(other, &whole));
+            return;
+        }
+        panic!("no write landed in the other file");
     }
 
     #[test]
