@@ -28,6 +28,8 @@ pub struct AuditReport {
     pub present: u64,
     /// Committed nowhere, or credited nowhere.
     pub missing: Vec<String>,
+    /// Not found, and older than transfers are kept.
+    pub too_old: u64,
     /// Committed at two shards or more, or credited more than once.
     pub duplicated: Vec<String>,
     /// Committed once and credited once, but not the same transfer.
@@ -55,7 +57,8 @@ enum Finding {
 }
 
 /// Judges what all shards know of every id; `lookup` asks them. `wait` is called before ids without
-/// their credit are asked for again, and says whether to: it bounds the time.
+/// their credit are asked for again, and says whether to: it bounds the time. What is not found `is_too_old` if the
+/// cluster need not keep it any more.
 ///
 /// # Errors
 /// Those of `lookup`, and an answer to other ids than were asked for.
@@ -63,6 +66,7 @@ pub fn audit(
     ids: &[TransferId],
     mut lookup: impl FnMut(&[TransferId]) -> anyhow::Result<Vec<TransferRecord>>,
     mut wait: impl FnMut() -> bool,
+    is_too_old: impl Fn(TransferId) -> bool,
 ) -> anyhow::Result<AuditReport> {
     let mut report = AuditReport {
         acked: u64::try_from(ids.len()).expect("a slice's length fits"),
@@ -82,6 +86,7 @@ pub fn audit(
                 let id = record.id.to_string();
                 match judge(record) {
                     Finding::Present => report.present += 1,
+                    Finding::NotCommitted if is_too_old(record.id) => report.too_old += 1,
                     Finding::NotCommitted => report.missing.push(id),
                     Finding::NotCredited => not_credited.push(record.id),
                     Finding::Duplicated => report.duplicated.push(id),
@@ -91,9 +96,12 @@ pub fn audit(
         }
         open = not_credited;
         if !open.is_empty() && !wait() {
-            report
-                .missing
-                .extend(open.drain(..).map(|id| id.to_string()));
+            for id in open.drain(..) {
+                match is_too_old(id) {
+                    true => report.too_old += 1,
+                    false => report.missing.push(id.to_string()),
+                }
+            }
         }
     }
     Ok(report)
@@ -184,7 +192,7 @@ mod tests {
             waits -= 1;
             waits > 0
         };
-        let report = audit(&ids(), look_up, wait).unwrap();
+        let report = audit(&ids(), look_up, wait, |_| false).unwrap();
         assert_eq!(report.present, 19_999);
         assert!(!report.is_clean());
         report
@@ -196,6 +204,7 @@ mod tests {
             &ids(),
             |part| Ok(honest(part)),
             || panic!("nothing is open"),
+            |_| false,
         );
         let report = report.unwrap();
         assert_eq!((report.acked, report.present), (20_000, 20_000));
@@ -210,6 +219,21 @@ mod tests {
             record.debits[0].1.code = ResultCode::ExceedsCredits as u16;
         };
         assert_eq!(with(1_501, refuse).missing, ["1501"]);
+    }
+
+    #[test]
+    fn what_is_not_kept_any_more_is_not_missing_but_nothing_else_is_excused() {
+        let look_up = |part: &[TransferId]| {
+            let mut records = honest(part);
+            for record in records.iter_mut().filter(|record| record.id.0 <= 20) {
+                record.debits.clear();
+                record.credits.clear();
+            }
+            Ok(records)
+        };
+        let report = audit(&ids(), look_up, || false, |id| id.0 <= 15).unwrap();
+        assert_eq!((report.too_old, report.missing.len()), (15, 5));
+        assert_eq!(report.present, 19_980);
     }
 
     /// The audit once looked at debits alone: money that left and never arrived counted as present.
@@ -263,7 +287,7 @@ mod tests {
             waits += 1;
             true
         };
-        let report = audit(&[TransferId(11), TransferId(12)], look_up, wait).unwrap();
+        let report = audit(&[TransferId(11), TransferId(12)], look_up, wait, |_| false).unwrap();
         assert!(report.is_clean());
         assert_eq!((report.present, waits, calls), (2, 2, 3));
     }
@@ -271,6 +295,6 @@ mod tests {
     #[test]
     fn an_answer_that_leaves_ids_out_is_no_proof_of_anything() {
         let short = |part: &[TransferId]| Ok(honest(&part[1..]));
-        assert!(audit(&ids(), short, || false).is_err());
+        assert!(audit(&ids(), short, || false, |_| true).is_err());
     }
 }

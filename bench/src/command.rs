@@ -4,10 +4,13 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use quorate_protocol::ids::TransferId;
+use quorate_protocol::ledger::rules::ulid_ms;
 
 use crate::acked;
 use crate::args::{Arguments, AuditArguments, Command};
@@ -67,7 +70,13 @@ fn run_audit(arguments: &AuditArguments) -> Result<(), Failure> {
         thread::sleep(CREDIT_PAUSE);
         Instant::now() < end
     };
-    let report = audit(&ids, |ids| link.lookup_transfers(ids), wait)?;
+    // An id tells when its transfer was made, and only such ids are let go of.
+    let kept = config.keep.ns().map(Duration::from_nanos);
+    let is_too_old = |id: TransferId| {
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(ulid_ms(id)));
+        kept.is_some_and(|kept| age.is_ok_and(|age| age > kept))
+    };
+    let report = audit(&ids, |ids| link.lookup_transfers(ids), wait, is_too_old)?;
     let mut document = if arguments.json {
         Document::Stdout
     } else {
@@ -75,10 +84,11 @@ fn run_audit(arguments: &AuditArguments) -> Result<(), Failure> {
     };
     document.write(&report, |_| {
         format!(
-            "{} acknowledged, {} present, {} missing, {} duplicated, {} mismatched",
+            "{} acknowledged, {} present, {} missing, {} not kept any more, {} duplicated, {} mismatched",
             grouped(report.acked),
             grouped(report.present),
             report.missing.len(),
+            grouped(report.too_old),
             report.duplicated.len(),
             report.mismatched.len(),
         )

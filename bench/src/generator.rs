@@ -20,6 +20,7 @@ use crate::drive::{Measured, Options, Phase, drive};
 use crate::failure::Failure;
 use crate::host;
 use crate::link::AsyncLink;
+use crate::output::say;
 use crate::recorder::SecondRow;
 use crate::report::progress_line;
 use crate::select::{Part, Selection};
@@ -83,7 +84,7 @@ impl Job {
                 Phase::Warmup => "warm-up",
                 Phase::Measured => self.name,
             };
-            eprintln!("{}", progress_line(name, row));
+            say(format_args!("{}", progress_line(name, row)));
         };
         let result = drive(&links, feed, self.options, acked, self.stop, progress).await;
         for link in links {
@@ -128,7 +129,9 @@ pub fn choose_cpu(asked: Option<usize>) -> Result<usize, Failure> {
 /// Says before a run what will make its figures worse or worthless.
 pub fn warn_before(config: &ClusterConfig, cpu: usize) {
     if host::is_debug_build() {
-        eprintln!("warning: debug build of the generator, its figures mean nothing");
+        say(format_args!(
+            "warning: debug build of the generator, its figures mean nothing"
+        ));
     }
     let shared: Vec<String> = config
         .nodes()
@@ -137,17 +140,19 @@ pub fn warn_before(config: &ClusterConfig, cpu: usize) {
         .collect();
     if !shared.is_empty() {
         let nodes = shared.join(", ");
-        eprintln!("warning: the generator shares CPU {cpu} with the replicas of node {nodes}");
+        say(format_args!(
+            "warning: the generator shares CPU {cpu} with the replicas of node {nodes}"
+        ));
     }
 }
 
 /// Says after a run that the generator may have been its limit.
 pub fn warn_after(measured: &Measured) {
     if measured.generator_cpu > BUSY {
-        eprintln!(
+        say(format_args!(
             "warning: the generator used {:.0} % of its core, it may be what was measured",
             measured.generator_cpu * 100.0
-        );
+        ));
     }
 }
 

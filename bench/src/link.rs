@@ -19,6 +19,7 @@ use quorate_protocol::words::Rows;
 
 use crate::drive::Cluster;
 use crate::observe::AskShard;
+use crate::output::say;
 use crate::setup::Bank;
 use crate::verify::VerifyReport;
 
@@ -146,7 +147,9 @@ impl Cluster for AsyncLink {
             Ok(completed) => completed.rows,
             Err(error) => {
                 if !self.told.replace(true) {
-                    eprintln!("error: {error}; its transfers count as unknown");
+                    say(format_args!(
+                        "error: {error}; its transfers count as unknown"
+                    ));
                 }
                 vec![ResultRow::unlogged(ResultCode::Unknown); count]
             }

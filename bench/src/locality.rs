@@ -25,6 +25,7 @@ use crate::link::Link;
 use crate::locality_report::{Balance, DuringReport, LocalityReport, PlanReport, ReshardReport};
 use crate::observe::{self, Window};
 use crate::output::Document;
+use crate::output::say;
 use crate::run::{Bench, load_config};
 use crate::select::{Part, Selection};
 use crate::setup::{FUNDS, Funding};
@@ -97,7 +98,7 @@ fn stages(
         ..LiveOptions::default()
     };
     let plan = plan_live(observed, &owners, shards, &options).context("planning")?;
-    eprintln!("planned: {} moves", plan.moves.len());
+    say(format_args!("planned: {} moves", plan.moves.len()));
     let dropped = older.dropped + newer.as_ref().map_or(0, |window| window.dropped);
     report.plan = Some(PlanReport::of(&plan, dropped));
     let mut balance = Balance {

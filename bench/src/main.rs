@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use quorate_bench::args::Arguments;
+use quorate_bench::output::say;
 
 fn main() -> ExitCode {
     match quorate_bench::command::execute(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("quorate-bench: {failure}");
+            say(format_args!("quorate-bench: {failure}"));
             ExitCode::from(failure.exit_code())
         }
     }

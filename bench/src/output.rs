@@ -3,6 +3,7 @@
 //! With `--json -` stdout carries one JSON document and nothing else. A file is created before
 //! anything is measured: a path that cannot be written should not cost a run.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -10,6 +11,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::failure::Failure;
+
+/// Writes a line for people to stderr. Whoever has closed it does not want to hear, and nothing stops for that.
+pub fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
 /// The destination of `--json`.
 #[derive(Debug)]

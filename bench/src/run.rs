@@ -13,6 +13,7 @@ use crate::generator::{Job, choose_cpu, warn_after, warn_before};
 use crate::host::Host;
 use crate::link::Link;
 use crate::output::Document;
+use crate::output::say;
 use crate::recorder::Recorder;
 use crate::report::{Run, RunReport, Settings};
 use crate::select::{Part, Selection, load_options};
@@ -58,12 +59,14 @@ impl Bench {
     /// The cluster does not answer, or has accounts with other properties.
     pub fn prepare(&self, link: &mut Link, funding: &Funding) -> anyhow::Result<()> {
         let (accounts, shards) = (self.selection.accounts, self.config.shards);
-        eprintln!("preparing {accounts} accounts on {shards} shards");
+        say(format_args!(
+            "preparing {accounts} accounts on {shards} shards"
+        ));
         let prepared = prepare(link, accounts, funding, self.config.placement, shards)?;
-        eprintln!(
+        say(format_args!(
             "{} accounts new, {} funded",
             prepared.created, prepared.funded
-        );
+        ));
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
 use crate::node_process::{POLL, StartOptions};
 use crate::ports::free_base_port;
+use crate::print::say;
 use crate::print::{Output, line};
 use crate::scratch::scratch;
 
@@ -126,7 +127,7 @@ impl Drop for DemoCluster<'_> {
         let nodes: Vec<&NodeConfig> = self.config.nodes().collect();
         // After a clean stop nothing is left to end.
         if let Err(failure) = end(self.config, &nodes, Signal::KILL, STOP_WITHIN) {
-            eprintln!("quorate: {failure}");
+            say(format_args!("quorate: {failure}"));
         }
     }
 }
@@ -140,18 +141,18 @@ fn reap(children: impl Iterator<Item = Child>) {
 }
 
 fn announce(config: &ClusterConfig, file: &Path) {
-    eprintln!(
+    say(format_args!(
         "ready: {SHARDS} shards x {REPLICAS} replicas, topology in {}",
         file.display()
-    );
+    ));
     for node in config.nodes() {
         let last = usize::from(node.base_port) + config.replicas_of(node.id).len() - 1;
-        eprintln!(
+        say(format_args!(
             "  node {}  {}:{}-{last}",
             node.id, node.address, node.base_port
-        );
+        ));
     }
-    eprintln!("Ctrl-C stops everything.");
+    say(format_args!("Ctrl-C stops everything."));
 }
 
 fn run_bench(

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::print::say;
 use quorate_config::ConfigError;
 
 /// The end of a command that did not succeed.
@@ -58,7 +59,7 @@ impl Failure {
     /// Says on stderr what happened, and gives the code to exit with.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("quorate: {self}");
+        say(format_args!("quorate: {self}"));
         ExitCode::from(self.code())
     }
 }

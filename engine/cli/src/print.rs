@@ -1,5 +1,6 @@
 //! Printing: one JSON document on stdout for machines, or plain lines and tables for people.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use comfy_table::Table;
@@ -35,6 +36,11 @@ pub fn line(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// Writes a line for people to stderr. Whoever has closed it does not want to hear, and nothing stops for that.
+pub fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A table without borders, columns apart by two blanks.

@@ -49,7 +49,7 @@ pub enum Fatal {
     Resources { problem: String },
     #[error("clock {clock} went back by {by_ns} ns")]
     ClockWentBack { clock: &'static str, by_ns: u64 },
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}; if the rest of its group is sound, delete this replica's directory and start its node with --recover", path.display())]
     LogCorrupt { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]
     StoreCorrupt { path: PathBuf, problem: String },

@@ -44,7 +44,6 @@ pub(crate) async fn open_log(
     replica: ReplicaAddress,
     checkpoint: Slot,
 ) -> Result<RecoveredLog, Fatal> {
-    open_block_first(directory).await?;
     let identity = directory.identity(cluster, replica)?;
     let identity = identity.expect("the node has formatted it");
     let started = Instant::now();
@@ -111,7 +110,7 @@ pub(crate) fn first_slot(
 }
 
 /// See [`DataDirectory::block_path`]. Also proves that the device is not used through the poll ring.
-async fn open_block_first(directory: &DataDirectory) -> Result<(), Fatal> {
+pub(crate) async fn open_block_first(directory: &DataDirectory) -> Result<(), Fatal> {
     let path = directory.block_path();
     let file = DmaFile::open(&path)
         .await

@@ -21,7 +21,7 @@ use crate::fatal::Fatal;
 use crate::inbox::Inbox;
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::recover::open_log;
+use crate::recover::{open_block_first, open_log};
 use crate::room::Room;
 use crate::store::{Files, Indexing, Store, StoreFiles, load_checkpoint, open_store};
 
@@ -48,6 +48,8 @@ pub(crate) async fn start_replica(
     (inbox, peers, room): (&Rc<Inbox>, &Rc<Peers>, &Rc<Room>),
     clock: &mut Clock,
 ) -> Result<Started, Fatal> {
+    // Before anything that may fail: what takes the place of a store that cannot be used opens files, too.
+    open_block_first(directory).await?;
     let started = Instant::now();
     let path = directory.path();
     let opened = open_store(directory, binding_of(&config))?;

@@ -147,3 +147,28 @@ fn a_byte_that_changed_in_any_file_harms_nothing() {
     }
     eprintln!("{served} started with it, {begun_anew} were begun anew");
 }
+
+/// The story: the first file that the executor opened was then one that the fetch had just created, and glommio
+/// took the device for one that can be polled. The checkpoint came over, and the replica that should have gone on from
+/// it could not read its own directory.
+#[test]
+fn a_replica_whose_store_lacks_a_file_takes_it_anew_and_goes_on() {
+    let cluster = Cluster::init_with("lacks", Shape::GROUP, with_small_checkpoints);
+    cluster.start_nodes();
+    let report = Load::start(&cluster, "before", 3, &LOAD).finish();
+    cluster.act("kill", HARMED);
+    let files = fs::read_dir(directory(&cluster)).expect("the replica's directory");
+    let files = files.map(|entry| entry.expect("readable").path());
+    let history = files.filter(|path| path.to_string_lossy().contains("/history-"));
+    // Not the newest: the checkpoint before would do without it.
+    let oldest = history.min().expect("checkpoints were taken");
+    fs::remove_file(&oldest).expect("it was listed");
+    let node = HARMED.to_string();
+    let started = cluster.quorate(["cluster", "start", "--node", &node, "--wait", "60s"]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let what = format!("replica without {}", oldest.display());
+    until(patience(BACK_WITHIN), &what, || is_back(&cluster));
+    assert!(cluster.logs().contains("checkpoint taken"));
+    cluster.assert_sound(patience(SOUND_WITHIN));
+    report.assert_nothing_lost(&cluster);
+}

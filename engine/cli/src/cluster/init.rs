@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::print::say;
 
 /// Accounts per shard where `--placement range` says nothing.
 const ACCOUNTS_PER_SHARD: u64 = 3_000;
@@ -56,11 +57,11 @@ pub fn run(args: &InitArgs, context: Context) -> Outcome {
     let config = generate(args)?;
     if config.share_cores {
         let replicas = config.all_replicas().count();
-        eprintln!(
+        say(format_args!(
             "notice: {replicas} replicas on {} cores: share_cores = true is written, replicas \
              will wait for each other's core time",
             host_cores()
-        );
+        ));
     }
     let text = config.to_toml();
     let document = json!({

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::plan::{GateArgs, live};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::print::say;
 use crate::target::ClusterFile;
 use crate::verify;
 
@@ -111,12 +112,12 @@ fn carry_out(plan: &Plan, config: &ClusterConfig, batch_max: usize) -> Applied {
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.elapsed() >= PROGRESS_EVERY {
             *told = Instant::now();
-            eprintln!(
+            say(format_args!(
                 "{} of {} accounts settled, {} retries",
                 applied.settled(),
                 applied.planned,
                 applied.retries
-            );
+            ));
         }
     };
     let connect = |_source| {

@@ -16,6 +16,7 @@ use quorate_planner::{
 use super::observe::{counted, owners};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::print::say;
 use crate::print::{Output, line};
 
 /// Moves that are shown to people.
@@ -130,14 +131,14 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let counted = counted(&mut client, config)?;
     let owners = owners(&mut client, config)?;
-    eprintln!(
+    say(format_args!(
         "observed: {} pairs, {} local and {} cross-shard transfers, {} not counted; {} accounts",
         counted.pairs.len(),
         counted.local,
         counted.cross,
         counted.dropped,
         owners.len()
-    );
+    ));
     let options = LiveOptions {
         gate: gate.options(),
         seed: gate.seed,

@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use quorate_durable::restore::{Index, LoadError, load_index, load_ledger};
-use quorate_protocol::checkpoint::restore::RestoredLedger;
+use quorate_protocol::checkpoint::restore::{RestoreError, RestoredLedger};
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::AccountId;
 use quorate_storage::store::{Binding, Operation, Read, Store, Unreadable, open};
@@ -146,7 +146,14 @@ pub(crate) fn load_checkpoint(
     touched: &[AccountId],
 ) -> Result<Option<RestoredLedger>, Fatal> {
     let started = Instant::now();
-    let wrong = |error: LoadError| corrupt(path, &error);
+    let wrong = |error: LoadError| match error {
+        // Whole, but of another program: nobody in the group has a checkpoint that this one reads.
+        LoadError::Restore(error @ RestoreError::SideVersion { .. }) => Fatal::DataDirectory {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        },
+        error => corrupt(path, &error),
+    };
     let mut files = Files::new(path);
     let loaded = load_ledger(store, index, config, touched, &mut files).map_err(wrong)?;
     if let Some(first) = &loaded.unread.first {
