@@ -31,9 +31,10 @@ use quorate_storage::store::{
 };
 use zerocopy::IntoBytes;
 
-/// Bytes that may wait to be written before the next part is asked for: two extents. Only bytes that can be written
-/// count: whoever waits for room waits for an operation.
-const READY_BYTES_MAX: usize = 2 * EXTENT_BYTES;
+/// Bytes that may wait to be written before the next part is asked for. Only bytes that can be written count: whoever
+/// waits for room waits for an operation. A leader under full load has time for one operation in some ten
+/// milliseconds, and its log brings up to 400 MB of rows a second: this is what one operation must be able to take.
+pub const READY_BYTES_MAX: usize = 16 * EXTENT_BYTES;
 /// Rows of index work in one step: some 100 us.
 const STEP_ROWS: usize = 8192;
 

@@ -1,19 +1,22 @@
-//! A checkpoint that waits for room waits for a write, never for itself.
+//! A checkpoint that waits for room waits for a write, never for itself; and for few of them.
 //!
-//! The story: the bytes of extents that were still being filled counted as waiting to be written. Three files are
+//! The first story: the bytes of extents that were still being filled counted as waiting to be written. Three files are
 //! written at once, so up to three such extents; with more than two extents' bytes in them and none of them full,
 //! the keeper asked for nothing more, nothing was there to be written, and the shard stood still for good once
 //! the next checkpoint was due. Found on a real cluster with checkpoints of a few hundred kilobytes.
+//!
+//! The second: a write took 256 KiB and no more, and a loop under full load turns 80 times a second. So a leader's
+//! checkpoints took longer than the log took to the next one, and apply stood still for half a second at each.
 
 mod support;
 
-use quorate_durable::keeper::{Keeper, Step};
+use quorate_durable::keeper::{Keeper, READY_BYTES_MAX, Step};
 use quorate_protocol::checkpoint::rows::{AccountRow, ContextRow, HistoryRow, Mark};
 use quorate_protocol::ids::{AccountId, Ballot, Slot, TransferId};
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::{Account, AccountFlags};
 use quorate_protocol::output::CheckpointPart;
-use quorate_storage::store::{AccountIndex, Binding, EXTENT_BYTES, open};
+use quorate_storage::store::{AccountIndex, Binding, EXTENT_BYTES, Operation, open};
 
 use support::Files;
 
@@ -79,30 +82,35 @@ fn parts(accounts: u64, history: u64, side: usize) -> Vec<CheckpointPart> {
     parts
 }
 
-/// Carries out operations only when the keeper waits for one.
-fn checkpoint(parts: Vec<CheckpointPart>) {
+/// Carries out operations only when the keeper waits for one; how many, and how many bytes they wrote.
+fn checkpoint(parts: Vec<CheckpointPart>) -> (usize, usize) {
     let files = &mut Files::default();
     let store = open(&[], files, BINDING).expect("an empty store").store;
     let mut keeper = Keeper::new(store, AccountIndex::new());
     let mut parts = parts.into_iter();
     let begin = parts.next().expect("the begin");
     keeper.take(begin, files).expect("readable");
+    let (mut operations, mut bytes) = (0, 0);
     loop {
         match keeper.step() {
             Step::Told(Input::CheckpointRoom) => {
                 let part = parts.next().expect("the end is not asked for more");
                 keeper.take(part, files).expect("readable");
             }
-            Step::Told(Input::CheckpointDurable { number: 1 }) => return,
+            Step::Told(Input::CheckpointDurable { number: 1 }) => return (operations, bytes),
             Step::Worked => {}
             Step::Waits => {
                 let operation = keeper.next_operation().expect("something to wait for");
                 files.carry_out(&operation);
+                operations += 1;
+                if let Operation::Write { bytes: written, .. } = &operation {
+                    bytes += written.len();
+                }
                 keeper.finish_operation(operation);
             }
             other => panic!("{other:?}"),
         }
-        assert!(keeper.store().ready_bytes() <= 4 * EXTENT_BYTES);
+        assert!(keeper.store().ready_bytes() <= READY_BYTES_MAX + EXTENT_BYTES);
     }
 }
 
@@ -116,4 +124,20 @@ fn extents_that_are_being_filled_are_not_waited_for() {
             }
         }
     }
+}
+
+/// An operation takes all that waits: what a checkpoint costs in turns of a slow loop does not depend on the size of a
+/// write.
+#[test]
+fn few_operations_are_waited_for() {
+    // A create and a sync for each of three files, what is left in each of them, the names, and the manifest.
+    const BESIDE: usize = 3 * 4 + 2;
+    let mut written = Vec::new();
+    for (accounts, history, side) in [(40_000, 0, 0), (0, 200_000, 0), (30_000, 150_000, 9_000)] {
+        let (operations, bytes) = checkpoint(parts(accounts, history, side));
+        let most = bytes / READY_BYTES_MAX + BESIDE;
+        assert!(operations <= most, "{operations} for {bytes} bytes");
+        written.push(bytes / READY_BYTES_MAX);
+    }
+    assert!(written.iter().all(|&writes| writes >= 1), "{written:?}");
 }

@@ -1,8 +1,8 @@
 //! One replica on its executor: the loop that feeds the core and carries out what it wants.
 //!
 //! One task owns the core. A turn of it takes what has arrived (bounded by time), drains the outputs
-//! after each step, and gives way: then the log starts its flush, every connection's writer sends what
-//! was queued for it in one write, and readers decode what came.
+//! after each step, goes on with a checkpoint for a share of that time, and gives way: then the log starts its flush,
+//! every connection's writer sends what was queued for it in one write, and readers decode what came.
 //!
 //! A turn reads the clock every few steps, and uses the reading for steps after it. That is safe for
 //! lease reads: no other task runs during a turn, so every input of it had arrived before the reading,
@@ -42,12 +42,13 @@ use crate::fatal::{Fatal, end_process};
 use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
+use crate::pace::store_share;
 use crate::peers::Peers;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
 use crate::room::Room;
 use crate::start::start_replica;
-use crate::store::{Store, between_shells};
+use crate::store::{Stepped, Store, between_shells};
 use crate::turn::give_way;
 use crate::{listener, socket};
 
@@ -150,6 +151,8 @@ struct Shell {
     store: Option<Store>,
     /// The core has ended: it needs a checkpoint of its group.
     rebuild: Option<Why>,
+    /// The store had more to do than the turn had time for.
+    is_store_busy: bool,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -176,6 +179,7 @@ impl Shell {
             log: None,
             store: None,
             rebuild: None,
+            is_store_busy: false,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -245,14 +249,16 @@ impl Shell {
         // A new replica has something to say before anything arrives.
         self.drain();
         while !self.stopping.get() {
-            self.turn();
+            let started = self.now();
+            self.turn(started);
+            self.is_store_busy = self.work_on_store(started);
             if let Some(problem) = self.store.as_ref().and_then(Store::damage) {
                 self.repair_or_park(&problem);
             }
             self.tell_part();
             if let Some(why) = self.rebuild.take() {
                 self.rebuild(why).await;
-            } else if self.inbox.is_empty() {
+            } else if self.inbox.is_empty() && !self.is_store_busy {
                 self.wait_until(self.core.deadline_ns()).await;
             } else {
                 give_way().await;
@@ -368,8 +374,7 @@ impl Shell {
     }
 
     /// Steps through what has arrived, for one slice of time at most.
-    fn turn(&mut self) {
-        let started = self.now();
+    fn turn(&mut self, started: Now) {
         let mut now = started;
         let mut steps = 0_usize;
         loop {
@@ -387,10 +392,37 @@ impl Shell {
             steps += 1;
             if steps.is_multiple_of(STEPS_PER_CLOCK_READING) {
                 now = self.now();
-                if Duration::from_nanos(now.mono_ns - started.mono_ns) >= SLICE {
+                if elapsed(started, now) >= SLICE {
                     return;
                 }
             }
+        }
+    }
+
+    /// Goes on with a checkpoint for its share of a turn that began at `started`. True if there is more to do.
+    fn work_on_store(&mut self, started: Now) -> bool {
+        let Some(store) = &self.store else {
+            return false;
+        };
+        let mut stepped = store.step();
+        if let Stepped::Waits = stepped {
+            return false;
+        }
+        let now = self.now();
+        let share = store_share(elapsed(started, now));
+        loop {
+            match stepped {
+                Stepped::Told(input) => self.step(now, input),
+                Stepped::Worked => {}
+                Stepped::Waits => return false,
+            }
+            if elapsed(now, self.now()) >= share {
+                return true;
+            }
+            let Some(store) = &self.store else {
+                return false;
+            };
+            stepped = store.step();
         }
     }
 
@@ -588,6 +620,10 @@ impl Shell {
 const INPUTS_PER_FETCH_TURN: usize = 256;
 /// Timers take durations; "never" is a long one.
 const LONGEST_WAIT_NS: u64 = 3_600 * quorate_protocol::time::SECOND;
+
+fn elapsed(from: Now, upto: Now) -> Duration {
+    Duration::from_nanos(upto.mono_ns - from.mono_ns)
+}
 
 async fn timed_out() -> bool {
     sleep(STOP_TIMEOUT).await;

@@ -31,6 +31,7 @@ mod limits;
 mod listener;
 mod log;
 mod node;
+mod pace;
 mod peers;
 mod rebuild;
 mod recover;

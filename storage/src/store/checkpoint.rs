@@ -417,7 +417,7 @@ impl Output {
 
     fn next_operation(&mut self) -> Option<Operation> {
         let file = self.writer.file();
-        if self.writer.is_ready() && !self.created {
+        if self.writer.ready_bytes() > 0 && !self.created {
             return Some(Operation::Create { file });
         }
         if let Some((offset, bytes)) = self.writer.take() {

@@ -1,20 +1,20 @@
-//! Writes one data file: rows in, sealed blocks out, in extents of up to 256 KiB.
+//! Writes one data file: rows in, sealed blocks out, in extents of at least 256 KiB.
 //!
 //! Sections are written one behind the other: a row of a later section ends the one before. A block is
 //! sealed when no further row fits; the last block of a section may hold fewer. What the writer hands
 //! out is final: extents follow each other without a gap, and no byte is written twice.
-
-use std::collections::VecDeque;
+//!
+//! An extent is whatever is sealed when it is asked for. Whoever carries writes out one at a time and has no
+//! time for many gets few large ones, so the file keeps up with its rows however seldom it is written to.
 
 use super::block::{self, BlockRef, ContentSum, PAYLOAD_AT, PAYLOAD_BYTES, Section};
 use super::footer::{Footer, SectionExtent};
 use super::name::{Binding, FileId};
 use crate::BLOCK_BYTES;
 
-/// Bytes of one write: large enough for full bandwidth, small enough not to hold up the log's flushes.
+/// Bytes of the smallest write but for the last of a file: large enough for full bandwidth, small enough not to hold
+/// up the log's flushes.
 pub const EXTENT_BYTES: usize = 256 << 10;
-/// Written buffers that are kept for reuse.
-const SPARE_MAX: usize = 4;
 const BLOCK: usize = BLOCK_BYTES as usize;
 
 const _: () = assert!(EXTENT_BYTES.is_multiple_of(BLOCK));
@@ -37,19 +37,18 @@ pub(crate) struct FileWriter {
     sections: Vec<SectionExtent>,
     /// Which of them is being written.
     current: usize,
-    /// Sealed blocks, and the one being filled.
-    extent: Vec<u8>,
+    /// Sealed blocks that are not handed out, and the one being filled.
+    waiting: Vec<u8>,
     /// Bytes of rows in the block being filled; 0 = there is none.
     used: usize,
     /// Blocks sealed.
     blocks: u32,
     content: ContentSum,
-    /// Extents to be written, each with its offset.
-    ready: VecDeque<(u64, Vec<u8>)>,
-    ready_bytes: usize,
-    /// Bytes in extents that became ready.
-    extents_end: u64,
-    spare: Vec<Vec<u8>>,
+    is_finished: bool,
+    /// Bytes handed out.
+    handed_out: u64,
+    /// The buffer of an extent that is written: one is open at a time.
+    spare: Vec<u8>,
 }
 
 impl FileWriter {
@@ -67,13 +66,12 @@ impl FileWriter {
             binding_crc: binding.crc(),
             sections: sections.map(empty).collect(),
             current: 0,
-            extent: Vec::new(),
+            waiting: Vec::new(),
             used: 0,
             blocks: 0,
             content: ContentSum::default(),
-            ready: VecDeque::new(),
-            ready_bytes: 0,
-            extents_end: 0,
+            is_finished: false,
+            handed_out: 0,
             spare: Vec::new(),
         }
     }
@@ -89,9 +87,14 @@ impl FileWriter {
         found.map_or(0, |extent| extent.rows)
     }
 
-    /// Bytes of whole extents that are not yet handed out. Beside them there is at most the one being filled.
+    /// Bytes of the next extent; 0 if there are too few for one. Beside them there is at most a block being filled.
     pub(crate) fn ready_bytes(&self) -> usize {
-        self.ready_bytes
+        let being_filled = if self.used > 0 { BLOCK } else { 0 };
+        let sealed = self.waiting.len() - being_filled;
+        match self.is_finished || sealed >= EXTENT_BYTES {
+            true => sealed,
+            false => 0,
+        }
     }
 
     /// Adds a row.
@@ -139,30 +142,30 @@ impl FileWriter {
             key_max: keyed.key_max,
         };
         let at = self.open_block();
-        footer.encode(&mut self.extent[at..], &self.binding);
+        footer.encode(&mut self.waiting[at..], &self.binding);
         self.blocks += 1;
-        self.end_extent();
+        self.is_finished = true;
         footer
     }
 
     /// The next extent to write: offset in the file, and whole blocks.
     pub(crate) fn take(&mut self) -> Option<(u64, Vec<u8>)> {
-        let (offset, bytes) = self.ready.pop_front()?;
-        self.ready_bytes -= bytes.len();
-        Some((offset, bytes))
-    }
-
-    /// Whether an extent is ready.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        let ready = self.ready_bytes();
+        if ready == 0 {
+            return None;
+        }
+        let mut extent = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
+        self.waiting.extend_from_slice(&extent[ready..]);
+        extent.truncate(ready);
+        let offset = self.handed_out;
+        self.handed_out += ready as u64;
+        Some((offset, extent))
     }
 
     /// The buffer of an extent that is written.
     pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_MAX {
-            bytes.clear();
-            self.spare.push(bytes);
-        }
+        bytes.clear();
+        self.spare = bytes;
     }
 
     fn enter(&mut self, section: Section) {
@@ -185,21 +188,17 @@ impl FileWriter {
     fn append(&mut self, bytes: &[u8]) {
         let at = match self.used {
             0 => self.open_block(),
-            _ => self.extent.len() - BLOCK,
+            _ => self.waiting.len() - BLOCK,
         };
         let from = at + PAYLOAD_AT + self.used;
-        self.extent[from..from + bytes.len()].copy_from_slice(bytes);
+        self.waiting[from..from + bytes.len()].copy_from_slice(bytes);
         self.used += bytes.len();
     }
 
-    /// Appends a block of zeros to the extent; where it begins.
+    /// Appends a block of zeros; where it begins.
     fn open_block(&mut self) -> usize {
-        if self.extent.capacity() == 0 {
-            let spare = self.spare.pop();
-            self.extent = spare.unwrap_or_else(|| Vec::with_capacity(EXTENT_BYTES));
-        }
-        let at = self.extent.len();
-        self.extent.resize(at + BLOCK, 0);
+        let at = self.waiting.len();
+        self.waiting.resize(at + BLOCK, 0);
         at
     }
 
@@ -213,24 +212,13 @@ impl FileWriter {
             block: self.blocks,
         };
         let section = self.sections[self.current].section;
-        let at = self.extent.len() - BLOCK;
-        let block = &mut self.extent[at..];
+        let at = self.waiting.len() - BLOCK;
+        let block = &mut self.waiting[at..];
         let crc = block::seal(block, self.binding_crc, place, section, self.used);
         self.content.add(crc);
         self.used = 0;
         self.blocks = self.blocks.checked_add(1).expect("2^32 blocks in a file");
         self.sections[self.current].blocks += 1;
-        if self.extent.len() == EXTENT_BYTES {
-            self.end_extent();
-        }
-    }
-
-    fn end_extent(&mut self) {
-        let bytes = std::mem::take(&mut self.extent);
-        let offset = self.extents_end;
-        self.extents_end += bytes.len() as u64;
-        self.ready_bytes += bytes.len();
-        self.ready.push_back((offset, bytes));
     }
 }
 
@@ -248,7 +236,6 @@ mod tests {
         let mut bytes = Vec::new();
         while let Some((offset, extent)) = writer.take() {
             assert_eq!(offset, bytes.len() as u64);
-            assert!(extent.len() <= EXTENT_BYTES);
             bytes.extend_from_slice(&extent);
             writer.give_back(extent);
         }
@@ -271,7 +258,7 @@ mod tests {
                 &[u8::try_from(row % 251).unwrap(); 160],
             );
         }
-        assert!(writer.is_ready());
+        assert_eq!(writer.ready_bytes(), 64 * BLOCK);
         writer.push(Section::Gone, &[9; 16]);
         for _ in 0..=rows {
             writer.push(Section::AccountIndex, &[3; 12]);
@@ -301,6 +288,43 @@ mod tests {
         }
         assert_eq!(footer.locate(Section::AccountRows, rows), None);
         assert_eq!(footer.locate(Section::Side, 0), None);
+    }
+
+    /// Whoever is slow is given more at once, and never less than is worth a write.
+    #[test]
+    fn an_extent_is_all_that_is_sealed() {
+        let kind = FileKind::Accounts;
+        let mut writer = FileWriter::new(FileId { kind, number: 4 }, BINDING);
+        let row = [7; 160];
+        let mut push = |writer: &mut FileWriter, blocks: usize| {
+            for _ in 0..blocks * 25 {
+                writer.push(Section::AccountRows, &row);
+            }
+        };
+        push(&mut writer, 63);
+        assert_eq!((writer.ready_bytes(), writer.take()), (0, None));
+        push(&mut writer, 1_000);
+        // The block being filled is not part of it.
+        writer.push(Section::AccountRows, &row);
+        assert_eq!(writer.ready_bytes(), 1_063 * BLOCK);
+        let (offset, extent) = writer.take().unwrap();
+        assert_eq!((offset, extent.len()), (0, 1_063 * BLOCK));
+        assert_eq!((writer.ready_bytes(), writer.take()), (0, None));
+        writer.give_back(extent);
+        for _ in 0..=1_063 * 25 {
+            writer.push(Section::AccountIndex, &[3; 12]);
+        }
+        let footer = writer.finish(Keyed::default());
+        let (offset, extent) = writer.take().unwrap();
+        assert_eq!(offset, 1_063 * BLOCK as u64);
+        assert_eq!(
+            footer
+                .decode_block(1_063, &extent[..BLOCK], &BINDING)
+                .unwrap()
+                .rows,
+            row
+        );
+        assert_eq!((writer.ready_bytes(), writer.take()), (0, None));
     }
 
     #[test]

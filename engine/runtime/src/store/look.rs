@@ -189,7 +189,7 @@ impl Shared {
             {
                 continue;
             }
-            self.step_wanted.set();
+            self.inbox.nudge();
         }
     }
 

@@ -1,9 +1,10 @@
 //! The store's shell: carries out what `quorate_durable` asks for, beside the log.
 //!
-//! Seven tasks share the keeper and borrow it only between awaits:
+//! The core's task steps the keeper, for a share of its turn ([`crate::pace`]). Six others share it with that one, and
+//! borrow it only between awaits:
 //!
 //! ```text
-//! stepper    step -> CheckpointRoom, CheckpointDurable into the inbox; index work a piece at a time
+//! core       step -> CheckpointRoom, CheckpointDurable; index work a piece at a time
 //! writer     next_operation -> create, write, sync, publish, remove -> finish_operation
 //! mover      blocks whose live rows a checkpoint moves -> feed
 //! looker     Load -> reads of blocks, of accounts many at once -> Loaded
@@ -14,7 +15,7 @@
 //!
 //! | queue | bound |
 //! | --- | --- |
-//! | bytes to be written | the keeper asks for no part while more than two extents wait |
+//! | bytes to be written | the keeper asks for no part while more than `READY_BYTES_MAX` wait |
 //! | questions of the core | the core's (`LOADS_READS_MAX`, and one that holds apply) |
 //! | questions of other replicas | [`ASKED_MAX`]; above it they are dropped, and asked again |
 //!
@@ -64,7 +65,18 @@ const ASKED_MAX: usize = 8;
 /// The store of a running replica.
 pub(crate) struct Store {
     shared: Rc<Shared>,
-    _tasks: [Task<()>; 7],
+    _tasks: [Task<()>; 6],
+}
+
+/// What a step of the store came to.
+#[derive(Debug)]
+pub(crate) enum Stepped {
+    /// Tell the core, and step again.
+    Told(Input),
+    /// Step again.
+    Worked,
+    /// For an operation, or for the core.
+    Waits,
 }
 
 struct Shared {
@@ -75,7 +87,6 @@ struct Shared {
     room: Rc<Room>,
     /// For the rare read that taking a part needs.
     blocking: RefCell<Files>,
-    step_wanted: Wakeup,
     write_wanted: Wakeup,
     is_writing: Cell<bool>,
     is_closing: Cell<bool>,
@@ -119,7 +130,6 @@ impl Store {
             peers,
             room,
             blocking: RefCell::new(blocking),
-            step_wanted: Wakeup::default(),
             write_wanted: Wakeup::default(),
             is_writing: Cell::new(false),
             is_closing: Cell::new(false),
@@ -142,10 +152,9 @@ impl Store {
             found_whole: Cell::default(),
             damage: RefCell::default(),
         });
-        let [stepper, writer, mover, looker, lister, server, scrubber] =
-            [(); 7].map(|()| Rc::clone(&shared));
+        let [writer, mover, looker, lister, server, scrubber] =
+            [(); 6].map(|()| Rc::clone(&shared));
         let tasks = [
-            glommio::spawn_local(async move { stepper.step_for_ever().await }),
             glommio::spawn_local(async move { writer.write_for_ever().await }),
             glommio::spawn_local(async move { mover.move_for_ever().await }),
             glommio::spawn_local(async move { looker.look_for_ever().await }),
@@ -174,8 +183,34 @@ impl Store {
         {
             tracing::error!("no checkpoint is taken any more, and the log grows: {refusal}");
         }
-        shared.step_wanted.set();
         shared.write_wanted.set();
+    }
+
+    /// Goes on without the disk, for a bounded time. Whoever finds that it waits is nudged through the inbox when there
+    /// is something to step again for.
+    pub(crate) fn step(&self) -> Stepped {
+        let shared = &self.shared;
+        let step = shared.keeper.borrow_mut().step();
+        let stepped = match step {
+            Step::Waits => return Stepped::Waits,
+            Step::Worked => Stepped::Worked,
+            Step::Read(run) => {
+                *shared.moving.borrow_mut() = Some(run);
+                shared.move_wanted.set();
+                Stepped::Worked
+            }
+            Step::Told(input) => {
+                if let Input::CheckpointDurable { number } = input {
+                    let keeper = shared.keeper.borrow();
+                    let slot = keeper.store().manifest().slot;
+                    let counters = keeper.store().counters();
+                    tracing::info!(number, slot, ?counters, "checkpoint published");
+                }
+                Stepped::Told(input)
+            }
+        };
+        shared.write_wanted.set();
+        stepped
     }
 
     /// Answers with what the question says.
@@ -226,35 +261,6 @@ impl Store {
 }
 
 impl Shared {
-    async fn step_for_ever(&self) {
-        loop {
-            let step = self.keeper.borrow_mut().step();
-            match step {
-                Step::Told(input) => {
-                    if let Input::CheckpointDurable { number } = input {
-                        let keeper = self.keeper.borrow();
-                        let slot = keeper.store().manifest().slot;
-                        let counters = keeper.store().counters();
-                        tracing::info!(number, slot, ?counters, "checkpoint published");
-                    }
-                    self.inbox.push_own(input);
-                }
-                Step::Worked => {
-                    self.write_wanted.set();
-                    give_way().await;
-                }
-                Step::Read(run) => {
-                    *self.moving.borrow_mut() = Some(run);
-                    self.move_wanted.set();
-                }
-                Step::Waits => {
-                    self.write_wanted.set();
-                    self.step_wanted.wait().await;
-                }
-            }
-        }
-    }
-
     async fn write_for_ever(&self) {
         loop {
             self.write_wanted.wait().await;
@@ -278,7 +284,7 @@ impl Shared {
                 }
                 self.keeper.borrow_mut().finish_operation(operation);
                 self.written.set();
-                self.step_wanted.set();
+                self.inbox.nudge();
             }
         }
     }
