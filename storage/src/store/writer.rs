@@ -296,7 +296,7 @@ mod tests {
         let kind = FileKind::Accounts;
         let mut writer = FileWriter::new(FileId { kind, number: 4 }, BINDING);
         let row = [7; 160];
-        let mut push = |writer: &mut FileWriter, blocks: usize| {
+        let push = |writer: &mut FileWriter, blocks: usize| {
             for _ in 0..blocks * 25 {
                 writer.push(Section::AccountRows, &row);
             }

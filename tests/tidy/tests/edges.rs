@@ -32,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "quorate-bench",
         &["protocol", "client", "planner", "wire", "config"],
     ),
+    ("quorate-micro", &["protocol", "wire", "storage"]),
     ("quorate-interaction", &["protocol", "wire", "storage"]),
     (
         "quorate-simulator",
