@@ -33,8 +33,8 @@ use zerocopy::IntoBytes;
 
 /// Bytes that may wait to be written before the next part is asked for. Only bytes that can be written count: whoever
 /// waits for room waits for an operation. A leader under full load has time for one operation in some ten
-/// milliseconds, and its log brings up to 400 MB of rows a second: this is what one operation must be able to take.
-pub const READY_BYTES_MAX: usize = 16 * EXTENT_BYTES;
+/// milliseconds, in which its log brings 0.9 MB of history: this is what one operation must be able to take.
+pub const READY_BYTES_MAX: usize = 4 * EXTENT_BYTES;
 /// Rows of index work in one step: some 100 us.
 const STEP_ROWS: usize = 8192;
 
@@ -68,7 +68,8 @@ pub enum Step {
     /// Read these blocks, without blocking, and give them to [`Keeper::feed`]. Said once, and again only if
     /// what was fed is damaged. Step again: other things may go on meanwhile.
     Read(BlockRun),
-    /// Nothing is to be done before the core gives a part or an operation finishes.
+    /// Nothing is to be done before the core gives a part, an operation finishes or blocks are fed; and no operation has
+    /// become due since the last step, part or feeding.
     Waits,
 }
 

@@ -126,12 +126,49 @@ fn extents_that_are_being_filled_are_not_waited_for() {
     }
 }
 
+/// Whoever carries operations out looks for one after a part, a step that was none of waiting, and an operation: never
+/// else. The step that finished the files said that it waited; if what came before had just been written, nobody wrote
+/// them.
+fn checkpoint_by_wake_ups(parts: Vec<CheckpointPart>) {
+    let files = &mut Files::default();
+    let store = open(&[], files, BINDING).expect("an empty store").store;
+    let mut keeper = Keeper::new(store, AccountIndex::new());
+    let mut parts = parts.into_iter();
+    let begin = parts.next().expect("the begin");
+    keeper.take(begin, files).expect("readable");
+    loop {
+        match keeper.step() {
+            Step::Told(Input::CheckpointRoom) => {
+                let part = parts.next().expect("the end is not asked for more");
+                keeper.take(part, files).expect("readable");
+            }
+            Step::Told(Input::CheckpointDurable { number: 1 }) => return,
+            Step::Worked => {}
+            other => panic!("{other:?} though nothing is open"),
+        }
+        while let Some(operation) = keeper.next_operation() {
+            files.carry_out(&operation);
+            keeper.finish_operation(operation);
+        }
+    }
+}
+
+#[test]
+fn a_step_that_leaves_an_operation_says_so() {
+    for accounts in [0, 1, 1_700, 4_700] {
+        for history in [0, 2_700, 8_000] {
+            checkpoint_by_wake_ups(parts(accounts, history, 100));
+        }
+    }
+}
+
 /// An operation takes all that waits: what a checkpoint costs in turns of a slow loop does not depend on the size of a
 /// write.
 #[test]
 fn few_operations_are_waited_for() {
-    // A create and a sync for each of three files, what is left in each of them, the names, and the manifest.
-    const BESIDE: usize = 3 * 4 + 2;
+    // For each of three files a create, a sync, and what is left of it when the next one begins to fill and at its end;
+    // the names, and the manifest.
+    const BESIDE: usize = 3 * 5 + 2;
     let mut written = Vec::new();
     for (accounts, history, side) in [(40_000, 0, 0), (0, 200_000, 0), (30_000, 150_000, 9_000)] {
         let (operations, bytes) = checkpoint(parts(accounts, history, side));

@@ -1,8 +1,9 @@
 //! One replica on its executor: the loop that feeds the core and carries out what it wants.
 //!
 //! One task owns the core. A turn of it takes what has arrived (bounded by time), drains the outputs
-//! after each step, goes on with a checkpoint for a share of that time, and gives way: then the log starts its flush,
-//! every connection's writer sends what was queued for it in one write, and readers decode what came.
+//! after each step, and gives way: then the log starts its flush, every connection's writer sends what
+//! was queued for it in one write, and readers decode what came. Before the next turn, beside all that, a checkpoint
+//! goes on for a share of the time that the last one took.
 //!
 //! A turn reads the clock every few steps, and uses the reading for steps after it. That is safe for
 //! lease reads: no other task runs during a turn, so every input of it had arrived before the reading,
@@ -151,8 +152,6 @@ struct Shell {
     store: Option<Store>,
     /// The core has ended: it needs a checkpoint of its group.
     rebuild: Option<Why>,
-    /// The store had more to do than the turn had time for.
-    is_store_busy: bool,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -179,7 +178,6 @@ impl Shell {
             log: None,
             store: None,
             rebuild: None,
-            is_store_busy: false,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -248,17 +246,19 @@ impl Shell {
     async fn serve(mut self) {
         // A new replica has something to say before anything arrives.
         self.drain();
+        let mut inputs = Duration::ZERO;
         while !self.stopping.get() {
+            let is_store_busy = self.work_on_store(store_share(inputs));
             let started = self.now();
             self.turn(started);
-            self.is_store_busy = self.work_on_store(started);
+            inputs = elapsed(started, self.now());
             if let Some(problem) = self.store.as_ref().and_then(Store::damage) {
                 self.repair_or_park(&problem);
             }
             self.tell_part();
             if let Some(why) = self.rebuild.take() {
                 self.rebuild(why).await;
-            } else if self.inbox.is_empty() && !self.is_store_busy {
+            } else if self.inbox.is_empty() && !is_store_busy {
                 self.wait_until(self.core.deadline_ns()).await;
             } else {
                 give_way().await;
@@ -399,30 +399,24 @@ impl Shell {
         }
     }
 
-    /// Goes on with a checkpoint for its share of a turn that began at `started`. True if there is more to do.
-    fn work_on_store(&mut self, started: Now) -> bool {
-        let Some(store) = &self.store else {
-            return false;
-        };
-        let mut stepped = store.step();
-        if let Stepped::Waits = stepped {
-            return false;
-        }
-        let now = self.now();
-        let share = store_share(elapsed(started, now));
+    /// Goes on with a checkpoint for so long, a piece at least. True if there is more to do.
+    fn work_on_store(&mut self, share: Duration) -> bool {
+        let started = self.now();
+        let mut now = started;
         loop {
-            match stepped {
+            // One that is put out of service goes no further, or a damaged block would be read again for ever.
+            let (Some(store), Core::Running(_)) = (&self.store, &self.core) else {
+                return false;
+            };
+            match store.step() {
                 Stepped::Told(input) => self.step(now, input),
                 Stepped::Worked => {}
                 Stepped::Waits => return false,
             }
-            if elapsed(now, self.now()) >= share {
+            now = self.now();
+            if elapsed(started, now) >= share {
                 return true;
             }
-            let Some(store) = &self.store else {
-                return false;
-            };
-            stepped = store.step();
         }
     }
 

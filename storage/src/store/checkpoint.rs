@@ -270,8 +270,8 @@ impl Checkpoint {
         self.compaction.swept_of(number)
     }
 
-    /// Works on at most about `rows_max` rows. False while rows are to be moved, and once there is nothing
-    /// left to do but writing.
+    /// Works on at most about `rows_max` rows. False if there was nothing to do: rows are to be moved, or only writing is
+    /// left. True, the last time, from the step that leaves something to be written.
     pub(crate) fn step(&mut self, rows_max: usize) -> bool {
         match self.stage {
             Stage::Push | Stage::Built => return false,
@@ -306,7 +306,7 @@ impl Checkpoint {
                 }
             }
         }
-        self.stage != Stage::Built
+        true
     }
 
     fn write_gone(&mut self, from: usize, rows_max: usize) {

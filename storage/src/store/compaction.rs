@@ -75,9 +75,8 @@ use super::state::Store;
 use crate::BLOCK_BYTES;
 use crate::planted::{Bug, planted};
 
-/// Blocks that one read of a victim asks for at most: some 300 us of work, and 1,600 rows in a turn of the loop
-/// however long it takes.
-pub const MOVE_BLOCKS_MAX: u32 = 64;
+/// Blocks that one read of a victim asks for at most: some 100 us of work.
+pub const MOVE_BLOCKS_MAX: u32 = 16;
 
 /// Rows that may be moved however few the checkpoint has of its own: 700 KB.
 const LEAST_ROWS: u64 = 4096;

@@ -284,7 +284,7 @@ impl Store {
     }
 
     /// Builds the indexes of a finished checkpoint, at most about `rows_max` rows of work per call (8,192
-    /// take some 100 us). False while rows are to be moved, and once nothing is left but operations.
+    /// take some 100 us). False if there was nothing to do: rows are to be moved, or only operations are left.
     ///
     /// # Panics
     /// If `rows_max` is 0: it would never end.

@@ -474,7 +474,10 @@ impl Process {
         };
         let (writes, room) = (&mut running.store.writes, &mut running.room);
         match writes.end(room, &mut self.disk)? {
-            Ended::Done(operation) => running.store.keeper.finish_operation(operation),
+            Ended::Done(operation) => {
+                running.store.keeper.finish_operation(operation);
+                running.store.write_wanted = true;
+            }
             Ended::Waits(effect) => {
                 let mut effects = vec![Effect::Store(effect)];
                 effects.extend(self.go_on(now));

@@ -167,32 +167,6 @@ impl Shared {
         Ok(outcome)
     }
 
-    pub(super) async fn move_for_ever(&self) {
-        loop {
-            let Some(run) = self.moving.borrow_mut().take() else {
-                self.move_wanted.wait().await;
-                continue;
-            };
-            let read = match self.read(run).await {
-                Ok(read) => read,
-                Err(fault) => end_process(&fault),
-            };
-            let fed = match &read {
-                Some(read) => self.keeper.borrow_mut().feed(read),
-                None => {
-                    self.damaged(run.first, "is gone");
-                    continue;
-                }
-            };
-            if let Err(damage) = fed
-                && !self.mend_damage(damage).await
-            {
-                continue;
-            }
-            self.inbox.nudge();
-        }
-    }
-
     pub(super) async fn list_for_ever(&self) {
         loop {
             let Some((after, limit)) = self.page.get() else {
@@ -247,7 +221,7 @@ impl Shared {
     }
 
     /// False if it cannot be mended: that has been reported then.
-    async fn mend_damage(&self, damage: Damage) -> bool {
+    pub(super) async fn mend_damage(&self, damage: Damage) -> bool {
         if let Damage::Block { place, error } = damage {
             return self.mend(place, &error.to_string()).await;
         }

@@ -4,9 +4,9 @@
 //! borrow it only between awaits:
 //!
 //! ```text
-//! core       step -> CheckpointRoom, CheckpointDurable; index work a piece at a time
+//! core       step -> CheckpointRoom, CheckpointDurable; index work and moved rows a piece at a time
 //! writer     next_operation -> create, write, sync, publish, remove -> finish_operation
-//! mover      blocks whose live rows a checkpoint moves -> feed
+//! mover      blocks whose live rows a checkpoint moves -> read ahead -> feed
 //! looker     Load -> reads of blocks, of accounts many at once -> Loaded
 //! lister     List -> a walk over the rows of accounts -> Listed
 //! server     Ask of a replica that rebuilds or repairs -> one read -> Chunk
@@ -26,6 +26,7 @@
 
 mod files;
 mod look;
+mod mover;
 mod open;
 mod repair;
 mod scrub;
@@ -45,7 +46,7 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::{BlockRef, BlockRun, Counters, Operation};
+use quorate_storage::store::{BlockRef, BlockRun, Counters, Damage, Operation};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
@@ -57,6 +58,7 @@ use crate::wakeup::Wakeup;
 pub(crate) use files::StoreFiles;
 pub(crate) use open::{Files, Indexing, load_checkpoint, open_store};
 
+use mover::Ahead;
 use repair::Asked;
 
 /// Questions of other replicas that wait: each asks one at a time.
@@ -75,7 +77,7 @@ pub(crate) enum Stepped {
     Told(Input),
     /// Step again.
     Worked,
-    /// For an operation, or for the core.
+    /// For an operation, for blocks, or for the core.
     Waits,
 }
 
@@ -96,6 +98,10 @@ struct Shared {
     question_asked: Wakeup,
     /// Blocks whose rows a checkpoint moves.
     moving: RefCell<Option<BlockRun>>,
+    /// Some were read already.
+    ahead: RefCell<Option<Ahead>>,
+    /// One of these is not what was written.
+    damage_moved: RefCell<Option<Damage>>,
     move_wanted: Wakeup,
     page: Cell<Option<(AccountId, usize)>>,
     page_wanted: Wakeup,
@@ -138,6 +144,8 @@ impl Store {
             questions: RefCell::default(),
             question_asked: Wakeup::default(),
             moving: RefCell::default(),
+            ahead: RefCell::default(),
+            damage_moved: RefCell::default(),
             move_wanted: Wakeup::default(),
             page: Cell::default(),
             page_wanted: Wakeup::default(),
@@ -184,6 +192,7 @@ impl Store {
             tracing::error!("no checkpoint is taken any more, and the log grows: {refusal}");
         }
         shared.write_wanted.set();
+        shared.inbox.nudge();
     }
 
     /// Goes on without the disk, for a bounded time. Whoever finds that it waits is nudged through the inbox when there
@@ -195,12 +204,17 @@ impl Store {
             Step::Waits => return Stepped::Waits,
             Step::Worked => Stepped::Worked,
             Step::Read(run) => {
-                *shared.moving.borrow_mut() = Some(run);
+                match shared.feed_moved(run) {
+                    Some(Ok(())) => return Stepped::Worked,
+                    Some(Err(damage)) => *shared.damage_moved.borrow_mut() = Some(damage),
+                    None => *shared.moving.borrow_mut() = Some(run),
+                }
                 shared.move_wanted.set();
                 Stepped::Worked
             }
             Step::Told(input) => {
                 if let Input::CheckpointDurable { number } = input {
+                    *shared.ahead.borrow_mut() = None;
                     let keeper = shared.keeper.borrow();
                     let slot = keeper.store().manifest().slot;
                     let counters = keeper.store().counters();

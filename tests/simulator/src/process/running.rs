@@ -82,21 +82,28 @@ impl Running {
             self.drain(disk, effects);
             self.watch(effects);
             effects.extend(self.store.read_held().map(Effect::Store));
-            let told = match self.store.keeper.step() {
+            let step = self.store.keeper.step();
+            let waits = matches!(step, Step::Waits);
+            let mut started = Vec::new();
+            let told = match step {
                 Step::Told(input) => Some(input),
-                Step::Worked => continue,
+                Step::Worked => None,
                 Step::Read(run) => {
-                    effects.extend(self.store.wants(run).map(Effect::Store));
-                    continue;
+                    started.extend(self.store.wants(run));
+                    None
                 }
-                Step::Waits => {
-                    let mut started = Vec::new();
-                    let answer = self.store.go_on(&mut self.room, disk, &mut started);
-                    effects.extend(started.into_iter().map(Effect::Store));
-                    answer
-                }
+                Step::Waits => self.store.go_on(&mut self.room, disk, &mut started),
             };
-            let Some(input) = told else { return };
+            if !waits {
+                self.store.stepped(&mut self.room, disk, &mut started);
+            }
+            effects.extend(started.into_iter().map(Effect::Store));
+            let Some(input) = told else {
+                if waits {
+                    return;
+                }
+                continue;
+            };
             if let Input::CheckpointDurable { .. } = input {
                 let (first, _) = self.store.keeper.store().history_positions();
                 let published = StoreEffect::Published {
@@ -130,6 +137,7 @@ impl Running {
                     effects.push(Effect::ReadStarted { read });
                 }
                 Output::Checkpoint(part) => {
+                    self.store.write_wanted = true;
                     if let Err(problem) = self.store.keeper.take(part, &mut Files(disk)) {
                         let damaged = StoreEffect::Damaged {
                             place: None,

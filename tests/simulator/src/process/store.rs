@@ -77,6 +77,8 @@ pub enum StoreEffect {
 pub(super) struct StoreTask {
     pub(super) keeper: Keeper,
     pub(super) writes: Writes,
+    /// Something happened after which an operation may be due. Whoever writes looks only then, as the runtime's does.
+    pub(super) write_wanted: bool,
     questions: VecDeque<Question>,
     /// Runs of blocks that were read, if they are kept: what is published never changes.
     kept: Option<BTreeMap<(BlockRef, u32), Vec<u8>>>,
@@ -159,6 +161,7 @@ impl StoreTask {
         Self {
             keeper,
             writes: Writes::default(),
+            write_wanted: false,
             questions: VecDeque::new(),
             reading: VecDeque::new(),
             listing: None,
@@ -190,11 +193,7 @@ impl StoreTask {
         disk: &mut SimDisk,
         effects: &mut Vec<StoreEffect>,
     ) -> Option<Input> {
-        if self.writes.is_idle()
-            && let Some(operation) = self.keeper.next_operation()
-        {
-            self.writes.begin(operation, room, disk, effects);
-        }
+        self.begin_write(room, disk, effects);
         let mut reading = self.reading.iter();
         let is_cores = |reader: Reader| reader != Reader::Keeper;
         if reading.any(|(reader, _)| is_cores(*reader)) || self.mender.holds(is_cores) {
@@ -221,6 +220,35 @@ impl StoreTask {
                     }
                 }
             }
+        }
+    }
+
+    /// The keeper has stepped and goes on. With every other checkpoint what is due is begun at once, so that files are
+    /// written in pieces; else when nothing is left to step, so that a write takes all that waits.
+    pub(super) fn stepped(
+        &mut self,
+        room: &mut RoomTask,
+        disk: &mut SimDisk,
+        effects: &mut Vec<StoreEffect>,
+    ) {
+        self.write_wanted = true;
+        if self.keeper.store().manifest().number.is_multiple_of(2) {
+            self.begin_write(room, disk, effects);
+        }
+    }
+
+    fn begin_write(
+        &mut self,
+        room: &mut RoomTask,
+        disk: &mut SimDisk,
+        effects: &mut Vec<StoreEffect>,
+    ) {
+        if !self.write_wanted || !self.writes.is_idle() {
+            return;
+        }
+        match self.keeper.next_operation() {
+            Some(operation) => self.writes.begin(operation, room, disk, effects),
+            None => self.write_wanted = false,
         }
     }
 
@@ -273,6 +301,7 @@ impl StoreTask {
     /// Gives blocks to whoever waits for them; what is wrong with them if anything is.
     fn feed(&mut self, reader: Reader, run: BlockRun, bytes: &[u8]) -> Result<(), Fault> {
         if reader == Reader::Keeper {
+            self.write_wanted = true;
             return self.keeper.feed(bytes).map_err(Fault::from);
         }
         let (store, index) = (self.keeper.store(), self.keeper.index());
