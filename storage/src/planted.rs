@@ -19,6 +19,7 @@ pub enum Bug {
     DamagedBlockKept,
     FilesRemovedEarly,
     GoneForgotten,
+    LastStepWaits,
     LookUpNewestOnly,
     /// The shell's: no sync of a manifest before it gets its name.
     ManifestNotSynced,

@@ -306,7 +306,7 @@ impl Checkpoint {
                 }
             }
         }
-        true
+        self.stage != Stage::Built || !planted(Bug::LastStepWaits)
     }
 
     fn write_gone(&mut self, from: usize, rows_max: usize) {

@@ -272,6 +272,11 @@ pub const ALL: &[Planted] = &[
         "a checkpoint is published before its files are synced",
     ),
     log(
+        "last_step_waits",
+        Log::LastStepWaits,
+        "the step that completes a checkpoint's files says that it waits, and nobody writes their ends",
+    ),
+    log(
         "manifest_not_synced",
         Log::ManifestNotSynced,
         "a manifest gets its name before its bytes are synced",
