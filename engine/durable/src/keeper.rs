@@ -31,10 +31,9 @@ use quorate_storage::store::{
 };
 use zerocopy::IntoBytes;
 
-/// Bytes that may wait to be written before the next part is asked for. Only bytes that can be written count: whoever
-/// waits for room waits for an operation. A leader under full load has time for one operation in some ten
-/// milliseconds, in which its log brings 0.9 MB of history: this is what one operation must be able to take.
-pub const READY_BYTES_MAX: usize = 4 * EXTENT_BYTES;
+/// Bytes that may wait to be written before the next part is asked for, if nobody says otherwise
+/// ([`Keeper::set_ready_bytes_max`]). Only bytes that can be written count: whoever waits for room waits for an operation.
+pub const READY_BYTES_MAX: usize = 2 * EXTENT_BYTES;
 /// Rows of index work in one step: some 100 us.
 const STEP_ROWS: usize = 8192;
 
@@ -79,6 +78,7 @@ pub struct Keeper {
     store: Store,
     index: AccountIndex,
     stage: Stage,
+    ready_bytes_max: usize,
     /// Blocks were asked for and not fed yet.
     is_reading: bool,
     refusal: Option<BeginError>,
@@ -97,11 +97,18 @@ impl Keeper {
             store,
             index,
             stage: Stage::Idle,
+            ready_bytes_max: READY_BYTES_MAX,
             is_reading: false,
             refusal: None,
             taken: Vec::new(),
             taken_first: None,
         }
+    }
+
+    /// Lets so many bytes wait to be written from now on. Whoever has time for few operations lets each of them take
+    /// more.
+    pub fn set_ready_bytes_max(&mut self, bytes: usize) {
+        self.ready_bytes_max = bytes;
     }
 
     /// The store, to read from.
@@ -198,7 +205,7 @@ impl Keeper {
 
     /// Goes on without the disk, for a bounded time.
     pub fn step(&mut self) -> Step {
-        let has_room = self.store.ready_bytes() <= READY_BYTES_MAX;
+        let has_room = self.store.ready_bytes() <= self.ready_bytes_max;
         match self.stage {
             Stage::Taking if has_room => {
                 self.stage = Stage::Waiting;

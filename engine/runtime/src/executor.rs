@@ -43,7 +43,7 @@ use crate::fatal::{Fatal, end_process};
 use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
-use crate::pace::store_share;
+use crate::pace::Pace;
 use crate::peers::Peers;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
@@ -152,6 +152,8 @@ struct Shell {
     store: Option<Store>,
     /// The core has ended: it needs a checkpoint of its group.
     rebuild: Option<Why>,
+    /// The turn gave the store a part.
+    gave_part: bool,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -178,6 +180,7 @@ impl Shell {
             log: None,
             store: None,
             rebuild: None,
+            gave_part: false,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -248,8 +251,9 @@ impl Shell {
         self.drain();
         let mut inputs = Duration::ZERO;
         while !self.stopping.get() {
-            let is_store_busy = self.work_on_store(store_share(inputs));
+            let is_store_busy = self.work_on_store(Pace::after(inputs));
             let started = self.now();
+            self.gave_part = false;
             self.turn(started);
             inputs = elapsed(started, self.now());
             if let Some(problem) = self.store.as_ref().and_then(Store::damage) {
@@ -258,7 +262,7 @@ impl Shell {
             self.tell_part();
             if let Some(why) = self.rebuild.take() {
                 self.rebuild(why).await;
-            } else if self.inbox.is_empty() && !is_store_busy {
+            } else if self.inbox.is_empty() && !is_store_busy && !self.gave_part {
                 self.wait_until(self.core.deadline_ns()).await;
             } else {
                 give_way().await;
@@ -399,8 +403,11 @@ impl Shell {
         }
     }
 
-    /// Goes on with a checkpoint for so long, a piece at least. True if there is more to do.
-    fn work_on_store(&mut self, share: Duration) -> bool {
+    /// Goes on with a checkpoint at this pace, a piece at least. True if there is more to do.
+    fn work_on_store(&mut self, pace: Pace) -> bool {
+        if let Some(store) = &self.store {
+            store.set_bytes(pace.bytes);
+        }
         let started = self.now();
         let mut now = started;
         loop {
@@ -414,7 +421,7 @@ impl Shell {
                 Stepped::Waits => return false,
             }
             now = self.now();
-            if elapsed(started, now) >= share {
+            if elapsed(started, now) >= pace.share {
                 return true;
             }
         }
@@ -480,6 +487,7 @@ impl Shell {
                     }
                 }
                 Output::Checkpoint(part) => {
+                    self.gave_part = true;
                     if let Some(store) = &self.store {
                         store.take(part);
                     }

@@ -17,19 +17,19 @@ use crate::world::World;
 /// What there is, and what one run of it does. A piece is called by its kind and its batch, such as `local-8190`.
 pub const KINDS: [(&str, &str); 7] = [
     (
-        "local-N",
+        "local",
         "one replica: a request of N transfers, admitted, logged, applied, answered",
     ),
     ("group", "the same by a leader and two followers"),
     (
-        "cross-N",
+        "cross",
         "two shards of one replica: N transfers from one to the other",
     ),
     ("encode", "a request of N transfers into a frame"),
     ("decode", "a frame of N transfers into a request"),
     ("crc", "the checksum of N transfers"),
     (
-        "find-N",
+        "find",
         "N places of accounts in the store's index of a million",
     ),
 ];

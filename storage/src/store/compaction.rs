@@ -20,7 +20,7 @@
 //! 4. **Published or not there.** Moved rows are rows of the new file, in place order behind the
 //!    checkpoint's own. A crash before the manifest leaves the victims as they were; the next start does the
 //!    same again. The victims' files stay until two later manifests do without them.
-//! 5. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are in memory at once; a checkpoint moves and reads at most
+//! 5. **Bounded.** [`MOVE_BLOCKS_MAX`] blocks are taken at once, and a shell may have read ahead; a checkpoint moves and reads at most
 //!    what its budget says, and a victim that is larger goes on at the next one from `swept` on.
 //!
 //! # Which, and how many

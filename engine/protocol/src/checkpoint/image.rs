@@ -13,7 +13,6 @@
 //! Parts of accounts, history, contexts and side tables are bounded. Beginning is not: it encodes the side
 //! tables whole, and `Gone` is one part.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::rows::{AccountRow, ContextRow, HistoryRow, Mark};
@@ -25,7 +24,7 @@ use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::limits::{CHECKPOINT_PART_BYTES, CHECKPOINT_PART_ROWS};
 use crate::output::CheckpointPart;
 use crate::planted::{Bug, planted};
-use crate::table::hash64;
+use crate::table::{Records, hash64};
 
 /// What a checkpoint still has to write.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ pub(crate) struct Image {
     accounts: Vec<AccountId>,
     given: usize,
     /// As they were at the slot, if they have changed since and are not given.
-    kept: BTreeMap<AccountId, OwnedAccount>,
+    kept: Records<OwnedAccount>,
     gone: Vec<AccountId>,
     history_given: u32,
     contexts: Vec<ContextRow>,
@@ -77,10 +76,10 @@ impl Image {
         &self.accounts[self.given..]
     }
 
-    /// An account that is not given yet is about to change or to leave.
+    /// An account that is not given yet is about to change or to leave, for the first time since the slot.
     pub fn keep(&mut self, owned: &OwnedAccount) {
         if !planted(Bug::ImageNotKept) {
-            self.kept.entry(owned.account.id).or_insert(*owned);
+            self.kept.insert(*owned);
         }
     }
 
@@ -114,7 +113,7 @@ impl Ledger {
             interval,
             accounts,
             given: 0,
-            kept: BTreeMap::new(),
+            kept: Records::default(),
             gone,
             history_given: 0,
             contexts: Vec::new(),
@@ -230,7 +229,8 @@ impl Ledger {
         {
             image.given += 1;
             let place = self.place_of(id);
-            if let Some(kept) = image.kept.remove(&id) {
+            if let Some(kept) = image.kept.find(&id) {
+                let kept = image.kept.remove(kept);
                 image.written.add(&kept);
                 rows.push((AccountRow::of(&kept), kept.is_stored));
                 self.dirty.writes_older(id);

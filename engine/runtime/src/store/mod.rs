@@ -15,7 +15,7 @@
 //!
 //! | queue | bound |
 //! | --- | --- |
-//! | bytes to be written | the keeper asks for no part while more than `READY_BYTES_MAX` wait |
+//! | bytes to be written, and bytes read ahead for rows that are moved | those of the pace, 8 MiB at most: the keeper asks for no part while more wait |
 //! | questions of the core | the core's (`LOADS_READS_MAX`, and one that holds apply) |
 //! | questions of other replicas | [`ASKED_MAX`]; above it they are dropped, and asked again |
 //!
@@ -100,6 +100,7 @@ struct Shared {
     moving: RefCell<Option<BlockRun>>,
     /// Some were read already.
     ahead: RefCell<Option<Ahead>>,
+    ahead_bytes: Cell<usize>,
     /// One of these is not what was written.
     damage_moved: RefCell<Option<Damage>>,
     move_wanted: Wakeup,
@@ -145,6 +146,7 @@ impl Store {
             question_asked: Wakeup::default(),
             moving: RefCell::default(),
             ahead: RefCell::default(),
+            ahead_bytes: Cell::default(),
             damage_moved: RefCell::default(),
             move_wanted: Wakeup::default(),
             page: Cell::default(),
@@ -192,11 +194,17 @@ impl Store {
             tracing::error!("no checkpoint is taken any more, and the log grows: {refusal}");
         }
         shared.write_wanted.set();
-        shared.inbox.nudge();
+    }
+
+    /// Lets so many bytes wait to be written, or be read ahead, from now on.
+    pub(crate) fn set_bytes(&self, bytes: usize) {
+        let shared = &self.shared;
+        shared.keeper.borrow_mut().set_ready_bytes_max(bytes);
+        shared.ahead_bytes.set(bytes);
     }
 
     /// Goes on without the disk, for a bounded time. Whoever finds that it waits is nudged through the inbox when there
-    /// is something to step again for.
+    /// is something to step again for, but for parts that it gives itself.
     pub(crate) fn step(&self) -> Stepped {
         let shared = &self.shared;
         let step = shared.keeper.borrow_mut().step();

@@ -5,7 +5,7 @@
 //!                                     -> else wanted ------------> mover: read from there on, feed the first piece
 //! ```
 //!
-//! A read per piece would be one piece per two turns of the loop, however long these take ([`crate::pace`]).
+//! A read is fed some two turns of the loop after it was wanted, however long these take ([`crate::pace`]).
 
 use std::ops::Range;
 
@@ -14,8 +14,7 @@ use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun, Damage};
 
 use super::Shared;
-use crate::fatal::end_process;
-use crate::pace::READ_AHEAD_BLOCKS;
+use crate::fatal::{Fatal, end_process};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
 
@@ -54,19 +53,19 @@ impl Shared {
             if let Some(damage) = damage
                 && !self.mend_damage(damage).await
             {
-                continue;
+                // It was reported: this store is not gone on with.
+                return;
             }
             let Some(run) = self.moving.borrow_mut().take() else {
                 self.move_wanted.wait().await;
                 continue;
             };
-            let read = match self.read(self.ahead_of(run)).await {
+            let read = match self.read_from(run).await {
                 Ok(read) => read,
                 Err(fault) => end_process(&fault),
             };
             let Some(bytes) = read else {
-                self.damaged(run.first, "is gone");
-                continue;
+                return self.damaged(run.first, "is gone");
             };
             let first = run.first;
             *self.ahead.borrow_mut() = Some(Ahead { first, bytes });
@@ -76,13 +75,25 @@ impl Shared {
         }
     }
 
-    /// The run and what follows in its file.
+    /// The run, and what follows in its file if that can be read: what nobody asked for is no reason to do without
+    /// what somebody did.
+    async fn read_from(&self, run: BlockRun) -> Result<Option<ReadResult>, Fatal> {
+        let ahead = self.ahead_of(run);
+        if ahead.blocks > run.blocks
+            && let Ok(Some(read)) = self.read(ahead).await
+        {
+            return Ok(Some(read));
+        }
+        self.read(run).await
+    }
+
     fn ahead_of(&self, run: BlockRun) -> BlockRun {
         let keeper = self.keeper.borrow();
         let file = keeper.store().manifest().find(run.first.file);
         let left = file.map_or(0, |file| file.blocks.saturating_sub(run.first.block));
+        let wanted = u32::try_from(self.ahead_bytes.get() / BLOCK).expect("some megabytes");
         BlockRun {
-            blocks: READ_AHEAD_BLOCKS.min(left).max(run.blocks),
+            blocks: wanted.min(left).max(run.blocks),
             ..run
         }
     }
