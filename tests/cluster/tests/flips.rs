@@ -148,6 +148,32 @@ fn a_byte_that_changed_in_any_file_harms_nothing() {
     eprintln!("{served} started with it, {begun_anew} were begun anew");
 }
 
+/// The story: an account was looked up in a file that ended before it. That counted as a file that was dropped
+/// meanwhile, the same block was wanted again, and the replica read it for ever without a word: it applied nothing any
+/// more, and as the leader it answered nothing.
+#[test]
+fn accounts_files_that_end_early_are_repaired_or_taken_anew() {
+    let cluster = Cluster::init_with("ends", Shape::GROUP, with_small_checkpoints);
+    cluster.start_nodes();
+    let before = Load::start(&cluster, "before", 3, &LOAD).finish();
+    for round in 0..3 {
+        let files = fs::read_dir(directory(&cluster)).expect("the replica's directory");
+        let files = files.map(|entry| entry.expect("readable").path());
+        for path in files.filter(|path| path.to_string_lossy().contains("/accounts-")) {
+            // The running replica may have dropped it since.
+            if let Ok(file) = OpenOptions::new().write(true).open(path) {
+                file.set_len(4096).expect("a disk that works");
+            }
+        }
+        let during = Load::start(&cluster, &format!("during-{round}"), 3, &LOAD).finish();
+        let what = format!("round {round}: replica with short files");
+        until(patience(BACK_WITHIN), &what, || is_back(&cluster));
+        cluster.assert_sound(patience(SOUND_WITHIN));
+        during.assert_nothing_lost(&cluster);
+    }
+    before.assert_nothing_lost(&cluster);
+}
+
 /// The story: the first file that the executor opened was then one that the fetch had just created, and glommio
 /// took the device for one that can be polled. The checkpoint came over, and the replica that should have gone on from
 /// it could not read its own directory.

@@ -144,12 +144,16 @@ impl Shared {
             let read = read.await?;
             let mut questions = self.questions.borrow_mut();
             let question = questions.front_mut().expect("it asked for them");
+            let keeper = self.keeper.borrow();
             let Some(read) = read else {
+                // Dropped since, or not as long as it was written: the same blocks would be wanted again.
+                if keeper.store().has(run.first.file) {
+                    return Ok(Fed::Damaged(run.first, "is gone".to_owned()));
+                }
                 question.look_again();
                 outcome = Fed::Gone;
                 continue;
             };
-            let keeper = self.keeper.borrow();
             for (block, bytes) in (run.first.block..).zip(read.chunks(BLOCK_BYTES as usize)) {
                 let place = BlockRef { block, ..run.first };
                 match question.feed_account(keeper.store(), place, bytes) {
