@@ -82,14 +82,23 @@ fn parts(accounts: u64, history: u64, side: usize) -> Vec<CheckpointPart> {
     parts
 }
 
-/// Carries out operations only when the keeper waits for one; how many, and how many bytes they wrote.
-fn checkpoint(parts: Vec<CheckpointPart>, ready_bytes_max: usize) -> (usize, usize) {
-    let files = &mut Files::default();
+/// A keeper that has taken the first part, and the others.
+fn begun(
+    parts: Vec<CheckpointPart>,
+    files: &mut Files,
+) -> (Keeper, std::vec::IntoIter<CheckpointPart>) {
     let store = open(&[], files, BINDING).expect("an empty store").store;
     let mut keeper = Keeper::new(store, AccountIndex::new());
     let mut parts = parts.into_iter();
     let begin = parts.next().expect("the begin");
     keeper.take(begin, files).expect("readable");
+    (keeper, parts)
+}
+
+/// Carries out operations only when the keeper waits for one; how many, and how many bytes they wrote.
+fn checkpoint(parts: Vec<CheckpointPart>, ready_bytes_max: usize) -> (usize, usize) {
+    let files = &mut Files::default();
+    let (mut keeper, mut parts) = begun(parts, files);
     keeper.set_ready_bytes_max(ready_bytes_max);
     let (mut operations, mut bytes) = (0, 0);
     loop {
@@ -132,11 +141,7 @@ fn extents_that_are_being_filled_are_not_waited_for() {
 /// them.
 fn checkpoint_by_wake_ups(parts: Vec<CheckpointPart>) {
     let files = &mut Files::default();
-    let store = open(&[], files, BINDING).expect("an empty store").store;
-    let mut keeper = Keeper::new(store, AccountIndex::new());
-    let mut parts = parts.into_iter();
-    let begin = parts.next().expect("the begin");
-    keeper.take(begin, files).expect("readable");
+    let (mut keeper, mut parts) = begun(parts, files);
     loop {
         match keeper.step() {
             Step::Told(Input::CheckpointRoom) => {
