@@ -186,6 +186,10 @@ pub struct LoadArguments {
     /// Batches in flight at most
     #[arg(long, value_name = "C", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub clients: u32,
+    /// Connections to each shard, which the clients share in turn; at most one for each client
+    /// [default: one for every 16 clients, more where their bytes would not fit, at most 32]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub connections: Option<u32>,
     /// Transfers per batch; a batch is one request to each shard that it concerns
     #[arg(long, value_name = "B", default_value_t = 100, value_parser = parse_batch)]
     pub batch: u32,
@@ -267,6 +271,8 @@ mod tests {
             ("--batch 0", "--batch"),
             ("--batch 8191", "--batch"),
             ("--clients 0", "--clients"),
+            ("--connections 0", "--connections"),
+            ("--clients 2000 --connections 1025", "--connections"),
             ("--accounts 1", "--accounts"),
             ("--cross 101", "--cross"),
             ("--theta NaN", "--theta"),

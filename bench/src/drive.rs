@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_protocol::ids::{AccountId, ShardId, TransferId};
 use quorate_protocol::ledger::result::CodeKind;
@@ -83,6 +83,8 @@ impl Mode {
 pub struct Options {
     pub mode: Mode,
     pub clients: usize,
+    /// Connections to each shard, at most one for each client.
+    pub connections: usize,
     pub batch: usize,
     pub warmup: Duration,
     /// Counted time; `None`: until stopped or the feed is exhausted.
@@ -101,6 +103,8 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Measured {
     pub recorder: Recorder,
+    /// The end of the warm-up by the wall clock, in nanoseconds since 1970.
+    pub measured_from_unix_ns: u64,
     /// From the end of the warm-up to the end of sending, or to the last commit if that was later.
     pub measured_ns: u64,
     /// Share of one core that this thread used while measuring.
@@ -152,6 +156,8 @@ pub async fn drive<C: Cluster>(
 struct Run {
     options: Options,
     start: Instant,
+    /// `start` by the wall clock: only who samples the servers from outside needs it.
+    start_unix_ns: u64,
     warmup_ns: u64,
     /// When sending ends.
     end_ns: u64,
@@ -184,6 +190,11 @@ impl Run {
         };
         Self {
             start: Instant::now(),
+            start_unix_ns: nanos(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default(),
+            ),
             warmup_ns,
             end_ns: warmup_ns.saturating_add(length_ns),
             ended_ns: Cell::new(None),
@@ -321,6 +332,7 @@ impl Run {
         recorder.finish();
         let ended_ns = self.ended_ns.get().unwrap_or(self.end_ns);
         let measured = Measured {
+            measured_from_unix_ns: self.start_unix_ns.saturating_add(self.warmup_ns),
             measured_ns: ended_ns
                 .saturating_sub(self.warmup_ns)
                 .max(recorder.last_commit_ns()),

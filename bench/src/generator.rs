@@ -25,9 +25,9 @@ use crate::recorder::SecondRow;
 use crate::report::progress_line;
 use crate::select::{Part, Selection};
 
-/// Clients that share one connection to each shard: their requests then share system calls, too.
+/// Clients that share one connection to each shard unless told otherwise: their requests then share system calls, too.
 const CLIENTS_PER_CONNECTION: usize = 16;
-/// Connections to each shard.
+/// Connections to each shard unless told otherwise.
 const CONNECTIONS_MAX: usize = 32;
 /// Bytes of a transfer on its way.
 const TRANSFER_BYTES: usize = 128;
@@ -74,7 +74,7 @@ impl Job {
     }
 
     async fn run_here(self, acked: Option<AckedFile>) -> (Measured, Option<AckedFile>) {
-        let links: Vec<Rc<AsyncLink>> = (0..connections(&self.options))
+        let links: Vec<Rc<AsyncLink>> = (0..self.options.connections)
             .map(|_| Rc::new(AsyncLink::new(&self.config)))
             .collect();
         let clients = self.options.clients;
@@ -96,14 +96,16 @@ impl Job {
     }
 }
 
-/// Connections to each shard, so that their bounds on bytes in flight are never what limits.
-fn connections(options: &Options) -> usize {
-    let bytes = options.clients * options.batch * TRANSFER_BYTES;
-    let for_clients = options.clients.div_ceil(CLIENTS_PER_CONNECTION);
+/// Connections to each shard unless told otherwise, so that their bounds on bytes in flight are never
+/// what limits.
+#[must_use]
+pub fn default_connections(clients: usize, batch: usize) -> usize {
+    let bytes = clients * batch * TRANSFER_BYTES;
+    let for_clients = clients.div_ceil(CLIENTS_PER_CONNECTION);
     let for_bytes = bytes.div_ceil(BYTES_PER_CONNECTION_MAX / 2);
     for_clients
         .max(for_bytes)
-        .clamp(1, CONNECTIONS_MAX.min(options.clients))
+        .clamp(1, CONNECTIONS_MAX.min(clients))
 }
 
 /// The CPU to run on: the one asked for, or the last that this process may use.
@@ -159,21 +161,10 @@ pub fn warn_after(measured: &Measured) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::Mode;
-
-    fn with(clients: usize, batch: usize) -> usize {
-        connections(&Options {
-            mode: Mode::Closed,
-            clients,
-            batch,
-            warmup: Duration::ZERO,
-            seconds: None,
-            seed: 1,
-        })
-    }
 
     #[test]
     fn connections_are_shared_and_bounded() {
+        let with = default_connections;
         let counts = [with(1, 1), with(64, 1), with(1_024, 1), with(65_536, 1)];
         assert_eq!(counts, [1, 4, 32, 32]);
         // Four clients with a whole mebibyte each fit half of one connection's bytes.

@@ -21,6 +21,9 @@ pub struct RunReport {
     pub clients: usize,
     /// Transfers that a client sends at once; a request is the part of them for one shard.
     pub batch: usize,
+    /// Start of measuring by the wall clock, in nanoseconds since 1970 as a decimal string; `null` if
+    /// no load was run. It lets what samples the servers from outside find `seconds` in its samples.
+    pub measured_from_unix_ns: Option<String>,
     /// From the start of measuring to the last commit, or to the end if that was later.
     pub seconds: f64,
     pub committed: u64,
@@ -51,6 +54,8 @@ pub struct RunReport {
 pub struct Settings {
     pub accounts: u32,
     pub seed: u64,
+    /// Connections to each shard.
+    pub connections: usize,
     pub warmup_seconds: u64,
     /// Intended transfers a second, in open mode.
     pub rate: Option<f64>,
@@ -98,6 +103,7 @@ pub struct Run {
     pub mode: &'static str,
     pub clients: usize,
     pub batch: usize,
+    pub measured_from_unix_ns: Option<u64>,
     pub measured_ns: u64,
     pub generator_cpu: f64,
     pub interrupted: bool,
@@ -116,6 +122,7 @@ impl RunReport {
             mode: run.mode,
             clients: run.clients,
             batch: run.batch,
+            measured_from_unix_ns: run.measured_from_unix_ns.map(|ns| ns.to_string()),
             seconds,
             committed: tally.committed(),
             rejected: tally.rejected.clone(),
@@ -341,6 +348,7 @@ mod tests {
             mode: "closed",
             clients: 4,
             batch: 3,
+            measured_from_unix_ns: Some(1_700_000_000_000_000_001),
             measured_ns: 2_000_000_000,
             generator_cpu: 0.5,
             interrupted: false,
@@ -348,6 +356,7 @@ mod tests {
             settings: Settings {
                 accounts: 9_000,
                 seed: 1,
+                connections: 1,
                 warmup_seconds: 2,
                 rate: None,
                 trace_transfers: None,
@@ -421,6 +430,9 @@ mod tests {
         let p50 = document["local"]["latency_us"]["p50"].as_f64().unwrap();
         assert!((1_990.0..2_010.0).contains(&p50), "{p50}");
         assert_eq!(document["series"][0]["committed"], 4);
+        assert_eq!(document["settings"]["connections"], 1);
+        // A string: a reader's double would lose the last digits.
+        assert_eq!(document["measured_from_unix_ns"], "1700000000000000001");
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Bench {
     #[must_use]
     pub fn report(&self, measured: &Measured, verify: VerifyReport) -> RunReport {
         let run = Run {
+            measured_from_unix_ns: Some(measured.measured_from_unix_ns),
             measured_ns: measured.measured_ns,
             generator_cpu: measured.generator_cpu,
             interrupted: measured.interrupted,
@@ -114,6 +115,7 @@ impl Bench {
             mode: self.options.mode.name(),
             clients: self.options.clients,
             batch: self.options.batch,
+            measured_from_unix_ns: None,
             measured_ns: 0,
             generator_cpu: 0.0,
             interrupted: false,
@@ -121,6 +123,7 @@ impl Bench {
             settings: Settings {
                 accounts: self.selection.accounts,
                 seed: self.selection.seed,
+                connections: self.options.connections,
                 warmup_seconds: self.options.warmup.as_secs(),
                 rate: match self.options.mode {
                     Mode::Closed => None,

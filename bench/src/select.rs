@@ -12,6 +12,7 @@ use crate::args::{LoadArguments, ModeName, WorkloadArguments, WorkloadName};
 use crate::drive::{Mode, Options};
 use crate::failure::Failure;
 use crate::feed::{Feed, Replay, draws_of};
+use crate::generator::default_connections;
 use crate::schedule::Arrivals;
 use crate::workload::{
     Communities, CrossMix, Draw, HotSet, MEMBERS, MixError, Payments, Shape, Uniform, ZipfAccounts,
@@ -188,14 +189,28 @@ pub fn load_options(
         None if is_replay => 0,
         None => WARMUP_SECONDS,
     };
+    let clients = usize::try_from(load.clients).expect("a u32 fits a usize");
+    let batch = usize::try_from(load.batch).expect("a u32 fits a usize");
     Ok(Options {
         mode: mode(load)?,
-        clients: usize::try_from(load.clients).expect("a u32 fits a usize"),
-        batch: usize::try_from(load.batch).expect("a u32 fits a usize"),
+        clients,
+        connections: connections(load, clients, batch)?,
+        batch,
         warmup: Duration::from_secs(warmup),
         seconds: seconds.or(default_seconds).map(Duration::from_secs),
         seed: selection.seed,
     })
+}
+
+/// A connection that no client uses would be reported and never opened.
+fn connections(load: &LoadArguments, clients: usize, batch: usize) -> Result<usize, Failure> {
+    match load.connections {
+        Some(asked) if asked > load.clients => Err(usage(format!(
+            "--connections: {asked} for {clients} clients, at most one each"
+        ))),
+        Some(asked) => Ok(usize::try_from(asked).expect("a u32 fits a usize")),
+        None => Ok(default_connections(clients, batch)),
+    }
 }
 
 fn mode(load: &LoadArguments) -> Result<Mode, Failure> {
@@ -327,6 +342,10 @@ mod tests {
             ("--workload uniform --rate 5", "--rate"),
             ("--workload uniform --arrivals poisson", "--arrivals"),
             ("--workload communities --accounts 199", "--accounts"),
+            (
+                "--workload uniform --clients 4 --connections 5",
+                "--connections",
+            ),
         ] {
             let failure = select(options).unwrap_err();
             assert_eq!(failure.exit_code(), 2, "{options}");
@@ -335,6 +354,20 @@ mod tests {
                 "{options}: {failure}"
             );
         }
+    }
+
+    #[test]
+    fn every_client_can_have_a_connection_of_its_own() {
+        let connections = |options: &str| {
+            let (_, options) = select(&format!("--workload uniform {options}")).unwrap();
+            options.connections
+        };
+        assert_eq!(connections("--clients 64 --connections 64"), 64);
+        assert_eq!(connections("--clients 1024 --connections 1024"), 1_024);
+        assert_eq!(
+            connections("--clients 64 --batch 1"),
+            default_connections(64, 1)
+        );
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn options() -> Options {
     Options {
         mode: Mode::Closed,
         clients: 4,
+        connections: 1,
         batch: 10,
         warmup: Duration::ZERO,
         seconds: Some(Duration::from_millis(300)),
@@ -197,6 +198,23 @@ fn an_open_loop_that_keeps_up_drops_nothing_and_sends_the_rate() {
     assert_eq!(measured.recorder.dropped(), 0);
     // 100 batches due, standard deviation 10.
     assert!((600..1_400).contains(&seen.len()), "{}", seen.len());
+}
+
+/// What samples the servers from outside finds the measured time by it.
+#[test]
+fn the_start_of_measuring_is_told_by_the_wall_clock() {
+    let warmup = Duration::from_millis(100);
+    let options = Options {
+        warmup,
+        ..options()
+    };
+    let wall = || nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+    let before = wall();
+    let quick = || Fake::new(Duration::from_millis(5));
+    let (measured, _, _) = run(quick, || endless(4), options, never());
+    let started = measured.measured_from_unix_ns - nanos(warmup);
+    let ended = measured.measured_from_unix_ns + measured.measured_ns;
+    assert!(before <= started && ended <= wall(), "{before} {started}");
 }
 
 /// A replay promises that every transfer of its file takes effect: one whose outcome is unknown is
