@@ -1,0 +1,118 @@
+"""A fresh cluster on this machine in a scratch directory of its own, both removed at the end.
+
+The directory lies below ${TMPDIR:-/var/tmp}: the servers need a file system with direct IO, which
+/tmp often is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lab.script import Failure, Settings
+
+# The executor of a replica is named for it; glommio adds the executor's number in its process.
+EXECUTOR = re.compile(r"(s\d+r\d+)-\d+")
+
+
+class Cluster:
+    """Starts in `with`; at its end nothing of it is left."""
+
+    def __init__(self, settings: Settings, shards: int, replicas: int) -> None:
+        self._settings = settings
+        self.shards = shards
+        self.replicas = replicas
+        self.scratch = Path()
+
+    @property
+    def topology(self) -> Path:
+        return self.scratch / "cluster.toml"
+
+    def __enter__(self) -> Cluster:
+        parent = os.environ.get("TMPDIR") or "/var/tmp"
+        self.scratch = Path(tempfile.mkdtemp(prefix="quorate-perf.", dir=parent))
+        try:
+            # One node for each replica of a shard, as on so many machines.
+            shape = {"shards": self.shards, "replicas": self.replicas, "nodes": self.replicas}
+            options = [word for key, value in shape.items() for word in (f"--{key}", str(value))]
+            place = [
+                "--dir",
+                str(self.scratch / "data"),
+                "--base-port",
+                str(self._settings.base_port),
+            ]
+            self.topology.write_text(self._quorate("init", *options, *place))
+            self._quorate("start", "-f", str(self.topology), "--wait", "60s")
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def processes(self) -> dict[int, int]:
+        """Node -> process id."""
+        nodes = json.loads(self._quorate("ps", "-f", str(self.topology), "--json"))["nodes"]
+        return {node["node"]: node["pid"] for node in nodes if node["alive"]}
+
+    def replicas_now(self) -> list[dict[str, Any]]:
+        """What every replica says of itself."""
+        command = [str(self._settings.quorate), "status", "-f", str(self.topology), "--json"]
+        replicas: list[dict[str, Any]] = json.loads(_output(command))["replicas"]
+        return replicas
+
+    def leaders(self) -> list[str]:
+        """The leaders, as `s1r1`, ascending."""
+        leaders = [replica for replica in self.replicas_now() if replica["role"] == "leader"]
+        return sorted(f"s{replica['shard']}r{replica['replica']}" for replica in leaders)
+
+    def executor(self, replica: str) -> int:
+        """The thread that runs this replica."""
+        for process in self.processes().values():
+            for task in Path(f"/proc/{process}/task").iterdir():
+                match = EXECUTOR.fullmatch((task / "comm").read_text().strip())
+                if match and match[1] == replica:
+                    return int(task.name)
+        raise Failure(
+            f"no thread of replica {replica}; the leaders are {', '.join(self.leaders())}"
+        )
+
+    def _quorate(self, *arguments: str) -> str:
+        return _output([str(self._settings.quorate), "cluster", *arguments])
+
+    def _remove(self) -> None:
+        try:
+            # An empty file is there when `init` failed.
+            if self.topology.exists() and self.topology.stat().st_size > 0:
+                self._end("stop")
+        finally:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _end(self, how: str) -> None:
+        try:
+            self._quorate(how, "-f", str(self.topology))
+        except Failure:
+            if how == "kill":
+                raise
+            self._end("kill")
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = " ".join(command[1:])
+        raise Failure(f"quorate {words} failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
+    return done.stdout
