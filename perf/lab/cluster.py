@@ -12,12 +12,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from lab.script import Failure, Settings
 
+# A line of a node's log.
+FIRST_CHECKPOINT = re.compile(r"^(\S+)Z .*checkpoint published number=1 ", re.MULTILINE)
 # The executor of a replica is named for it; glommio adds the executor's number in its process.
 EXECUTOR = re.compile(r"(s\d+r\d+)-\d+")
 
@@ -90,6 +93,11 @@ class Cluster:
             f"no thread of replica {replica}; the leaders are {', '.join(self.leaders())}"
         )
 
+    def checkpointed(self, before_ns: int) -> int:
+        """How many replicas had published a checkpoint before this time."""
+        logs = (self.scratch / "data").glob("n*/node.log")
+        return sum(first_checkpoints(log.read_text(errors="replace"), before_ns) for log in logs)
+
     def _quorate(self, *arguments: str) -> str:
         return _output([str(self._settings.quorate), "cluster", *arguments])
 
@@ -108,6 +116,12 @@ class Cluster:
             if how == "kill":
                 raise
             self._end("kill")
+
+
+def first_checkpoints(log: str, before_ns: int) -> int:
+    """The replicas of a node whose first checkpoint was published before this time, by its log."""
+    times = (datetime.fromisoformat(at + "+00:00") for at in FIRST_CHECKPOINT.findall(log))
+    return sum(1 for time in times if int(time.timestamp() * 1e9) < before_ns)
 
 
 def _output(command: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 ```text
 {"experiment", "commit", "shards", "replicas", "leaders": ["s1r1"], "leaders_changed": false,
+ "checkpointed": 3                  replicas whose first checkpoint was published in the warm-up
  "cpu":       {"s1r1": {"user_ns", "system_ns"}, ...}    executor threads, per committed transfer
  "cpu_other": {"n1": {"user_ns", "system_ns"}, ...}      all other threads of each node, likewise
  "memory_touch_s_per_gib", "run": RUN}
@@ -75,6 +76,7 @@ def measure_on(
         "replicas": experiment.replicas,
         "leaders": after,
         "leaders_changed": before != after,
+        "checkpointed": cluster.checkpointed(window(run, settings.seconds)[0]),
         "cpu": cpu,
         "cpu_other": other,
         "memory_touch_s_per_gib": memory_touch,

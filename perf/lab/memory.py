@@ -17,6 +17,14 @@ PAGE = mmap.PAGESIZE
 KEPT_FREE = 2 * GIB
 
 
+def before_series(gib: int) -> float | None:
+    """Touches memory before the first run of a series, and says what it took."""
+    took = touch(gib)
+    said = "not measured" if took is None else f"{took:.2f} s per GiB"
+    print(f"first touch of memory: {said}", flush=True)
+    return took
+
+
 def touch(gib: int) -> float | None:
     """Seconds per GiB of writing to each page of `gib` GiB once, or of what can be spared; `None`
     if that is less than one."""

@@ -109,6 +109,10 @@ def tell(line: Line) -> None:
         *(f"{count} {code}" for code, count in run["rejected"].items()),
         *(f"{run[what]} {what}" for what in ("unknown", "dropped") if run[what] > 0),
     ]
+    replicas = line["shards"] * line["replicas"]
+    if line["checkpointed"] < replicas:
+        # What they grow by goes into memory that is touched for the first time.
+        figures.append(f"{line['checkpointed']} of {replicas} past their first checkpoint")
     if line["leaders_changed"]:
         figures.append("LEADERS CHANGED: the CPU of leaders and followers is mixed")
     if not counts(line):

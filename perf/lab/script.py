@@ -64,7 +64,7 @@ def settings(runs: int) -> Settings:
         runs=number("RUNS", runs, 1),
         seconds=number("SECONDS_EACH", 6, 1),
         # Until the first checkpoint, 256 MiB of log, every row goes into memory that the process
-        # has never touched; twelve seconds are past it at the speeds that are measured here.
+        # has never touched. Where twelve seconds are too few for that, a line of results says so.
         warmup=number("WARMUP", 12, 0),
         results=Path(os.environ.get("RESULTS") or PERF / "results.ndjson"),
         base_port=number("BASE_PORT", 24000, 1024),

@@ -7,6 +7,7 @@ import threading
 import time
 import unittest
 
+from lab.cluster import first_checkpoints
 from lab.cpu import OutsideOfSamples, Sampler, Samples, Thread
 from lab.measure import missing, window
 from lab.script import Failure
@@ -66,6 +67,16 @@ class Window(unittest.TestCase):
         one = Thread(1, "x", True)
         one.add(5, "123 4 5", "7 (a) b (c)) S 1 7 7 0 -1 4194624 90 0 0 0 11 22 0 0 20 0")
         self.assertEqual((one.run_ns, one.user_ticks, one.system_ticks), ([123], [11], [22]))
+
+    def test_first_checkpoints_count_if_they_were_before_the_window(self) -> None:
+        line = (
+            "{}Z  INFO quorate_runtime::store: checkpoint published number={} slot=2 counters=C\n"
+        )
+        times = [("2023-11-14T22:13:19.000001", 1), ("2023-11-14T22:13:21.000000", 1)]
+        log = "".join(line.format(*one) for one in [*times, ("2023-11-14T22:13:19.500000", 2)])
+        at = 1_700_000_000 * 10**9
+        found = [first_checkpoints(log, at + n * 10**9) for n in (-1, 0, 2)]
+        self.assertEqual(found, [0, 1, 2])
 
     def test_a_replica_without_a_thread_is_no_free_replica(self) -> None:
         self.assertEqual(missing(["s1r1", "s1r2", "s2r1"], 2, 2), ["s2r2"])
