@@ -32,6 +32,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "quorate-bench",
         &["protocol", "client", "planner", "wire", "config"],
     ),
+    ("quorate-bare", &[]),
     ("quorate-micro", &["protocol", "wire", "storage"]),
     ("quorate-interaction", &["protocol", "wire", "storage"]),
     (
@@ -75,9 +76,14 @@ const EDGES: &[(&str, &[&str])] = &[
 const FENCED: &[(&str, &[&str])] = &[
     (
         "glommio",
-        &["quorate-runtime", "quorate-client", "quorate-bench"],
+        &[
+            "quorate-runtime",
+            "quorate-client",
+            "quorate-bench",
+            "quorate-bare",
+        ],
     ),
-    ("socket2", &["quorate-runtime"]),
+    ("socket2", &["quorate-runtime", "quorate-bare"]),
     ("metis", &["quorate-planner"]),
     ("pathfinding", &["quorate-planner"]),
     ("memmap2", &["quorate-storage", "quorate-storage-planted"]),
@@ -235,7 +241,7 @@ fn fenced_crates_stay_behind_their_fence() {
 
 #[test]
 fn glommio_is_named_only_behind_its_fence() {
-    let behind = ["engine/runtime/", "engine/client/", "bench/"];
+    let behind = ["engine/runtime/", "engine/client/", "bench/", "perf/bare/"];
     for file in rust_files() {
         let outside = !behind.iter().any(|prefix| file.path.starts_with(prefix));
         let named = has_word(&code_only(&file.text), "glommio");
