@@ -386,6 +386,14 @@ impl EntryBuilder {
         }
     }
 
+    /// The same with room for so many bytes, header included: nothing is copied while it grows to that.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        let mut words = Vec::with_capacity(bytes.div_ceil(size_of::<Word>()));
+        words.resize(HEADER_WORDS, Word::default());
+        Self { words, sections: 0 }
+    }
+
     /// Bytes so far.
     #[must_use]
     pub fn bytes(&self) -> usize {

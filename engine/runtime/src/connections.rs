@@ -11,7 +11,7 @@ use quorate_protocol::limits::{BYTES_PER_CONNECTION_MAX, REQUESTS_PER_CONNECTION
 use quorate_wire::{EncodeError, encode_reply};
 
 use crate::inbox::Inbox;
-use crate::limits::REPLY_BYTES_HIGH;
+use crate::limits::{CLIENT_BYTES_KEPT, REPLY_BYTES_HIGH};
 use crate::refusals::Refusals;
 use crate::stream::Outgoing;
 use crate::wakeup::Wakeup;
@@ -83,7 +83,7 @@ impl Connections {
         self.last_id.set(id.0);
         let connection = Rc::new(Connection {
             id,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::keeping(CLIENT_BYTES_KEPT),
             closing: Wakeup::default(),
             is_client: Cell::new(false),
             in_flight: RefCell::default(),

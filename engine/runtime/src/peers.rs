@@ -23,7 +23,9 @@ use quorate_wire::{
 };
 
 use crate::connection::read_frame;
-use crate::limits::{CONNECT_TIMEOUT, PEER_BYTES_MAX, RECONNECT_MAX, RECONNECT_MIN};
+use crate::limits::{
+    CONNECT_TIMEOUT, PEER_BYTES_KEPT, PEER_BYTES_MAX, RECONNECT_MAX, RECONNECT_MIN,
+};
 use crate::refusals::Refusals;
 use crate::stream::{Outgoing, Stream};
 
@@ -98,7 +100,7 @@ impl Peers {
     }
 
     fn link(&self, to: ReplicaAddress) -> Link {
-        let waiting = Rc::new(Outgoing::default());
+        let waiting = Rc::new(Outgoing::keeping(PEER_BYTES_KEPT));
         let dialler = Dialler {
             cluster: Rc::clone(&self.cluster),
             own: self.own,

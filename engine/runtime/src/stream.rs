@@ -15,9 +15,6 @@ use glommio::net::TcpStream;
 
 use crate::wakeup::Wakeup;
 
-/// Memory that an idle connection's buffers keep.
-const BUFFER_BYTES_KEPT: usize = 256 << 10;
-
 /// Both directions of a stream. Borrowed only while the executor polls, never across an await.
 #[derive(Clone)]
 pub(crate) struct Stream(Rc<RefCell<TcpStream>>);
@@ -57,8 +54,9 @@ impl Stream {
 }
 
 /// Bytes on their way to one socket.
-#[derive(Default)]
 pub(crate) struct Outgoing {
+    /// What each of the two buffers, one that fills and one that is written, keeps when it is empty.
+    bytes_kept: usize,
     pending: RefCell<Vec<u8>>,
     filled: Wakeup,
     drained: Wakeup,
@@ -66,6 +64,18 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Nothing waits. Buffers keep their memory up to `bytes_kept`: what is given back costs a page fault for every
+    /// 4 KiB when it is needed again, which is many times what copying into it costs.
+    pub(crate) fn keeping(bytes_kept: usize) -> Self {
+        Self {
+            bytes_kept,
+            pending: RefCell::default(),
+            filled: Wakeup::default(),
+            drained: Wakeup::default(),
+            closed: Cell::default(),
+        }
+    }
+
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.pending.borrow().len()
@@ -133,7 +143,7 @@ impl Outgoing {
             }
             stream.write_all(&batch).await?;
             batch.clear();
-            batch.shrink_to(BUFFER_BYTES_KEPT);
+            batch.shrink_to(self.bytes_kept);
             self.drained.set();
         }
     }

@@ -11,21 +11,34 @@ use crate::ids::{AccountId, Ballot, MoveId, Slot};
 use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
 use crate::ledger::state::{Ledger, OwnedAccount};
-use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
+use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use crate::limits::ID_AHEAD_MS_MAX;
 use crate::planted::{Bug, planted};
+use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
 use crate::txn::record::{Attempt, TxnId, TxnRow};
 
 /// How a transfer command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferOutcome {
-    /// The answer to give.
+    /// Both sides are posted. `is_system`: one of them is a system account's.
+    Posted {
+        timestamp: Timestamp,
+        is_system: bool,
+    },
+    /// The answer to give; nothing was posted.
     Final(ResultRow),
     /// No effect: open reservations of this account decide; propose again when they have resolved.
     Deferred(AccountId),
     /// No effect: an account is not here any more, or not under the same ownership; admit again.
     Reroute,
+}
+
+/// Where the accounts of a transfer are in memory; `None`: they are not there. True until an account comes or goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Places {
+    pub debit: Option<u32>,
+    pub credit: Option<u32>,
 }
 
 /// How a `Commit` record ended.
@@ -137,9 +150,12 @@ impl Ledger {
                 }
             }
             Section::Transfers(rows) => {
-                for transfer in rows {
-                    let outcome = self.transfer(at, transfer);
-                    applied.transfers.push(outcome);
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    let places = self.places_of_each(rows);
+                    for (transfer, places) in rows.iter().zip(places) {
+                        let outcome = self.transfer(at, transfer, places);
+                        applied.transfers.push(outcome);
+                    }
                 }
             }
             Section::Prepare(rows) => {
@@ -209,8 +225,32 @@ impl Ledger {
         ResultRow::logged(ResultCode::Ok, at.timestamp)
     }
 
-    fn transfer(&mut self, at: At, transfer: &Transfer) -> TransferOutcome {
-        use TransferOutcome::{Deferred, Final, Reroute};
+    /// The places of each transfer's accounts, of at most [`LOOK_AHEAD`] transfers. Found all at once, so that what is
+    /// not in the processor's caches is waited for at the same time; transfers neither bring accounts nor take them.
+    pub(crate) fn places_of_each(&self, transfers: &[Transfer]) -> [Places; LOOK_AHEAD] {
+        assert!(transfers.len() <= LOOK_AHEAD);
+        let mut places = [Places::default(); LOOK_AHEAD];
+        for (places, transfer) in places.iter_mut().zip(transfers) {
+            *places = self.places_of(transfer);
+        }
+        places
+    }
+
+    /// The places of a transfer's accounts.
+    pub(crate) fn places_of(&self, transfer: &Transfer) -> Places {
+        Places {
+            debit: self.place_of(transfer.debit_account_id),
+            credit: self.place_of(transfer.credit_account_id),
+        }
+    }
+
+    fn is_system(&self, place: u32) -> bool {
+        let flags = self.records.at(place).account.flags;
+        flags.contains(AccountFlags::SYSTEM)
+    }
+
+    fn transfer(&mut self, at: At, transfer: &Transfer, places: Places) -> TransferOutcome {
+        use TransferOutcome::{Deferred, Final, Posted, Reroute};
         if self.is_from_the_future(at, transfer) {
             return Final(ResultRow::unlogged(ResultCode::IdFromTheFuture));
         }
@@ -221,11 +261,11 @@ impl Ledger {
         if self.is_too_old(at, transfer) {
             return Final(ResultRow::unlogged(ResultCode::IdTooOld));
         }
-        let credit = self.place_of(transfer.credit_account_id);
+        let credit = places.credit;
         if credit.is_none() && self.elsewhere(transfer.credit_account_id).is_some() {
             return Reroute;
         }
-        let debit = match self.debit_leg(transfer) {
+        let debit = match self.debit_leg(transfer, places.debit) {
             DebitLeg::Allowed(place) => place,
             DebitLeg::Refused(place, code) => {
                 return Final(self.record_refusal(at, transfer, place, code, Attempt::default()));
@@ -246,8 +286,12 @@ impl Ledger {
             }
             Leg::Undecided => return Deferred(transfer.credit_account_id),
         }
+        let is_system = [debit, credit].into_iter().any(|place| self.is_system(place));
         self.post_local(at, debit, credit, transfer);
-        Final(ResultRow::logged(ResultCode::Ok, at.timestamp))
+        Posted {
+            timestamp: at.timestamp,
+            is_system,
+        }
     }
 
     /// The answer to an id that was used before, for apply: the store has been asked.
@@ -283,10 +327,10 @@ impl Ledger {
         retention.is_some_and(|retention| retention.is_too_old(transfer.id, at.timestamp))
     }
 
-    pub(crate) fn debit_leg(&self, transfer: &Transfer) -> DebitLeg {
-        let id = transfer.debit_account_id;
-        let Some(place) = self.place_of(id) else {
-            let gone = self.elsewhere(id).is_some();
+    /// The debit leg, `place` being that of the debit account.
+    pub(crate) fn debit_leg(&self, transfer: &Transfer, place: Option<u32>) -> DebitLeg {
+        let Some(place) = place else {
+            let gone = self.elsewhere(transfer.debit_account_id).is_some();
             let code = ResultCode::DebitAccountNotFound;
             return if gone {
                 DebitLeg::NotHere
@@ -368,7 +412,7 @@ impl Ledger {
             .checked_add(transfer.amount)
             .expect("the debit leg was checked");
         owned.last = position;
-        self.note_recorded(Some(place), transfer.id);
+        owned.note_recorded(transfer.id);
         self.cuts
             .on_debit(at.timestamp, transfer.ledger, transfer.amount);
     }

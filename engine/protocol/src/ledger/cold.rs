@@ -111,6 +111,14 @@ impl Ledger {
         }
     }
 
+    /// The same for one that was looked for in memory already.
+    pub(crate) fn epoch_at(&self, place: Option<u32>, id: AccountId) -> Option<u32> {
+        match place {
+            Some(place) => Some(self.records.at(place).account.ownership_epoch),
+            None => self.epoch_of(id),
+        }
+    }
+
     /// Takes the store's answer about `ids`: the rows that it has, and that the others have none. Rows of
     /// other accounts may be among them.
     pub(crate) fn learn_accounts(&mut self, ids: &[AccountId], rows: &[AccountRow]) {

@@ -21,7 +21,7 @@ use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
-use crate::table::{Keyed, Records, hash128};
+use crate::table::{Keyed, Records, hash128, scattered};
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, TxnId};
 
@@ -61,6 +61,10 @@ impl Keyed for OwnedAccount {
     fn key(&self) -> AccountId {
         self.account.id
     }
+
+    fn hash(id: &AccountId) -> u64 {
+        scattered(id)
+    }
 }
 
 impl OwnedAccount {
@@ -82,6 +86,12 @@ impl OwnedAccount {
             is_stored: false,
             scanned: 0,
         }
+    }
+
+    /// A transfer id was recorded with this account as debit account.
+    pub(crate) fn note_recorded(&mut self, id: TransferId) {
+        self.id_max = self.id_max.max(id.0);
+        self.version += 1;
     }
 }
 
@@ -437,11 +447,7 @@ impl Ledger {
     /// Remembers that a transfer id was recorded for a debit account, or for a missing one.
     pub(crate) fn note_recorded(&mut self, debit_account: Option<u32>, id: TransferId) {
         match debit_account {
-            Some(place) => {
-                let owned = self.change(place);
-                owned.id_max = owned.id_max.max(id.0);
-                owned.version += 1;
-            }
+            Some(place) => self.change(place).note_recorded(id),
             None => self.missing_id_max = self.missing_id_max.max(id.0),
         }
     }

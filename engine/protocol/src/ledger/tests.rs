@@ -9,7 +9,7 @@ use crate::ids::{
 };
 use crate::ledger::apply::{Applied, CommitOutcome, TransferOutcome};
 use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged};
-use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
+use crate::ledger::{Account, AccountFlags, ResultCode, Total, Transfer};
 use crate::limits::TIMING;
 use crate::shard::map::Placement;
 use crate::time::Timestamp;
@@ -99,6 +99,7 @@ impl World {
 
     fn transfer(&mut self, id: u128, debit: u128, credit: u128, amount: u128) -> ResultCode {
         match self.try_transfer(transfer(id, debit, credit, amount)) {
+            TransferOutcome::Posted { .. } => ResultCode::Ok,
             TransferOutcome::Final(row) => row.result().expect("a known code"),
             other => panic!("{other:?}"),
         }
@@ -262,7 +263,7 @@ fn effects_rise_in_time_even_where_entries_do_not() {
     world.origin = Ballot::new(2, ReplicaId(2));
     world.clock = 4_000;
     let outcome = world.try_transfer(transfer(2, 1, 2, 5));
-    let TransferOutcome::Final(ResultRow { timestamp, .. }) = outcome else {
+    let TransferOutcome::Posted { timestamp, .. } = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!(timestamp, Timestamp(late.0 + 1));

@@ -10,7 +10,7 @@ use crate::client::{
     TransferAnswer,
 };
 use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId};
-use crate::ledger::cold::Presence;
+use crate::ledger::apply::Places;
 use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
@@ -22,6 +22,7 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
 use crate::replica::waiting::Item;
+use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
 use crate::txn::coordinator::Join;
 use crate::words::Rows;
@@ -176,10 +177,14 @@ impl Replica {
             return Err(ReplyBody::Busy);
         }
         let key = self.open(at, Requests::results(rows.len()));
-        for (waiter, transfer) in waiters(key).zip(rows) {
-            match rules::check_transfer(transfer) {
-                Err(code) => self.settle(waiter, ResultRow::unlogged(code)),
-                Ok(()) => self.admit(transfer, waiter, None),
+        let mut waiters = waiters(key);
+        for rows in rows.chunks(LOOK_AHEAD) {
+            let places = self.ledger.places_of_each(rows);
+            for ((transfer, places), waiter) in rows.iter().zip(places).zip(&mut waiters) {
+                match rules::check_transfer(transfer) {
+                    Err(code) => self.settle(waiter, ResultRow::unlogged(code)),
+                    Ok(()) => self.admit_found(transfer, places, waiter, None),
+                }
             }
         }
         Ok(())
@@ -198,6 +203,18 @@ impl Replica {
     /// Finds the way of a well-formed transfer. `looked_up`: the ownership epoch under which all
     /// previous owners have denied knowing the id.
     pub(crate) fn admit(&mut self, transfer: &Transfer, waiter: Waiter, looked_up: Option<u32>) {
+        let places = self.ledger.places_of(transfer);
+        self.admit_found(transfer, places, waiter, looked_up);
+    }
+
+    /// The same for one whose accounts were looked for in memory already.
+    fn admit_found(
+        &mut self,
+        transfer: &Transfer,
+        places: Places,
+        waiter: Waiter,
+        looked_up: Option<u32>,
+    ) {
         if self.requests.get(waiter.request).is_none() {
             return;
         }
@@ -217,7 +234,7 @@ impl Replica {
         if let Some(account) = [debit, credit].into_iter().find(|&id| self.is_blocked(id)) {
             return self.wait(account, Item::Transfer(transfer, waiter));
         }
-        if let Some(epoch) = self.ledger.epoch_of(debit) {
+        if let Some(epoch) = self.ledger.epoch_at(places.debit, debit) {
             transfer.debit_epoch = epoch;
             if looked_up != Some(transfer.debit_epoch) && self.needs_look_up(&transfer) {
                 return self.look_up(&transfer, waiter);
@@ -225,12 +242,17 @@ impl Replica {
         } else if let Some(shard) = self.ledger.elsewhere(debit) {
             return self.settle(waiter, ResultRow::moved(shard));
         }
-        let here = !matches!(self.ledger.presence(credit), Presence::NotHere);
-        match self.ledger.elsewhere(credit) {
-            Some(_) if !here && self.ledger.is_unloaded(debit) => {
+        let is_here = places.credit.is_some() || self.ledger.is_unloaded(credit);
+        let elsewhere = if is_here {
+            None
+        } else {
+            self.ledger.elsewhere(credit)
+        };
+        match elsewhere {
+            Some(_) if places.debit.is_none() && self.ledger.is_unloaded(debit) => {
                 self.park_for_debit(transfer, waiter, looked_up);
             }
-            Some(shard) if !here => {
+            Some(shard) => {
                 let target = self.coordinator.location(credit).unwrap_or(shard);
                 let target = if target == self.config.address.shard {
                     shard
@@ -239,7 +261,7 @@ impl Replica {
                 };
                 self.start_cross(&transfer, waiter, target);
             }
-            _ => self
+            None => self
                 .proposals
                 .push_transfer(transfer, waiter, self.now.mono_ns),
         }

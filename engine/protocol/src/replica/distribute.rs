@@ -6,6 +6,7 @@ use crate::ledger::apply::{Applied, TransferOutcome};
 use crate::ledger::{AccountFlags, ResultCode, ResultRow, Transfer};
 use crate::replica::Replica;
 use crate::replica::proposals::Proposed;
+use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
 
 impl Replica {
@@ -74,15 +75,19 @@ impl Replica {
         let rows = transfers.flatten().zip(&applied.transfers);
         for (waiter, (transfer, outcome)) in waiters.zip(rows) {
             match *outcome {
-                TransferOutcome::Final(row) => {
-                    self.waiting.served(transfer.debit_account_id);
-                    self.waiting.served(transfer.credit_account_id);
-                    if row.code == ResultCode::Ok as u16 {
-                        self.telemetry.local += 1;
-                        self.note_pair(transfer);
+                TransferOutcome::Posted {
+                    timestamp,
+                    is_system,
+                } => {
+                    self.telemetry.local += 1;
+                    if !is_system {
+                        let (debit, credit) =
+                            (transfer.debit_account_id, transfer.credit_account_id);
+                        self.telemetry.note(debit, credit);
                     }
-                    self.settle(waiter, row);
+                    self.answer(transfer, waiter, ResultRow::logged(ResultCode::Ok, timestamp));
                 }
+                TransferOutcome::Final(row) => self.answer(transfer, waiter, row),
                 TransferOutcome::Deferred(account) => {
                     self.wait(account, Item::Transfer(*transfer, waiter));
                     // What it depended on may have ended in this very entry.
@@ -99,7 +104,13 @@ impl Replica {
         }
     }
 
-    /// Telemetry of a committed transfer; system accounts are exempt on either side. (One that lives
+    fn answer(&mut self, transfer: &Transfer, waiter: Waiter, row: ResultRow) {
+        self.waiting.served(transfer.debit_account_id);
+        self.waiting.served(transfer.credit_account_id);
+        self.settle(waiter, row);
+    }
+
+    /// Telemetry of a committed transfer across shards; system accounts are exempt on either side. (One that lives
     /// at another shard is not known as such here.)
     pub(crate) fn note_pair(&mut self, transfer: &Transfer) {
         let is_system = |id| {

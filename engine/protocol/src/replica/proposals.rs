@@ -272,7 +272,7 @@ impl Proposals {
     /// Takes as many commands as fit one entry of `bytes_max`. Nothing may be left to take: all that
     /// waited may have been rows of requests that ended.
     pub fn take(&mut self, bytes_max: usize, requests: &Requests) -> (EntryBuilder, Proposed) {
-        let mut builder = EntryBuilder::new();
+        let mut builder = EntryBuilder::with_room(bytes_max.min(self.bytes + ENTRY_FRAME_BYTES_MAX));
         let mut room = Room {
             left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,
@@ -338,6 +338,9 @@ impl Proposals {
 }
 
 const CUT_BYTES: usize = 16;
+/// Headers of an entry whose queues are ring buffers: at most two sections of each of the six kinds of rows. Moves and
+/// cuts have a header each, and let it grow.
+const ENTRY_FRAME_BYTES_MAX: usize = ENTRY_HEADER_BYTES + 12 * SECTION_HEADER_BYTES;
 
 fn wide(rows: usize) -> u64 {
     u64::try_from(rows).expect("a usize fits 64 bits")

@@ -9,7 +9,7 @@ use crate::client::PairRow;
 use crate::ids::AccountId;
 use crate::ledger::rules::pair;
 use crate::limits::TELEMETRY_PAIRS_MAX;
-use crate::table::{Keyed, Records};
+use crate::table::{Keyed, LOOK_AHEAD, Records, scattered};
 
 /// Pairs in the ring.
 const RING: usize = 8192;
@@ -30,6 +30,10 @@ impl Keyed for PairRow {
 
     fn key(&self) -> Self::Key {
         (self.a, self.b)
+    }
+
+    fn hash(key: &Self::Key) -> u64 {
+        scattered(key)
     }
 }
 
@@ -58,21 +62,41 @@ impl Telemetry {
         *self = Self::default();
     }
 
+    /// A table of a million pairs is in no cache. The look-ups of some pairs at once wait for memory at the same time,
+    /// not one behind the other.
     fn fold(&mut self) {
-        for (debit, credit) in self.ring.drain(..) {
-            let (a, b) = pair(debit, credit);
-            if let Some(at) = self.pairs.find(&(a, b)) {
-                self.pairs.at_mut(at).weight += 1;
-            } else if self.pairs.len() < TELEMETRY_PAIRS_MAX {
-                self.pairs.insert(PairRow {
-                    a,
-                    b,
-                    weight: 1,
-                    reserved: 0,
-                });
-            } else {
-                self.dropped += 1;
+        let ring = core::mem::take(&mut self.ring);
+        let mut found = [None; LOOK_AHEAD];
+        for some in ring.chunks(LOOK_AHEAD) {
+            let is_full = self.pairs.len() >= TELEMETRY_PAIRS_MAX;
+            for (at, &(debit, credit)) in found.iter_mut().zip(some) {
+                *at = self.pairs.find(&pair(debit, credit));
             }
+            for (at, &(debit, credit)) in found.iter().zip(some) {
+                match *at {
+                    Some(at) => self.pairs.at_mut(at).weight += 1,
+                    None if is_full => self.dropped += 1,
+                    None => self.add(pair(debit, credit)),
+                }
+            }
+        }
+        self.ring = ring;
+        self.ring.clear();
+    }
+
+    /// A pair that was not there before some others were added.
+    fn add(&mut self, (a, b): (AccountId, AccountId)) {
+        if let Some(at) = self.pairs.find(&(a, b)) {
+            self.pairs.at_mut(at).weight += 1;
+        } else if self.pairs.len() >= TELEMETRY_PAIRS_MAX {
+            self.dropped += 1;
+        } else {
+            self.pairs.insert(PairRow {
+                a,
+                b,
+                weight: 1,
+                reserved: 0,
+            });
         }
     }
 }

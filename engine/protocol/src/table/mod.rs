@@ -15,7 +15,11 @@ use core::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use records::{Keyed, Records};
+pub use records::{Keyed, NEIGHBOURS, Records, neighbours, scattered};
+
+/// Keys that are looked up at once where many are: a processor waits for memory in some eight places at a time, if what
+/// it does in one does not depend on the others.
+pub const LOOK_AHEAD: usize = 32;
 
 /// Number of small tables: the first byte of a hash says which.
 const PARTS: usize = 1 << u8::BITS;

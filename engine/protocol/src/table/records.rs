@@ -4,6 +4,10 @@
 //! account id and a place, 49 for the name of a transfer. Here a cell is a place and 32 bits of the hash, 9
 //! bytes with the table's own; the key is compared in the record, which whoever finds it reads anyway. Growing
 //! needs the 32 bits only, never the records.
+//!
+//! A hash spreads keys over all of a table, and a table of millions of cells is in no cache: each key costs a trip to
+//! memory. Keys that come in sequence can do better: the hash of a whole *neighbourhood* of them ([`neighbours`]) says
+//! where it begins, and what is left of the key the place in it. Then a trip serves as many keys as a neighbourhood has.
 
 use alloc::boxed::Box;
 use core::fmt::{self, Debug};
@@ -17,19 +21,37 @@ use super::{Arena, PARTS};
 
 /// What is found by a key.
 pub trait Keyed {
-    type Key: Hash + Eq + Debug;
+    type Key: Eq + Debug;
     /// What it is, for the panic when it comes twice.
     const WHAT: &str;
 
     /// Under which it is found. Never changes while it is in a [`Records`].
     fn key(&self) -> Self::Key;
+
+    /// A hash of a key, by [`scattered`] or [`neighbours`]: the same in every process.
+    fn hash(key: &Self::Key) -> u64;
 }
+
+/// The hash of a key that says nothing of what is looked for next.
+#[must_use]
+pub fn scattered(key: impl Hash) -> u64 {
+    FixedState::with_seed(11).hash_one(key)
+}
+
+/// The hash of the key at `place` (below [`NEIGHBOURS`]) of a neighbourhood: its keys get cells one behind the other.
+#[must_use]
+pub fn neighbours(neighbourhood: impl Hash, place: u64) -> u64 {
+    scattered(neighbourhood) & !(NEIGHBOURS - 1) | place
+}
+
+/// Keys of a neighbourhood. Their cells are two lines of the processor's caches; with many more of them, two that meet
+/// in one place would be in each other's way for long.
+pub const NEIGHBOURS: u64 = 16;
 
 /// An [`Arena`] whose records have keys, each at most once.
 pub struct Records<T> {
     arena: Arena<T>,
     parts: Box<[HashTable<Cell>]>,
-    hash: FixedState,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +65,6 @@ impl<T> Default for Records<T> {
         Self {
             arena: Arena::default(),
             parts: (0..PARTS).map(|_| HashTable::new()).collect(),
-            hash: FixedState::with_seed(11),
         }
     }
 }
@@ -58,7 +79,7 @@ impl<T: Keyed> Records<T> {
     /// The place of the record with this key.
     #[must_use]
     pub fn find(&self, key: &T::Key) -> Option<u32> {
-        let (part, hash) = self.home(key);
+        let (part, hash) = Self::home(key);
         let holds = |cell: &Cell| holds(&self.arena, cell, hash, key);
         let found = self.parts[part].find(spread(hash), holds);
         found.map(|cell| cell.place)
@@ -70,7 +91,7 @@ impl<T: Keyed> Records<T> {
     /// If there is one with this key, or at 2^32 records.
     pub fn insert(&mut self, record: T) -> u32 {
         let key = record.key();
-        let (part, hash) = self.home(&key);
+        let (part, hash) = Self::home(&key);
         let holds = |cell: &Cell| holds(&self.arena, cell, hash, &key);
         let entry = self.parts[part].entry(spread(hash), holds, |cell| spread(cell.hash));
         let Entry::Vacant(vacant) = entry else {
@@ -87,7 +108,7 @@ impl<T: Keyed> Records<T> {
     /// If there is none.
     pub fn remove(&mut self, place: u32) -> T {
         let record = self.arena.remove(place);
-        let (part, hash) = self.home(&record.key());
+        let (part, hash) = Self::home(&record.key());
         let found = self.parts[part].find_entry(spread(hash), |cell| cell.place == place);
         found.expect("every record has a cell").remove();
         record
@@ -103,8 +124,8 @@ impl<T: Keyed> Records<T> {
     }
 
     /// The small table of a key, and the bits of its hash that a cell keeps.
-    fn home(&self, key: &T::Key) -> (usize, u32) {
-        let [part, _, _, _, hash @ ..] = self.hash.hash_one(key).to_be_bytes();
+    fn home(key: &T::Key) -> (usize, u32) {
+        let [part, _, _, _, hash @ ..] = T::hash(key).to_be_bytes();
         (usize::from(part), u32::from_be_bytes(hash))
     }
 }
@@ -114,9 +135,11 @@ fn holds<T: Keyed>(arena: &Arena<T>, cell: &Cell, hash: u32, key: &T::Key) -> bo
     cell.hash == hash && arena.at(cell.place).key() == *key
 }
 
-/// What a small table sees of a key: its control bytes come from the top bits, its order from the low ones.
+/// What a small table sees of a key: its order comes from the low bits, and its control bytes from the top ones, which
+/// all others are mixed into: neighbours differ in the low ones only.
 fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
+    const ODD: u32 = 0x9E37_79B1;
+    u64::from(hash.wrapping_mul(ODD)) << 32 | u64::from(hash)
 }
 
 impl<T> Records<T> {
@@ -183,8 +206,6 @@ impl<T> Records<T> {
 mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
-    use core::hash::Hasher;
-
     use super::*;
     use crate::prng::Prng;
 
@@ -201,27 +222,43 @@ mod tests {
         fn key(&self) -> u64 {
             self.id
         }
+
+        fn hash(key: &u64) -> u64 {
+            scattered(key)
+        }
+    }
+
+    /// Rows whose keys have neighbours.
+    #[derive(Clone, Copy, Debug)]
+    struct Near(Row);
+
+    impl Keyed for Near {
+        type Key = u64;
+        const WHAT: &str = "near row";
+
+        fn key(&self) -> u64 {
+            self.0.id
+        }
+
+        fn hash(key: &u64) -> u64 {
+            neighbours(key / NEIGHBOURS, key % NEIGHBOURS)
+        }
     }
 
     /// Rows whose keys share eight hashes among them.
     #[derive(Clone, Copy, Debug)]
     struct Crowded(Row);
 
-    #[derive(Debug, PartialEq, Eq)]
-    struct CrowdedKey(u64);
-
-    impl Hash for CrowdedKey {
-        fn hash<H: Hasher>(&self, hasher: &mut H) {
-            (self.0 % 8).hash(hasher);
-        }
-    }
-
     impl Keyed for Crowded {
-        type Key = CrowdedKey;
+        type Key = u64;
         const WHAT: &str = "crowded row";
 
-        fn key(&self) -> CrowdedKey {
-            CrowdedKey(self.0.id)
+        fn key(&self) -> u64 {
+            self.0.id
+        }
+
+        fn hash(key: &u64) -> u64 {
+            scattered(key % 8)
         }
     }
 
@@ -265,6 +302,36 @@ mod tests {
     #[test]
     fn it_holds_what_a_map_holds() {
         drill(20_000, 5_000, |row| row, |row| *row);
+        drill(20_000, 5_000, Near, |near| near.0);
+    }
+
+    /// Cells whose control bits a look-up of every key passes over, its own one included: in all, and at most.
+    fn passed_over<T: Keyed>(records: &Records<T>) -> (usize, usize) {
+        let passed = records.iter().map(|record| {
+            let (part, hash) = Records::<T>::home(&record.key());
+            records.parts[part].iter_hash(spread(hash)).count()
+        });
+        passed.fold((0, 0), |(sum, most), cells| (sum + cells, most.max(cells)))
+    }
+
+    /// Sequences that begin anywhere fill a table about as evenly as scattered keys do, or look-ups would walk.
+    #[test]
+    fn neighbourhoods_do_not_crowd_a_table() {
+        let mut draws = Prng::new(9);
+        let mut near = Records::<Near>::default();
+        let mut scattered = Records::<Row>::default();
+        for _ in 0..400 {
+            let first = draws.draw() >> 1;
+            for value in 0..500 {
+                let id = first + u64::from(value);
+                near.insert(Near(Row { id, value }));
+                scattered.insert(Row { id, value });
+            }
+        }
+        let (near, most) = passed_over(&near);
+        let (even, _) = passed_over(&scattered);
+        assert!(near < even * 5 / 4, "{near} and {even}");
+        assert!(most <= 8, "{most}");
     }
 
     #[test]

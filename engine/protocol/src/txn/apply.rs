@@ -138,7 +138,8 @@ impl Ledger {
         let Some(kind) = CommitKind::from_u16(row.kind) else {
             return CommitOutcome::Fenced;
         };
-        let place = match self.debit_leg(transfer) {
+        let place = self.place_of(transfer.debit_account_id);
+        let place = match self.debit_leg(transfer, place) {
             DebitLeg::Allowed(place) => place,
             DebitLeg::NotHere => return CommitOutcome::Reroute,
             DebitLeg::Refused(Some(place), _)

@@ -2,7 +2,7 @@
 
 use crate::ids::{ShardId, TransferId};
 use crate::ledger::history::record::{HistoryPosition, Record};
-use crate::table::{Keyed, Records};
+use crate::table::{Keyed, NEIGHBOURS, Records, neighbours};
 
 impl Keyed for Record {
     /// The shard that decided the transfer, zero for this one, and its id.
@@ -11,6 +11,13 @@ impl Keyed for Record {
 
     fn key(&self) -> Self::Key {
         (self.coordinator, self.id)
+    }
+
+    /// A client's ids count up, from a new beginning every millisecond, and its rows come one behind the other.
+    fn hash((coordinator, id): &Self::Key) -> u64 {
+        let size = u128::from(NEIGHBOURS);
+        let place = u64::try_from(id.0 % size).expect("less than the size");
+        neighbours((coordinator, id.0 / size), place)
     }
 }
 

@@ -128,6 +128,7 @@ impl Drill {
             _ => {
                 let applied = self.apply(|entry| entry.transfers(&[transfer(id.0, 1, 2, 3)]));
                 let [told, twin] = applied.map(|applied| match applied.transfers[0] {
+                    TransferOutcome::Posted { .. } => Some(ResultCode::Ok),
                     TransferOutcome::Final(row) => row.result(),
                     other => panic!("{other:?}"),
                 });
