@@ -134,6 +134,15 @@ impl Core {
         }
     }
 
+    /// Of the interval that began with the checkpoint under way, the thousandths that have passed; `None` if there is
+    /// none.
+    pub(crate) fn checkpoint_passed(&self) -> Option<u32> {
+        match self {
+            Self::Running(replica) => replica.checkpoint_passed(),
+            Self::Parked(_) => None,
+        }
+    }
+
     /// When the next tick is due: monotonic nanoseconds.
     pub(crate) fn deadline_ns(&self) -> u64 {
         match self {

@@ -43,7 +43,7 @@ use crate::fatal::{Fatal, end_process};
 use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::log::Log;
-use crate::pace::Pace;
+use crate::pace::{Pace, Pacer};
 use crate::peers::Peers;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
@@ -137,6 +137,17 @@ async fn log_refusals(replica: String, refusals: Rc<Refusals>) {
     }
 }
 
+/// How it stands with the store's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worked {
+    /// Nothing is left to do now.
+    All,
+    /// There may be more, at once.
+    More,
+    /// There may be more, when it has been earned.
+    Paused,
+}
+
 struct Shell {
     config: ReplicaConfig,
     cluster: Rc<ClusterConfig>,
@@ -154,6 +165,7 @@ struct Shell {
     rebuild: Option<Why>,
     /// The turn gave the store a part.
     gave_part: bool,
+    pacer: Pacer,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -181,6 +193,7 @@ impl Shell {
             store: None,
             rebuild: None,
             gave_part: false,
+            pacer: Pacer::default(),
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -250,8 +263,13 @@ impl Shell {
         // A new replica has something to say before anything arrives.
         self.drain();
         let mut inputs = Duration::ZERO;
+        let mut last = self.now();
         while !self.stopping.get() {
-            let is_store_busy = self.work_on_store(Pace::after(inputs));
+            let now = self.now();
+            let passed = self.core.checkpoint_passed();
+            let pace = self.pacer.after(inputs, elapsed(last, now), passed);
+            last = now;
+            let store = self.work_on_store(now, pace);
             let started = self.now();
             self.gave_part = false;
             self.turn(started);
@@ -262,8 +280,12 @@ impl Shell {
             self.tell_part();
             if let Some(why) = self.rebuild.take() {
                 self.rebuild(why).await;
-            } else if self.inbox.is_empty() && !is_store_busy && !self.gave_part {
-                self.wait_until(self.core.deadline_ns()).await;
+            } else if self.inbox.is_empty() && store != Worked::More && !self.gave_part {
+                let mut deadline_ns = self.core.deadline_ns();
+                if store == Worked::Paused {
+                    deadline_ns = deadline_ns.min(now.mono_ns + nanoseconds(self.pacer.pause()));
+                }
+                self.wait_until(deadline_ns).await;
             } else {
                 give_way().await;
             }
@@ -403,28 +425,32 @@ impl Shell {
         }
     }
 
-    /// Goes on with a checkpoint at this pace, a piece at least. True if there is more to do.
-    fn work_on_store(&mut self, pace: Pace) -> bool {
+    /// Goes on with a checkpoint at this pace.
+    fn work_on_store(&mut self, started: Now, pace: Pace) -> Worked {
         if let Some(store) = &self.store {
             store.set_bytes(pace.bytes);
         }
-        let started = self.now();
+        let Some(work) = pace.work else {
+            return Worked::Paused;
+        };
         let mut now = started;
-        loop {
+        let worked = loop {
             // One that is put out of service goes no further, or a damaged block would be read again for ever.
             let (Some(store), Core::Running(_)) = (&self.store, &self.core) else {
-                return false;
+                break Worked::All;
             };
             match store.step() {
                 Stepped::Told(input) => self.step(now, input),
                 Stepped::Worked => {}
-                Stepped::Waits => return false,
+                Stepped::Waits => break Worked::All,
             }
             now = self.now();
-            if elapsed(started, now) >= pace.share {
-                return true;
+            if elapsed(started, now) >= work {
+                break Worked::More;
             }
-        }
+        };
+        self.pacer.worked(elapsed(started, now));
+        worked
     }
 
     /// Elections happen seldom, and are the first thing that is asked after a bad minute.
@@ -625,6 +651,10 @@ const LONGEST_WAIT_NS: u64 = 3_600 * quorate_protocol::time::SECOND;
 
 fn elapsed(from: Now, upto: Now) -> Duration {
     Duration::from_nanos(upto.mono_ns - from.mono_ns)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 async fn timed_out() -> bool {

@@ -45,6 +45,16 @@ impl Replica {
         weight.is_some_and(|weight| self.ledger.weight() >= weight)
     }
 
+    /// Of the interval that began with the checkpoint under way, the thousandths that have passed, by the weight of
+    /// entries; `None` if no checkpoint is under way.
+    #[must_use]
+    pub fn checkpoint_passed(&self) -> Option<u32> {
+        let weight = self.config.checkpoint_weight.filter(|weight| *weight > 0)?;
+        let passed = u128::from(self.ledger.weight()) * 1_000 / u128::from(weight);
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(1_000);
+        self.ledger.is_checkpoint_open().then_some(passed)
+    }
+
     /// There is room for the next part.
     pub(super) fn on_checkpoint_room(&mut self) {
         self.checkpoints.has_room = true;
