@@ -17,13 +17,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::superblock::{FILE_NAME, Genesis, Identity, IdentityError, Superblock};
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::disk::LOG_FLAGS;
 use crate::fatal::Fatal;
 
 /// File that carries the advisory lock.
@@ -284,12 +286,12 @@ fn remove_unfinished(path: &Path) -> Result<(), Fatal> {
 /// Opens a file as the log will be opened.
 fn probe_direct_io(path: &Path) -> Result<(), Fatal> {
     let probe = path.join("direct-io-probe");
-    let flags = i32::try_from((OFlags::DIRECT | OFlags::DSYNC).bits()).expect("flags fit an int");
+    let flags = OFlag::O_DIRECT | LOG_FLAGS;
     let opened = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .custom_flags(flags)
+        .custom_flags(flags.bits())
         .open(&probe);
     let removed = std::fs::remove_file(&probe);
     opened.map_err(|error| Fatal::directory(path, format!("does not take direct IO: {error}")))?;

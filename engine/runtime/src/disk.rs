@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
-use rustix::fs::OFlags;
+use nix::fcntl::OFlag;
 
 use crate::fatal::Fatal;
+
+/// How a segment is opened, beside for direct IO. (What rustix 1.1 calls `DSYNC` is `O_SYNC`, which waits for
+/// timestamps as well.)
+pub(crate) const LOG_FLAGS: OFlag = OFlag::O_DSYNC;
 
 /// Bytes of one write while a file is zero-filled: small enough that the log's own writes do not
 /// wait long behind it.
@@ -27,11 +31,10 @@ pub(crate) struct SegmentFile {
 impl SegmentFile {
     /// Opens an existing segment to read and to write durably.
     pub(crate) async fn open(path: &Path) -> Result<Self, Fatal> {
-        let flags = i32::try_from(OFlags::DSYNC.bits()).expect("flags fit an int");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .custom_flags(flags)
+            .custom_flags(LOG_FLAGS.bits())
             .dma_open(path)
             .await
             .map_err(|error| Fatal::read(path, error))?;
@@ -164,6 +167,32 @@ mod tests {
         });
         let written = std::fs::metadata(&segment).unwrap().len();
         assert_eq!(written, (ZERO_BYTES + 8192) as u64);
+    }
+
+    /// Every write waited for the file's timestamps, too, where a file system writes them down: the flag was the
+    /// one for that.
+    #[test]
+    fn segments_are_opened_for_durable_bytes_not_for_durable_timestamps() {
+        use std::os::fd::AsRawFd;
+
+        let beside = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(beside.parent().unwrap()).unwrap();
+        let segment = directory.path().join("segment");
+        std::fs::write(&segment, [1; 4096]).unwrap();
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(0))
+            .make()
+            .unwrap();
+        executor.run(async {
+            let file = SegmentFile::open(&segment).await.unwrap();
+            let about = format!("/proc/self/fdinfo/{}", file.file.as_raw_fd());
+            let about = std::fs::read_to_string(about).unwrap();
+            let flags = about.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            let flags = OFlag::from_bits_retain(flags);
+            assert!(flags.contains(OFlag::O_DSYNC | OFlag::O_DIRECT), "{about}");
+            assert!(!flags.contains(OFlag::O_SYNC), "{about}");
+            file.close().await;
+        });
     }
 
     #[test]
