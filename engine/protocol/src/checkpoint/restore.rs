@@ -199,13 +199,15 @@ impl Restore {
 
 /// What is in doubt holds its reservations again.
 fn reserve(ledger: &mut Ledger) -> Result<(), RestoreError> {
-    for prepared in ledger.in_doubt.values() {
+    let (in_doubt, records) = (&mut ledger.in_doubt, &mut ledger.records);
+    for prepared in in_doubt.values_mut() {
         let account = prepared.transfer.credit_account_id;
         let lost = RestoreError::Reservation { account };
-        let Some(place) = ledger.place_of(account) else {
+        let Some(place) = records.find(&account) else {
             return Err(lost);
         };
-        let owned = ledger.records.at_mut(place);
+        prepared.place = place;
+        let owned = records.at_mut(place);
         let reserved = owned.reserved.credits.checked_add(prepared.transfer.amount);
         owned.reserved.credits = reserved.ok_or(lost)?;
         owned.open += 1;

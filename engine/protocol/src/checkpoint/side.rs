@@ -127,7 +127,11 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
         out.rows(owners);
     }
     out.count(ledger.in_doubt.len());
-    for (txn, prepared) in &ledger.in_doubt {
+    // A table's order is that in which transactions came and went, and a replica that was started lately knows no more
+    // than what is there. All replicas write the same bytes.
+    let mut in_doubt: Vec<(&TxnId, &Prepared)> = ledger.in_doubt.iter().collect();
+    in_doubt.sort_unstable_by_key(|(txn, _)| **txn);
+    for (txn, prepared) in in_doubt {
         out.txn(txn);
         out.put(&prepared.transfer);
         out.put(&prepared.prepare_ts);
@@ -253,6 +257,8 @@ fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<()
             transfer: from.take::<Transfer>("transfer in doubt")?,
             prepare_ts: from.take::<Timestamp>("transfer in doubt")?,
             slot: from.take::<Slot>("transfer in doubt")?,
+            // No account is in memory yet; see `restore::reserve`.
+            place: u32::MAX,
         };
         ledger.in_doubt.insert(txn, prepared);
     }

@@ -159,16 +159,22 @@ impl Ledger {
                 }
             }
             Section::Prepare(rows) => {
-                for row in rows {
-                    let vote = self.prepare(at, row);
-                    applied.votes.push(vote);
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    let places = self.each_place(rows, |row| row.transfer.credit_account_id);
+                    for (row, place) in rows.iter().zip(places) {
+                        let vote = self.prepare(at, row, place);
+                        applied.votes.push(vote);
+                    }
                 }
             }
             Section::Commit(rows) => {
-                for row in rows {
-                    let outcome = self.commit(at, row);
-                    applied.commits.push((row.transfer, row.attempt, outcome));
-                    applied.touched.push(row.transfer.debit_account_id);
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    let places = self.each_place(rows, |row| row.transfer.debit_account_id);
+                    for (row, place) in rows.iter().zip(places) {
+                        let outcome = self.commit(at, row, place);
+                        applied.commits.push((row.transfer, row.attempt, outcome));
+                        applied.touched.push(row.transfer.debit_account_id);
+                    }
                 }
             }
             Section::Resolve(rows) => {
@@ -236,6 +242,20 @@ impl Ledger {
         places
     }
 
+    /// The same for rows that concern one account here.
+    fn each_place<T>(
+        &self,
+        rows: &[T],
+        account: impl Fn(&T) -> AccountId,
+    ) -> [Option<u32>; LOOK_AHEAD] {
+        assert!(rows.len() <= LOOK_AHEAD);
+        let mut places = [None; LOOK_AHEAD];
+        for (place, row) in places.iter_mut().zip(rows) {
+            *place = self.place_of(account(row));
+        }
+        places
+    }
+
     /// The places of a transfer's accounts.
     pub(crate) fn places_of(&self, transfer: &Transfer) -> Places {
         Places {
@@ -286,7 +306,9 @@ impl Ledger {
             }
             Leg::Undecided => return Deferred(transfer.credit_account_id),
         }
-        let is_system = [debit, credit].into_iter().any(|place| self.is_system(place));
+        let is_system = [debit, credit]
+            .into_iter()
+            .any(|place| self.is_system(place));
         self.post_local(at, debit, credit, transfer);
         Posted {
             timestamp: at.timestamp,

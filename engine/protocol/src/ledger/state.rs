@@ -21,7 +21,7 @@ use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
-use crate::table::{Keyed, Records, hash128, scattered};
+use crate::table::{Keyed, Map, Records, hash128, scattered};
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, TxnId};
 
@@ -111,6 +111,9 @@ pub struct Prepared {
     pub transfer: Transfer,
     pub prepare_ts: Timestamp,
     pub slot: Slot,
+    /// Where the credit account is in memory. It stays there: one with an open reservation neither moves nor is
+    /// forgotten.
+    pub(crate) place: u32,
 }
 
 /// A batch of accounts that has arrived and is invisible until its move is decided.
@@ -165,7 +168,7 @@ pub struct Ledger {
     pub(crate) history: History,
     /// `None`: history is kept for ever.
     pub(crate) retention: Option<Retention>,
-    pub(crate) in_doubt: BTreeMap<TxnId, Prepared>,
+    pub(crate) in_doubt: Map<TxnId, Prepared>,
     pub(crate) staged: BTreeMap<TxnId, Staged>,
     pub(crate) staged_accounts: BTreeMap<AccountId, TxnId>,
     /// Keyed with the source that decided them: the same id may be in use at two sources.
@@ -209,7 +212,7 @@ impl Ledger {
             owners: BTreeMap::new(),
             history: History::default(),
             retention: config.keep_ns.map(Retention::new),
-            in_doubt: BTreeMap::new(),
+            in_doubt: Map::default(),
             staged: BTreeMap::new(),
             staged_accounts: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -293,7 +296,7 @@ impl Ledger {
 
     /// Credits that are prepared and undecided.
     #[must_use]
-    pub fn in_doubt(&self) -> &BTreeMap<TxnId, Prepared> {
+    pub fn in_doubt(&self) -> &Map<TxnId, Prepared> {
         &self.in_doubt
     }
 
@@ -379,7 +382,7 @@ impl Ledger {
         for owner in self.owners.values().flatten() {
             add(hash128(owner.as_bytes()).rotate_left(5));
         }
-        for (txn, prepared) in &self.in_doubt {
+        for (txn, prepared) in self.in_doubt.iter() {
             let transfer = hash128(prepared.transfer.as_bytes());
             let since = [prepared.prepare_ts.0.into(), prepared.slot.0.into()];
             add(digest_of_txn(2, txn, &[transfer, since[0], since[1]]));

@@ -386,18 +386,16 @@ impl Replica {
     }
 
     fn in_doubt_rows(&self) -> Vec<InDoubtRow> {
-        let transfers = self
-            .ledger
-            .in_doubt()
-            .iter()
-            .map(|(txn, prepared)| InDoubtRow {
-                id: txn.id,
-                is_move: false,
-                coordinator: txn.coordinator,
-                attempt: txn.attempt,
-                prepare_ts: prepared.prepare_ts,
-                slot: prepared.slot,
-            });
+        let mut in_doubt: Vec<_> = self.ledger.in_doubt().iter().collect();
+        in_doubt.sort_unstable_by_key(|(txn, _)| **txn);
+        let transfers = in_doubt.into_iter().map(|(txn, prepared)| InDoubtRow {
+            id: txn.id,
+            is_move: false,
+            coordinator: txn.coordinator,
+            attempt: txn.attempt,
+            prepare_ts: prepared.prepare_ts,
+            slot: prepared.slot,
+        });
         let moves = self.ledger.staged().iter().map(|(txn, staged)| InDoubtRow {
             id: txn.id,
             is_move: true,

@@ -85,7 +85,11 @@ impl Replica {
                             (transfer.debit_account_id, transfer.credit_account_id);
                         self.telemetry.note(debit, credit);
                     }
-                    self.answer(transfer, waiter, ResultRow::logged(ResultCode::Ok, timestamp));
+                    self.answer(
+                        transfer,
+                        waiter,
+                        ResultRow::logged(ResultCode::Ok, timestamp),
+                    );
                 }
                 TransferOutcome::Final(row) => self.answer(transfer, waiter, row),
                 TransferOutcome::Deferred(account) => {

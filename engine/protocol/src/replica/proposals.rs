@@ -272,7 +272,8 @@ impl Proposals {
     /// Takes as many commands as fit one entry of `bytes_max`. Nothing may be left to take: all that
     /// waited may have been rows of requests that ended.
     pub fn take(&mut self, bytes_max: usize, requests: &Requests) -> (EntryBuilder, Proposed) {
-        let mut builder = EntryBuilder::with_room(bytes_max.min(self.bytes + ENTRY_FRAME_BYTES_MAX));
+        let mut builder =
+            EntryBuilder::with_room(bytes_max.min(self.bytes + ENTRY_FRAME_BYTES_MAX));
         let mut room = Room {
             left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,

@@ -5,6 +5,7 @@
 //! an [`Arena`] grows by whole chunks that never move; [`Records`] are an arena with such tables. What is walked
 //! is walked in the order of an arena: that of a hash table would depend on history.
 
+mod map;
 mod records;
 
 use alloc::boxed::Box;
@@ -15,7 +16,8 @@ use core::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use records::{Keyed, NEIGHBOURS, Records, neighbours, scattered};
+pub use map::{Map, MapKey};
+pub use records::{Keyed, Records, neighbours, scattered};
 
 /// Keys that are looked up at once where many are: a processor waits for memory in some eight places at a time, if what
 /// it does in one does not depend on the others.
@@ -189,6 +191,11 @@ impl<T> Arena<T> {
     /// All records in index order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten().flatten()
+    }
+
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten().flatten()
     }
 
     /// One above the highest index given out.

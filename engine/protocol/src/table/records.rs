@@ -38,15 +38,18 @@ pub fn scattered(key: impl Hash) -> u64 {
     FixedState::with_seed(11).hash_one(key)
 }
 
-/// The hash of the key at `place` (below [`NEIGHBOURS`]) of a neighbourhood: its keys get cells one behind the other.
+/// The hash of a key of which `id` counts up while keys are looked for, beside what else is in it: neighbours get
+/// cells one behind the other.
 #[must_use]
-pub fn neighbours(neighbourhood: impl Hash, place: u64) -> u64 {
-    scattered(neighbourhood) & !(NEIGHBOURS - 1) | place
+pub fn neighbours(id: u128, beside: impl Hash) -> u64 {
+    let size = u128::from(NEIGHBOURS);
+    let place = u64::try_from(id % size).expect("less than the size");
+    scattered((id / size, beside)) & !(NEIGHBOURS - 1) | place
 }
 
 /// Keys of a neighbourhood. Their cells are two lines of the processor's caches; with many more of them, two that meet
 /// in one place would be in each other's way for long.
-pub const NEIGHBOURS: u64 = 16;
+const NEIGHBOURS: u64 = 16;
 
 /// An [`Arena`] whose records have keys, each at most once.
 pub struct Records<T> {
@@ -183,6 +186,11 @@ impl<T> Records<T> {
         self.arena.iter()
     }
 
+    /// The same, to change them; their keys stay.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.arena.iter_mut()
+    }
+
     /// One above the highest place given out.
     #[must_use]
     pub fn end(&self) -> u32 {
@@ -204,10 +212,10 @@ impl<T> Records<T> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeMap;
-    use alloc::vec::Vec;
     use super::*;
     use crate::prng::Prng;
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     struct Row {
@@ -241,7 +249,7 @@ mod tests {
         }
 
         fn hash(key: &u64) -> u64 {
-            neighbours(key / NEIGHBOURS, key % NEIGHBOURS)
+            neighbours(u128::from(*key), ())
         }
     }
 

@@ -67,7 +67,8 @@ fn yes(txn: TxnId, prepare_ts: Timestamp) -> TxnRow {
 
 impl Ledger {
     /// The participant's vote, which is the apply result of `Prepared`.
-    pub(crate) fn prepare(&mut self, at: At, row: &PrepareRow) -> TxnRow {
+    /// `credit`: the place of its credit account.
+    pub(crate) fn prepare(&mut self, at: At, row: &PrepareRow, credit: Option<u32>) -> TxnRow {
         let txn = row.txn();
         let transfer = &row.transfer;
         let posted = self.history.credit(row.coordinator, transfer.id);
@@ -83,7 +84,7 @@ impl Ledger {
         if self.in_doubt.len() >= IN_DOUBT_MAX || self.is_staged(transfer.credit_account_id) {
             return TxnRow::new(txn, Verdict::Contended);
         }
-        let Some(place) = self.place_of(transfer.credit_account_id) else {
+        let Some(place) = credit else {
             return match self.elsewhere(transfer.credit_account_id) {
                 Some(shard) => TxnRow {
                     shard,
@@ -109,6 +110,7 @@ impl Ledger {
                     transfer: *transfer,
                     prepare_ts: at.timestamp,
                     slot: at.slot,
+                    place,
                 };
                 self.in_doubt.insert(txn, prepared);
                 if planted(Bug::ApplyOnPrepare) {
@@ -120,7 +122,8 @@ impl Ledger {
     }
 
     /// The decision, which is the apply result of `Commit`.
-    pub(crate) fn commit(&mut self, at: At, row: &CommitRow) -> CommitOutcome {
+    /// `debit`: the place of its debit account.
+    pub(crate) fn commit(&mut self, at: At, row: &CommitRow, debit: Option<u32>) -> CommitOutcome {
         let transfer = &row.transfer;
         if let Some(used) = self.used(transfer) {
             return CommitOutcome::Final(used);
@@ -138,8 +141,7 @@ impl Ledger {
         let Some(kind) = CommitKind::from_u16(row.kind) else {
             return CommitOutcome::Fenced;
         };
-        let place = self.place_of(transfer.debit_account_id);
-        let place = match self.debit_leg(transfer, place) {
+        let place = match self.debit_leg(transfer, debit) {
             DebitLeg::Allowed(place) => place,
             DebitLeg::NotHere => return CommitOutcome::Reroute,
             DebitLeg::Refused(Some(place), _)
@@ -207,10 +209,12 @@ impl Ledger {
             return;
         };
         let transfer = prepared.transfer;
-        let place = self
-            .place_of(transfer.credit_account_id)
-            .expect("an account with an open reservation does not move");
+        let place = prepared.place;
         let owned = self.change(place);
+        assert_eq!(
+            owned.account.id, transfer.credit_account_id,
+            "an account with an open reservation does not move"
+        );
         owned.reserved.credits = owned
             .reserved
             .credits

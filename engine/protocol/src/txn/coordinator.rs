@@ -13,7 +13,6 @@
 //! A proposed `Commit` is never given up; `Preparing` is, at the request's deadline, and then never
 //! commits: its attempt is no longer in the table.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::ids::{AccountId, Ballot, ReplicaAddress, ShardId, TransferId};
@@ -27,7 +26,7 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
-use crate::table::Lookup;
+use crate::table::{Lookup, Map, MapKey, neighbours};
 use crate::time::{MS, Timestamp};
 use crate::txn::record::{
     Attempt as AttemptId, CommitKind, CommitRow, PrepareRow, Subject, TxnId, TxnRow, Verdict,
@@ -58,6 +57,12 @@ struct Running {
     phase: Phase,
 }
 
+impl MapKey for TransferId {
+    fn hash(&self) -> u64 {
+        neighbours(self.0, ())
+    }
+}
+
 /// Whether a transfer's id is on its way already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Join {
@@ -74,7 +79,7 @@ pub(crate) enum Join {
 pub(crate) struct Coordinator {
     ballot: Ballot,
     counter: u64,
-    running: BTreeMap<TransferId, Running>,
+    running: Map<TransferId, Running>,
     locations: Lookup<AccountId, ShardId>,
 }
 
@@ -90,7 +95,7 @@ impl Coordinator {
     pub fn clear(&mut self) -> Vec<AccountId> {
         let running = core::mem::take(&mut self.running);
         running
-            .into_values()
+            .values()
             .map(|running| running.transfer.debit_account_id)
             .collect()
     }

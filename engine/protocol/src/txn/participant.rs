@@ -1,7 +1,5 @@
 //! The participant's side, and the dispatch of messages between shards.
 
-use alloc::collections::BTreeSet;
-
 use crate::entry::MoveSection;
 use crate::ids::{ReplicaAddress, ReplicaId, ShardId};
 use crate::ledger::ResultCode;
@@ -10,6 +8,7 @@ use crate::message::PeerBody;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
+use crate::table::Map;
 use crate::txn::message::Message;
 use crate::txn::record::{AcknowledgedRow, PrepareRow, Subject, TxnId, TxnRow, Verdict};
 use crate::words::{Rows, Words};
@@ -18,8 +17,8 @@ use crate::words::{Rows, Words};
 /// participant would be asked more the slower it gets. Volatile.
 #[derive(Debug, Default)]
 pub(crate) struct Participant {
-    preparing: BTreeSet<TxnId>,
-    resolving: BTreeSet<TxnId>,
+    preparing: Map<TxnId, ()>,
+    resolving: Map<TxnId, ()>,
     /// When coordinators are told next what is out of doubt.
     acknowledge_ns: u64,
 }
@@ -165,7 +164,7 @@ impl Replica {
                 ..vote
             });
         }
-        if self.participant.preparing.contains(&txn) {
+        if self.participant.preparing.contains_key(&txn) {
             // Its vote comes with its apply. Another one now would be taken back by that.
             return;
         }
@@ -175,7 +174,7 @@ impl Replica {
         if self.is_blocked(account) || self.has_barrier(account) {
             return self.wait(account, Item::Prepare(*row));
         }
-        self.participant.preparing.insert(txn);
+        self.participant.preparing.insert(txn, ());
         self.proposals.push_prepare(*row, self.now.mono_ns);
     }
 
@@ -194,14 +193,14 @@ impl Replica {
                 ..vote
             });
         }
-        if self.participant.preparing.contains(&txn) {
+        if self.participant.preparing.contains_key(&txn) {
             return;
         }
         // Larger than any source sends, it might fit no entry and stay at the head of the queue.
         if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.is_overloaded() {
             return self.send_vote(TxnRow::new(txn, Verdict::Contended));
         }
-        self.participant.preparing.insert(txn);
+        self.participant.preparing.insert(txn, ());
         self.proposals.push_prepare_move(words);
     }
 
@@ -225,7 +224,7 @@ impl Replica {
         if stranger || !decided || !self.is_in_doubt(txn) {
             return;
         }
-        if self.participant.resolving.insert(txn) {
+        if self.participant.resolving.insert(txn, ()).is_none() {
             self.proposals.push_resolve(*row);
         }
     }

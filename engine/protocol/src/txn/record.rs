@@ -4,6 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AccountId, Ballot, MoveId, ShardId};
 use crate::ledger::{Account, Transfer};
+use crate::table::{MapKey, neighbours};
 use crate::time::Timestamp;
 
 /// One try of a coordinator: the ballot of its leader and a counter under that ballot.
@@ -50,6 +51,13 @@ pub struct TxnId {
     /// A `TransferId` or a `MoveId`.
     pub id: u128,
     pub attempt: Attempt,
+}
+
+impl MapKey for TxnId {
+    /// Attempts of one id are few.
+    fn hash(&self) -> u64 {
+        neighbours(self.id, (self.coordinator, self.subject))
+    }
 }
 
 /// What a row of a vote, a decision, a query or an answer says.

@@ -2,7 +2,7 @@
 
 use crate::ids::{ShardId, TransferId};
 use crate::ledger::history::record::{HistoryPosition, Record};
-use crate::table::{Keyed, NEIGHBOURS, Records, neighbours};
+use crate::table::{Keyed, Records, neighbours};
 
 impl Keyed for Record {
     /// The shard that decided the transfer, zero for this one, and its id.
@@ -15,9 +15,7 @@ impl Keyed for Record {
 
     /// A client's ids count up, from a new beginning every millisecond, and its rows come one behind the other.
     fn hash((coordinator, id): &Self::Key) -> u64 {
-        let size = u128::from(NEIGHBOURS);
-        let place = u64::try_from(id.0 % size).expect("less than the size");
-        neighbours((coordinator, id.0 / size), place)
+        neighbours(id.0, coordinator)
     }
 }
 
