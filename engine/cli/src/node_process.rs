@@ -146,7 +146,11 @@ fn spawn(cluster: &Path, node: &NodeConfig, options: StartOptions) -> anyhow::Re
         .open(&log_path)
         .with_context(|| format!("node {}: open {}", node.id, log_path.display()))?;
     let own = std::env::current_exe().context("find this program")?;
-    Command::new(own)
+    let mut command = Command::new(own);
+    if std::env::var_os(ALLOCATOR_VARIABLE).is_none() {
+        command.env(ALLOCATOR_VARIABLE, ALLOCATOR_SETTINGS);
+    }
+    command
         .arg("server")
         .arg("-f")
         .arg(cluster)
@@ -160,6 +164,13 @@ fn spawn(cluster: &Path, node: &NodeConfig, options: StartOptions) -> anyhow::Re
         .spawn()
         .with_context(|| format!("node {}: start", node.id))
 }
+
+/// glibc takes these at the start of a process only. Its own values give memory back as soon as 128 KiB are free, and a
+/// buffer that is needed again a moment later costs a page fault for every 4 KiB: a tenth of a loaded replica's time.
+/// With these, blocks below 32 MiB come from the heap, which keeps 64 MiB.
+const ALLOCATOR_VARIABLE: &str = "GLIBC_TUNABLES";
+const ALLOCATOR_SETTINGS: &str =
+    "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864";
 
 fn note_pid(node: &NodeConfig, pid: u32) -> anyhow::Result<()> {
     // A child that died at once is a zombie until it is waited for, and still has a start time.

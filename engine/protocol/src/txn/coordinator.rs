@@ -57,6 +57,17 @@ struct Running {
     phase: Phase,
 }
 
+impl Running {
+    /// When something has to be done if nothing is heard before.
+    fn due_ns(&self) -> u64 {
+        match self.phase {
+            Phase::Preparing { sent_ns } => self.deadline_ns.min(sent_ns + PREPARE_RESEND_NS),
+            Phase::Backoff { until_ns } => self.deadline_ns.min(until_ns),
+            Phase::Committing | Phase::Evaluating => u64::MAX,
+        }
+    }
+}
+
 impl MapKey for TransferId {
     fn hash(&self) -> u64 {
         neighbours(self.0, ())
@@ -80,6 +91,8 @@ pub(crate) struct Coordinator {
     ballot: Ballot,
     counter: u64,
     running: Map<TransferId, Running>,
+    /// No attempt is due earlier.
+    due_ns: u64,
     locations: Lookup<AccountId, ShardId>,
 }
 
@@ -135,6 +148,11 @@ impl Coordinator {
                         Phase::Evaluating | Phase::Backoff { .. } => false,
                     }
             })
+    }
+
+    /// A timer of the attempt was set.
+    fn watch(&mut self, running: &Running) {
+        self.due_ns = self.due_ns.min(running.due_ns());
     }
 
     pub fn next_attempt(&mut self) -> AttemptId {
@@ -216,6 +234,7 @@ impl Replica {
             deadline_ns,
             phase,
         };
+        self.coordinator.watch(&running);
         self.coordinator.running.insert(transfer.id, running);
     }
 
@@ -336,6 +355,7 @@ impl Replica {
         running.phase = Phase::Backoff {
             until_ns: now_ns + (BACKOFF_NS << running.tries),
         };
+        self.coordinator.due_ns = running.due_ns().min(self.coordinator.due_ns);
         // Nothing is under way while it waits: a freeze of the account need not wait for it.
         let transfer = running.transfer;
         self.release_hold(&transfer);
@@ -483,13 +503,18 @@ impl Replica {
     /// Timers of the attempts: send again, try again, give up.
     pub(crate) fn drive_attempts(&mut self) {
         let now_ns = self.now.mono_ns;
-        let due: Vec<TransferId> = self
-            .coordinator
-            .running
-            .iter()
-            .filter(|(_, running)| self.is_due(running))
-            .map(|(id, _)| *id)
-            .collect();
+        if now_ns < self.coordinator.due_ns && !self.routes.iter().any(|route| route.changed) {
+            return;
+        }
+        let (mut due, mut later_ns) = (Vec::new(), u64::MAX);
+        for (id, running) in self.coordinator.running.iter() {
+            if self.is_due(running) {
+                due.push(*id);
+            } else {
+                later_ns = later_ns.min(running.due_ns());
+            }
+        }
+        self.coordinator.due_ns = later_ns;
         for id in due {
             let Some(running) = self.coordinator.running.get_mut(&id) else {
                 continue;
@@ -499,6 +524,7 @@ impl Replica {
                 Phase::Preparing { .. } | Phase::Backoff { .. } if expired => self.give_up(id),
                 Phase::Preparing { .. } => {
                     running.phase = Phase::Preparing { sent_ns: now_ns };
+                    self.coordinator.due_ns = running.due_ns().min(self.coordinator.due_ns);
                     let (transfer, attempt, target) =
                         (running.transfer, running.attempt, running.target);
                     self.suspect(target, PREPARE_RESEND_NS);
@@ -533,16 +559,8 @@ impl Replica {
     }
 
     fn is_due(&self, running: &Running) -> bool {
-        let now_ns = self.now.mono_ns;
-        match running.phase {
-            Phase::Preparing { sent_ns } => {
-                running.deadline_ns <= now_ns
-                    || sent_ns + PREPARE_RESEND_NS <= now_ns
-                    || self.route_changed(running.target)
-            }
-            Phase::Backoff { until_ns } => running.deadline_ns <= now_ns || until_ns <= now_ns,
-            Phase::Committing | Phase::Evaluating => false,
-        }
+        let asks = matches!(running.phase, Phase::Preparing { .. });
+        running.due_ns() <= self.now.mono_ns || asks && self.route_changed(running.target)
     }
 
     /// The time of an attempt's own request is up before a `Commit` was proposed: it never commits,
