@@ -31,8 +31,10 @@ const IDLE_SHARE: u32 = 125;
 const AIM: u32 = 700;
 /// From here on the rest is done as fast as may be.
 const LATE: u32 = 850;
-/// However long the turn was: heartbeats wait meanwhile.
-const WORK_MAX: Duration = Duration::from_millis(20);
+/// At once, however much has been earned: what has arrived waits meanwhile, and the rest is done behind it.
+const WORK_MAX: Duration = Duration::from_millis(5);
+/// What can be earned in advance, or a checkpoint would keep everybody waiting after a pause.
+const CREDIT_MAX: Duration = Duration::from_millis(20);
 /// An idle replica goes on when it may work for so long: five pieces, for which it is worth to wake up.
 const WORK_IDLE: Duration = Duration::from_micros(500);
 /// Bytes that one operation or read may take for each microsecond of the turn, and in any case.
@@ -106,9 +108,9 @@ impl Pacer {
         let earned = (inputs * share + elapsed * idle_share) / 1_000;
         self.credit = (self.credit + earned)
             .saturating_sub(self.debt)
-            .min(WORK_MAX);
+            .min(CREDIT_MAX);
         self.debt = self.debt.saturating_sub(earned);
-        (!self.credit.is_zero()).then_some(self.credit)
+        (!self.credit.is_zero()).then_some(self.credit.min(WORK_MAX))
     }
 
     /// The store has worked for so long.
@@ -177,8 +179,8 @@ mod tests {
         let pace = pacer.after(TURN, Duration::ZERO, Some(LATE - 1));
         assert_eq!(pace.work, Some(TURN / 2));
         pacer.worked(TURN / 2);
-        let pace = pacer.after(TURN, Duration::ZERO, Some(LATE));
-        assert_eq!(pace.work, Some(TURN));
+        let pace = pacer.after(TURN / 2, Duration::ZERO, Some(LATE));
+        assert_eq!(pace.work, Some(TURN / 2));
     }
 
     /// Short turns did a piece each, whatever they had taken: thirty thousand of them a second left no time for what
