@@ -167,7 +167,7 @@ fn spawn(cluster: &Path, node: &NodeConfig, options: StartOptions) -> anyhow::Re
 
 /// glibc takes these at the start of a process only. Its own values give memory back as soon as 128 KiB are free, and a
 /// buffer that is needed again a moment later costs a page fault for every 4 KiB: a tenth of a loaded replica's time.
-/// With these, blocks below 32 MiB come from the heap, which keeps 64 MiB.
+/// With these, blocks below 32 MiB come from the heaps, of which each keeps 64 MiB.
 const ALLOCATOR_VARIABLE: &str = "GLIBC_TUNABLES";
 const ALLOCATOR_SETTINGS: &str =
     "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864";

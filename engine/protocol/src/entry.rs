@@ -468,6 +468,10 @@ impl EntryBuilder {
         self.words[..HEADER_WORDS]
             .as_mut_bytes()
             .copy_from_slice(header.as_bytes());
+        // It lives as long as the log needs it.
+        if self.words.capacity() > 2 * self.words.len() {
+            self.words.shrink_to_fit();
+        }
         let entry = Entry(Words::from_vec(self.words));
         assert!(
             entry.bytes() <= ENTRY_BYTES_MAX,

@@ -11,6 +11,8 @@ use quorate_protocol::output::{Output, StopReason};
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Now, Timestamp};
 
+use crate::pace::Progress;
+
 /// What steps.
 pub(crate) enum Core {
     Running(Box<Replica>),
@@ -134,13 +136,15 @@ impl Core {
         }
     }
 
-    /// Of the interval that began with the checkpoint under way, the thousandths that have passed; `None` if there is
-    /// none.
-    pub(crate) fn checkpoint_passed(&self) -> Option<u32> {
-        match self {
-            Self::Running(replica) => replica.checkpoint_passed(),
-            Self::Parked(_) => None,
-        }
+    /// How far the checkpoint under way has got, if there is one.
+    pub(crate) fn checkpoint_progress(&self) -> Option<Progress> {
+        let Self::Running(replica) = self else {
+            return None;
+        };
+        Some(Progress {
+            number: replica.ledger().checkpoint(),
+            passed: replica.checkpoint_passed()?,
+        })
     }
 
     /// When the next tick is due: monotonic nanoseconds.

@@ -266,8 +266,8 @@ impl Shell {
         let mut last = self.now();
         while !self.stopping.get() {
             let now = self.now();
-            let passed = self.core.checkpoint_passed();
-            let pace = self.pacer.after(inputs, elapsed(last, now), passed);
+            let progress = self.core.checkpoint_progress();
+            let pace = self.pacer.after(inputs, elapsed(last, now), progress);
             last = now;
             let store = self.work_on_store(now, pace);
             let started = self.now();
@@ -322,6 +322,8 @@ impl Shell {
         let address = self.address();
         tracing::error!(replica = %address, "parked: {reason}");
         self.core = Core::Parked(Parked::new(address, reason.to_owned()));
+        // A checkpoint that was cut off says nothing of the next one.
+        self.pacer = Pacer::default();
     }
 
     /// Takes a checkpoint of the group, then starts anew.
@@ -329,6 +331,7 @@ impl Shell {
         let address = self.address();
         tracing::warn!(replica = %address, ?why, "takes a checkpoint of its group");
         self.core = Core::Parked(Parked::rebuilding(address));
+        self.pacer = Pacer::default();
         self.tell_part();
         if let Some(log) = self.log.take() {
             log.quiesce().await;
@@ -433,14 +436,19 @@ impl Shell {
         let Some(work) = pace.work else {
             return Worked::Paused;
         };
-        let mut now = started;
+        let (mut now, mut told) = (started, Duration::ZERO);
         let worked = loop {
             // One that is put out of service goes no further, or a damaged block would be read again for ever.
             let (Some(store), Core::Running(_)) = (&self.store, &self.core) else {
                 break Worked::All;
             };
             match store.step() {
-                Stepped::Told(input) => self.step(now, input),
+                Stepped::Told(input) => {
+                    // What the core does about it, such as to apply what had to wait, is no work of the store's.
+                    let before = self.now();
+                    self.step(before, input);
+                    told += elapsed(before, self.now());
+                }
                 Stepped::Worked => {}
                 Stepped::Waits => break Worked::All,
             }
@@ -449,7 +457,8 @@ impl Shell {
                 break Worked::More;
             }
         };
-        self.pacer.worked(elapsed(started, now));
+        let spent = elapsed(started, now).saturating_sub(told);
+        self.pacer.worked(spent);
         worked
     }
 

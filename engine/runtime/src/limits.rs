@@ -23,9 +23,11 @@ pub(crate) const STEPS_PER_CLOCK_READING: usize = 8;
 pub(crate) const PEER_BYTES_MAX: usize = 32 << 20;
 const _: () = assert!(PEER_BYTES_MAX >= 16 * (FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX));
 const _: () = assert!(PIPELINE_MAX <= 8);
-/// Memory that a buffer towards a peer keeps when it is empty: what a loaded leader sends in a turn.
+/// Memory that a buffer towards a peer of the own group keeps when it is empty: what a loaded leader sends in a turn.
 pub(crate) const PEER_BYTES_KEPT: usize = 4 << 20;
 const _: () = assert!(PEER_BYTES_KEPT >= FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX);
+/// The same towards replicas of other shards, of whom there may be hundreds.
+pub(crate) const OTHER_SHARD_BYTES_KEPT: usize = 512 << 10;
 /// The same towards a client, of whom there may be thousands: the results of a full batch.
 pub(crate) const CLIENT_BYTES_KEPT: usize = 256 << 10;
 /// Bytes of replies that wait for a client's socket before no more of its requests are read.

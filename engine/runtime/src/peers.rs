@@ -24,7 +24,8 @@ use quorate_wire::{
 
 use crate::connection::read_frame;
 use crate::limits::{
-    CONNECT_TIMEOUT, PEER_BYTES_KEPT, PEER_BYTES_MAX, RECONNECT_MAX, RECONNECT_MIN,
+    CONNECT_TIMEOUT, OTHER_SHARD_BYTES_KEPT, PEER_BYTES_KEPT, PEER_BYTES_MAX, RECONNECT_MAX,
+    RECONNECT_MIN,
 };
 use crate::refusals::Refusals;
 use crate::stream::{Outgoing, Stream};
@@ -100,7 +101,11 @@ impl Peers {
     }
 
     fn link(&self, to: ReplicaAddress) -> Link {
-        let waiting = Rc::new(Outgoing::keeping(PEER_BYTES_KEPT));
+        let bytes_kept = match to.shard == self.own.shard {
+            true => PEER_BYTES_KEPT,
+            false => OTHER_SHARD_BYTES_KEPT,
+        };
+        let waiting = Rc::new(Outgoing::keeping(bytes_kept));
         let dialler = Dialler {
             cluster: Rc::clone(&self.cluster),
             own: self.own,

@@ -206,7 +206,7 @@ fn reserve(ledger: &mut Ledger) -> Result<(), RestoreError> {
         let Some(place) = records.find(&account) else {
             return Err(lost);
         };
-        prepared.place = place;
+        prepared.place = Some(place);
         let owned = records.at_mut(place);
         let reserved = owned.reserved.credits.checked_add(prepared.transfer.amount);
         owned.reserved.credits = reserved.ok_or(lost)?;

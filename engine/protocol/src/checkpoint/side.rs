@@ -257,8 +257,7 @@ fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<()
             transfer: from.take::<Transfer>("transfer in doubt")?,
             prepare_ts: from.take::<Timestamp>("transfer in doubt")?,
             slot: from.take::<Slot>("transfer in doubt")?,
-            // No account is in memory yet; see `restore::reserve`.
-            place: u32::MAX,
+            place: None,
         };
         ledger.in_doubt.insert(txn, prepared);
     }

@@ -111,9 +111,9 @@ pub struct Prepared {
     pub transfer: Transfer,
     pub prepare_ts: Timestamp,
     pub slot: Slot,
-    /// Where the credit account is in memory. It stays there: one with an open reservation neither moves nor is
-    /// forgotten.
-    pub(crate) place: u32,
+    /// Where the credit account is in memory; `None` only while a checkpoint is read. It stays there: one with an open
+    /// reservation neither moves nor is forgotten.
+    pub(crate) place: Option<u32>,
 }
 
 /// A batch of accounts that has arrived and is invisible until its move is decided.

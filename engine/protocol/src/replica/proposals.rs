@@ -339,8 +339,8 @@ impl Proposals {
 }
 
 const CUT_BYTES: usize = 16;
-/// Headers of an entry whose queues are ring buffers: at most two sections of each of the six kinds of rows. Moves and
-/// cuts have a header each, and let it grow.
+/// Headers of an entry whose queues are ring buffers: two sections of each of the six kinds of rows. More of them, such as
+/// around rows that nobody waits for any more, and moves and cuts let it grow.
 const ENTRY_FRAME_BYTES_MAX: usize = ENTRY_HEADER_BYTES + 12 * SECTION_HEADER_BYTES;
 
 fn wide(rows: usize) -> u64 {

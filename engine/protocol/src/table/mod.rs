@@ -3,7 +3,8 @@
 //! A table that doubles in one go stalls its core for as long as it takes to move everything; an
 //! election timeout is not much longer. So a [`Lookup`] is split into many small tables by hash, and
 //! an [`Arena`] grows by whole chunks that never move; [`Records`] are an arena with such tables. What is walked
-//! is walked in the order of an arena: that of a hash table would depend on history.
+//! is walked in the order of an arena, which follows from what was put in and taken out; that of a hash table would depend
+//! on how it grew.
 
 mod map;
 mod records;

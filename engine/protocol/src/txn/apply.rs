@@ -110,7 +110,7 @@ impl Ledger {
                     transfer: *transfer,
                     prepare_ts: at.timestamp,
                     slot: at.slot,
-                    place,
+                    place: Some(place),
                 };
                 self.in_doubt.insert(txn, prepared);
                 if planted(Bug::ApplyOnPrepare) {
@@ -209,12 +209,15 @@ impl Ledger {
             return;
         };
         let transfer = prepared.transfer;
-        let place = prepared.place;
-        let owned = self.change(place);
+        let place = prepared
+            .place
+            .expect("it was found when it was prepared, or restored");
         assert_eq!(
-            owned.account.id, transfer.credit_account_id,
+            self.records.at(place).account.id,
+            transfer.credit_account_id,
             "an account with an open reservation does not move"
         );
+        let owned = self.change(place);
         owned.reserved.credits = owned
             .reserved
             .credits

@@ -151,8 +151,8 @@ impl Coordinator {
     }
 
     /// A timer of the attempt was set.
-    fn watch(&mut self, running: &Running) {
-        self.due_ns = self.due_ns.min(running.due_ns());
+    fn watch(&mut self, due_ns: u64) {
+        self.due_ns = self.due_ns.min(due_ns);
     }
 
     pub fn next_attempt(&mut self) -> AttemptId {
@@ -234,7 +234,7 @@ impl Replica {
             deadline_ns,
             phase,
         };
-        self.coordinator.watch(&running);
+        self.coordinator.watch(running.due_ns());
         self.coordinator.running.insert(transfer.id, running);
     }
 
@@ -355,9 +355,9 @@ impl Replica {
         running.phase = Phase::Backoff {
             until_ns: now_ns + (BACKOFF_NS << running.tries),
         };
-        self.coordinator.due_ns = running.due_ns().min(self.coordinator.due_ns);
+        let (transfer, due_ns) = (running.transfer, running.due_ns());
+        self.coordinator.watch(due_ns);
         // Nothing is under way while it waits: a freeze of the account need not wait for it.
-        let transfer = running.transfer;
         self.release_hold(&transfer);
     }
 
@@ -524,9 +524,10 @@ impl Replica {
                 Phase::Preparing { .. } | Phase::Backoff { .. } if expired => self.give_up(id),
                 Phase::Preparing { .. } => {
                     running.phase = Phase::Preparing { sent_ns: now_ns };
-                    self.coordinator.due_ns = running.due_ns().min(self.coordinator.due_ns);
+                    let due_ns = running.due_ns();
                     let (transfer, attempt, target) =
                         (running.transfer, running.attempt, running.target);
+                    self.coordinator.watch(due_ns);
                     self.suspect(target, PREPARE_RESEND_NS);
                     self.queue_prepare(&transfer, attempt, target);
                 }
