@@ -30,7 +30,7 @@ use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, S
 const VERSION: u32 = 3;
 
 /// Appends little-endian values.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Encoder(Vec<u8>);
 
 impl Encoder {
