@@ -129,6 +129,59 @@ impl<T: Row> Rows<T> {
     }
 }
 
+/// Rows as they come, cut into runs of at most so many: none is copied again when they are done.
+#[derive(Debug)]
+pub(crate) struct RowsBuilder<T: Row + fmt::Debug> {
+    rows_max: usize,
+    full: Vec<Rows<T>>,
+    open: Vec<Word>,
+    /// Words of the last run: the next one is made with room for a few more.
+    expected: usize,
+}
+
+impl<T: Row + fmt::Debug> RowsBuilder<T> {
+    /// Runs of at most `rows_max`.
+    pub fn new(rows_max: usize) -> Self {
+        Self {
+            rows_max,
+            full: Vec::new(),
+            open: Vec::new(),
+            expected: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.open.is_empty()
+    }
+
+    pub fn push(&mut self, row: &T) {
+        let words = <[Word]>::ref_from_bytes(row.as_bytes()).expect("records are whole words");
+        if self.open.is_empty() {
+            let room = self.expected + self.expected / 8;
+            self.open.reserve_exact(room.max(words.len()));
+        }
+        self.open.extend_from_slice(words);
+        if self.open.len() == self.rows_max * words.len() {
+            self.cut();
+        }
+    }
+
+    /// Gives out all of them, and is empty.
+    pub fn take(&mut self) -> Vec<Rows<T>> {
+        if !self.open.is_empty() {
+            self.cut();
+        }
+        core::mem::take(&mut self.full)
+    }
+
+    fn cut(&mut self) {
+        self.expected = self.open.len();
+        let words = Words::from_vec(core::mem::take(&mut self.open));
+        let rows = Rows::from_words(words).expect("whole records");
+        self.full.push(rows);
+    }
+}
+
 impl<T: Row> Deref for Rows<T> {
     type Target = [T];
 

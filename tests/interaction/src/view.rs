@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::ids::{AccountId, ShardId, TransferId};
+use quorate_protocol::ledger::state::Prepared;
 use quorate_protocol::replica::Replica;
 
 use crate::cluster::Cluster;
@@ -26,8 +27,8 @@ fn state(replica: &Replica) -> String {
     let (role, ballot) = (status.role.name(), status.ballot);
     let (chosen, applied) = (status.chosen_upto, status.applied_upto);
     let mut text = format!("{role} {ballot}{serves}, chosen {chosen}, applied {applied}");
-    for txn in replica.ledger().in_doubt().keys() {
-        text += &format!(", prepared {}", render::txn_id(*txn));
+    for prepared in replica.ledger().in_doubt().iter() {
+        text += &format!(", prepared {}", render::txn_id(prepared.txn()));
     }
     for txn in replica.ledger().staged().keys() {
         text += &format!(", staged {}", render::txn_id(*txn));
@@ -127,13 +128,10 @@ pub fn check(cluster: &Cluster) -> Result<String, String> {
             }
         }
         let ledger = replica.ledger();
-        let open = ledger
-            .in_doubt()
-            .keys()
-            .chain(ledger.staged().keys())
-            .next();
+        let prepared = ledger.in_doubt().iter().map(Prepared::txn);
+        let open = prepared.chain(ledger.staged().keys().copied()).next();
         if let Some(txn) = open {
-            return Err(format!("{} is open at s{shard}", render::txn_id(*txn)));
+            return Err(format!("{} is open at s{shard}", render::txn_id(txn)));
         }
         for id in ledger.list(AccountId(0), usize::MAX) {
             let owned = ledger.account(id).expect("it was listed");

@@ -127,7 +127,7 @@ impl Restore {
     /// Accounts that must be in memory: something is open on them. Ascending.
     #[must_use]
     pub fn wanted(&self) -> Vec<AccountId> {
-        let in_doubt = self.ledger.in_doubt.values();
+        let in_doubt = self.ledger.in_doubt.iter();
         let accounts: BTreeSet<AccountId> = in_doubt
             .map(|prepared| prepared.transfer.credit_account_id)
             .collect();
@@ -200,7 +200,7 @@ impl Restore {
 /// What is in doubt holds its reservations again.
 fn reserve(ledger: &mut Ledger) -> Result<(), RestoreError> {
     let (in_doubt, records) = (&mut ledger.in_doubt, &mut ledger.records);
-    for prepared in in_doubt.values_mut() {
+    for prepared in in_doubt.iter_mut() {
         let account = prepared.transfer.credit_account_id;
         let lost = RestoreError::Reservation { account };
         let Some(place) = records.find(&account) else {

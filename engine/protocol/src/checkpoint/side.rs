@@ -129,10 +129,10 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     out.count(ledger.in_doubt.len());
     // A table's order is that in which transactions came and went, and a replica that was started lately knows no more
     // than what is there. All replicas write the same bytes.
-    let mut in_doubt: Vec<(&TxnId, &Prepared)> = ledger.in_doubt.iter().collect();
-    in_doubt.sort_unstable_by_key(|(txn, _)| **txn);
-    for (txn, prepared) in in_doubt {
-        out.txn(txn);
+    let mut in_doubt: Vec<&Prepared> = ledger.in_doubt.iter().collect();
+    in_doubt.sort_unstable_by_key(|prepared| prepared.txn());
+    for prepared in in_doubt {
+        out.txn(&prepared.txn());
         out.put(&prepared.transfer);
         out.put(&prepared.prepare_ts);
         out.put(&prepared.slot);
@@ -254,12 +254,15 @@ fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<()
     for _ in 0..from.count("transfers in doubt", 184)? {
         let txn = from.txn(Subject::Transfer, "transfer in doubt")?;
         let prepared = Prepared {
+            coordinator: txn.coordinator,
+            attempt: txn.attempt,
             transfer: from.take::<Transfer>("transfer in doubt")?,
             prepare_ts: from.take::<Timestamp>("transfer in doubt")?,
             slot: from.take::<Slot>("transfer in doubt")?,
             place: None,
+            resolving: Ballot::ZERO,
         };
-        ledger.in_doubt.insert(txn, prepared);
+        ledger.in_doubt.put(prepared);
     }
     for _ in 0..from.count("staged moves", 112)? {
         let txn = from.txn(Subject::Move, "staged move")?;
@@ -269,6 +272,7 @@ fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<()
             owners: from.rows("staged move")?,
             prepare_ts: from.take("staged move")?,
             slot: from.take("staged move")?,
+            resolving: Ballot::ZERO,
         };
         for row in &staged.accounts {
             ledger.staged_accounts.insert(row.account.id, txn);

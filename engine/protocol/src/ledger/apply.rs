@@ -44,8 +44,11 @@ pub(crate) struct Places {
 /// How a `Commit` record ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
-    /// Posted; the participant posts too.
-    Committed(Timestamp),
+    /// Posted; the participant posts too. `is_system`: the debit account is a system account.
+    Committed {
+        timestamp: Timestamp,
+        is_system: bool,
+    },
     /// Decided with this answer and recorded (now, or under another attempt); the participant drops
     /// its reservation.
     Final(ResultRow),
@@ -68,7 +71,7 @@ pub struct Applied {
     pub transfers: Vec<TransferOutcome>,
     /// Votes on what was prepared, moves included.
     pub votes: Vec<TxnRow>,
-    pub commits: Vec<(Transfer, Attempt, CommitOutcome)>,
+    pub commits: Vec<CommitOutcome>,
     /// Transactions whose reservation or staging ended here.
     pub resolved: Vec<TxnId>,
     /// Accounts on which something ended that others may wait for.
@@ -172,14 +175,14 @@ impl Ledger {
                     let places = self.each_place(rows, |row| row.transfer.debit_account_id);
                     for (row, place) in rows.iter().zip(places) {
                         let outcome = self.commit(at, row, place);
-                        applied.commits.push((row.transfer, row.attempt, outcome));
+                        applied.commits.push(outcome);
                         applied.touched.push(row.transfer.debit_account_id);
                     }
                 }
             }
             Section::Resolve(rows) => {
-                for row in rows {
-                    self.resolve(at, row, applied);
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    self.resolve(at, rows, applied);
                 }
             }
             Section::PrepareMove(parts) => {
@@ -264,7 +267,7 @@ impl Ledger {
         }
     }
 
-    fn is_system(&self, place: u32) -> bool {
+    pub(crate) fn is_system(&self, place: u32) -> bool {
         let flags = self.records.at(place).account.flags;
         flags.contains(AccountFlags::SYSTEM)
     }

@@ -456,7 +456,7 @@ impl Ledger {
     pub fn cut_sums(&self, at: Timestamp) -> Option<CutSums> {
         let cut = self.cuts.open.iter().find(|cut| cut.at == at)?;
         let passed = cut.passed?;
-        let undecided = self.in_doubt.values().map(|prepared| prepared.prepare_ts);
+        let undecided = self.in_doubt.iter().map(|prepared| prepared.prepare_ts);
         let arriving = self.staged.values().map(|staged| staged.prepare_ts);
         if undecided.chain(arriving).any(|prepare_ts| prepare_ts <= at) {
             return None;

@@ -21,9 +21,9 @@ use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
-use crate::table::{Keyed, Map, Records, hash128, scattered};
+use crate::table::{Keyed, Records, hash128, scattered};
 use crate::time::Timestamp;
-use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, TxnId};
+use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// An account that this shard owns.
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +108,42 @@ pub struct Stub {
 /// A credit that is prepared here and undecided.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared {
+    pub coordinator: ShardId,
+    pub attempt: Attempt,
     pub transfer: Transfer,
     pub prepare_ts: Timestamp,
     pub slot: Slot,
     /// Where the credit account is in memory; `None` only while a checkpoint is read. It stays there: one with an open
     /// reservation neither moves nor is forgotten.
     pub(crate) place: Option<u32>,
+    /// Volatile: the ballot under which this leader has proposed its end.
+    pub(crate) resolving: Ballot,
+}
+
+impl Prepared {
+    /// Its transaction.
+    #[must_use]
+    pub fn txn(&self) -> TxnId {
+        TxnId {
+            coordinator: self.coordinator,
+            subject: Subject::Transfer,
+            id: self.transfer.id.0,
+            attempt: self.attempt,
+        }
+    }
+}
+
+impl Keyed for Prepared {
+    type Key = TxnId;
+    const WHAT: &str = "transfer in doubt";
+
+    fn key(&self) -> TxnId {
+        self.txn()
+    }
+
+    fn hash(txn: &TxnId) -> u64 {
+        txn.hash()
+    }
 }
 
 /// A batch of accounts that has arrived and is invisible until its move is decided.
@@ -124,6 +154,8 @@ pub struct Staged {
     pub owners: Vec<PreviousOwnerRow>,
     pub prepare_ts: Timestamp,
     pub slot: Slot,
+    /// Volatile: the ballot under which this leader has proposed its end.
+    pub(crate) resolving: Ballot,
 }
 
 /// A move that took effect, at its source or at its target.
@@ -168,7 +200,7 @@ pub struct Ledger {
     pub(crate) history: History,
     /// `None`: history is kept for ever.
     pub(crate) retention: Option<Retention>,
-    pub(crate) in_doubt: Map<TxnId, Prepared>,
+    pub(crate) in_doubt: Records<Prepared>,
     pub(crate) staged: BTreeMap<TxnId, Staged>,
     pub(crate) staged_accounts: BTreeMap<AccountId, TxnId>,
     /// Keyed with the source that decided them: the same id may be in use at two sources.
@@ -212,7 +244,7 @@ impl Ledger {
             owners: BTreeMap::new(),
             history: History::default(),
             retention: config.keep_ns.map(Retention::new),
-            in_doubt: Map::default(),
+            in_doubt: Records::default(),
             staged: BTreeMap::new(),
             staged_accounts: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -239,6 +271,29 @@ impl Ledger {
     pub(crate) fn account_volatile(&mut self, id: AccountId) -> Option<&mut OwnedAccount> {
         let place = self.place_of(id)?;
         Some(self.records.at_mut(place))
+    }
+
+    /// The same for one that was at `place` when it was looked for last.
+    pub(crate) fn account_volatile_near(
+        &mut self,
+        place: Option<u32>,
+        id: AccountId,
+    ) -> Option<&mut OwnedAccount> {
+        let is_there = |place: &u32| {
+            let owned = self.records.get(*place);
+            owned.is_some_and(|owned| owned.account.id == id)
+        };
+        let place = place.filter(is_there).or_else(|| self.place_of(id))?;
+        Some(self.records.at_mut(place))
+    }
+
+    /// Of a transaction that is open here: under which ballot its end was proposed. Volatile. `place`: of one that is a
+    /// transfer, where it is in doubt.
+    pub(crate) fn resolving(&mut self, txn: TxnId, place: Option<u32>) -> Option<&mut Ballot> {
+        match txn.subject {
+            Subject::Transfer => Some(&mut self.in_doubt.at_mut(place?).resolving),
+            Subject::Move => self.staged.get_mut(&txn).map(|open| &mut open.resolving),
+        }
     }
 
     /// Where an account that is not here should be looked for: its stub, else its default home if
@@ -296,7 +351,7 @@ impl Ledger {
 
     /// Credits that are prepared and undecided.
     #[must_use]
-    pub fn in_doubt(&self) -> &Map<TxnId, Prepared> {
+    pub fn in_doubt(&self) -> &Records<Prepared> {
         &self.in_doubt
     }
 
@@ -382,10 +437,14 @@ impl Ledger {
         for owner in self.owners.values().flatten() {
             add(hash128(owner.as_bytes()).rotate_left(5));
         }
-        for (txn, prepared) in self.in_doubt.iter() {
+        for prepared in self.in_doubt.iter() {
             let transfer = hash128(prepared.transfer.as_bytes());
             let since = [prepared.prepare_ts.0.into(), prepared.slot.0.into()];
-            add(digest_of_txn(2, txn, &[transfer, since[0], since[1]]));
+            add(digest_of_txn(
+                2,
+                &prepared.txn(),
+                &[transfer, since[0], since[1]],
+            ));
         }
         for (txn, staged) in &self.staged {
             let parts = [

@@ -152,7 +152,7 @@ impl World {
             code: ResultCode::CreditAccountNotFound as u16,
             reserved: [0; 8],
         };
-        self.apply(|entry| entry.commit(&[row])).commits[0].2
+        self.apply(|entry| entry.commit(&[row])).commits[0]
     }
 }
 
@@ -331,7 +331,7 @@ fn only_an_attempt_of_the_entry_s_own_leader_commits() {
     };
     let outcome = world.commit(wanted, new, CommitKind::Prepared);
     assert!(
-        matches!(outcome, CommitOutcome::Committed(_)),
+        matches!(outcome, CommitOutcome::Committed { .. }),
         "{outcome:?}"
     );
     assert_eq!(world.debits(1), 40);
@@ -662,7 +662,7 @@ fn account_of(ledger: &mut Ledger) -> &mut OwnedAccount {
 }
 
 fn prepared_of(ledger: &mut Ledger) -> &mut Prepared {
-    ledger.in_doubt.values_mut().next().expect("one")
+    ledger.in_doubt.iter_mut().next().expect("one")
 }
 
 fn staged_of(ledger: &mut Ledger) -> &mut Staged {

@@ -259,7 +259,7 @@ impl Replica {
                 } else {
                     target
                 };
-                self.start_cross(&transfer, waiter, target);
+                self.start_cross(&transfer, places.debit, waiter, target);
             }
             None => self
                 .proposals
@@ -387,12 +387,12 @@ impl Replica {
 
     fn in_doubt_rows(&self) -> Vec<InDoubtRow> {
         let mut in_doubt: Vec<_> = self.ledger.in_doubt().iter().collect();
-        in_doubt.sort_unstable_by_key(|(txn, _)| **txn);
-        let transfers = in_doubt.into_iter().map(|(txn, prepared)| InDoubtRow {
-            id: txn.id,
+        in_doubt.sort_unstable_by_key(|prepared| prepared.txn());
+        let transfers = in_doubt.into_iter().map(|prepared| InDoubtRow {
+            id: prepared.transfer.id.0,
             is_move: false,
-            coordinator: txn.coordinator,
-            attempt: txn.attempt,
+            coordinator: prepared.coordinator,
+            attempt: prepared.attempt,
             prepare_ts: prepared.prepare_ts,
             slot: prepared.slot,
         });

@@ -3,7 +3,7 @@
 use crate::entry::{Entry, Section};
 use crate::ids::Slot;
 use crate::ledger::apply::{Applied, TransferOutcome};
-use crate::ledger::{AccountFlags, ResultCode, ResultRow, Transfer};
+use crate::ledger::{ResultCode, ResultRow, Transfer};
 use crate::replica::Replica;
 use crate::replica::proposals::Proposed;
 use crate::replica::requests::Waiter;
@@ -17,7 +17,6 @@ impl Replica {
                 self.woken.insert(account);
             }
         }
-        self.participant.note_resolved(&applied.resolved);
         let own = self
             .in_flight
             .front()
@@ -45,8 +44,12 @@ impl Replica {
             self.participant.note_vote(vote);
             self.send_vote(*vote);
         }
-        for (transfer, attempt, outcome) in &applied.commits {
-            self.on_committed(transfer, *attempt, *outcome);
+        let commits = entry.sections().filter_map(|section| match section {
+            Section::Commit(rows) => Some(rows),
+            _ => None,
+        });
+        for (row, outcome) in commits.flatten().zip(&applied.commits) {
+            self.on_committed(&row.transfer, row.attempt, *outcome);
         }
         for (id, attempt, commit_ts) in &applied.moves {
             self.on_move_committed(*id, *attempt, *commit_ts);
@@ -112,19 +115,5 @@ impl Replica {
         self.waiting.served(transfer.debit_account_id);
         self.waiting.served(transfer.credit_account_id);
         self.settle(waiter, row);
-    }
-
-    /// Telemetry of a committed transfer across shards; system accounts are exempt on either side. (One that lives
-    /// at another shard is not known as such here.)
-    pub(crate) fn note_pair(&mut self, transfer: &Transfer) {
-        let is_system = |id| {
-            self.ledger
-                .account(id)
-                .is_some_and(|owned| owned.account.flags.contains(AccountFlags::SYSTEM))
-        };
-        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-        if !is_system(debit) && !is_system(credit) {
-            self.telemetry.note(debit, credit);
-        }
     }
 }

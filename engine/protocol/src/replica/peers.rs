@@ -2,6 +2,7 @@
 //! known of who leads there.
 
 use alloc::vec::Vec;
+use core::fmt::Debug;
 
 use crate::client::RecordedTransfer;
 use crate::ids::{ReplicaAddress, ReplicaId, ShardId};
@@ -10,7 +11,7 @@ use crate::output::Output;
 use crate::replica::Replica;
 use crate::txn::message::{LookUpRow, LookedUpRow, Message};
 use crate::txn::record::{PrepareRow, TxnRow};
-use crate::words::{Row, Rows, Words};
+use crate::words::{Row, Rows, RowsBuilder, Words};
 
 /// Rows per message: the widest row times this is well below a frame.
 pub(crate) const ROWS_PER_MESSAGE: usize = 4096;
@@ -28,13 +29,12 @@ pub(crate) struct Route {
     pub asked_ns: Option<u64>,
     /// The belief changed: send open questions again without waiting.
     pub changed: bool,
-    pub prepares: Vec<PrepareRow>,
+    pub prepares: RowsBuilder<PrepareRow>,
     pub prepare_moves: Vec<Words>,
-    pub votes: Vec<TxnRow>,
-    pub decides: Vec<TxnRow>,
-    pub queries: Vec<TxnRow>,
-    pub look_ups: Vec<LookUpRow>,
-    pub looked_up: Vec<LookedUpRow>,
+    pub votes: RowsBuilder<TxnRow>,
+    pub decides: RowsBuilder<TxnRow>,
+    pub queries: RowsBuilder<TxnRow>,
+    pub look_ups: RowsBuilder<LookUpRow>,
 }
 
 impl Route {
@@ -43,13 +43,12 @@ impl Route {
             leader,
             asked_ns: None,
             changed: false,
-            prepares: Vec::new(),
+            prepares: RowsBuilder::new(ROWS_PER_MESSAGE),
             prepare_moves: Vec::new(),
-            votes: Vec::new(),
-            decides: Vec::new(),
-            queries: Vec::new(),
-            look_ups: Vec::new(),
-            looked_up: Vec::new(),
+            votes: RowsBuilder::new(ROWS_PER_MESSAGE),
+            decides: RowsBuilder::new(ROWS_PER_MESSAGE),
+            queries: RowsBuilder::new(ROWS_PER_MESSAGE),
+            look_ups: RowsBuilder::new(ROWS_PER_MESSAGE),
         }
     }
 }
@@ -129,7 +128,6 @@ impl Replica {
             let mut messages = Vec::new();
             drain(&mut route.decides, &mut messages, Message::Decides);
             drain(&mut route.votes, &mut messages, Message::Votes);
-            drain(&mut route.looked_up, &mut messages, Message::LookedUp);
             drain(&mut route.prepares, &mut messages, Message::PrepareTxn);
             messages.extend(route.prepare_moves.drain(..).map(Message::PrepareMove));
             drain(&mut route.queries, &mut messages, Message::QueryDecisions);
@@ -149,11 +147,12 @@ impl Replica {
     }
 }
 
-fn drain<T: Row>(rows: &mut Vec<T>, out: &mut Vec<Message>, wrap: fn(Rows<T>) -> Message) {
-    for chunk in rows.chunks(ROWS_PER_MESSAGE) {
-        out.push(wrap(Rows::from_slice(chunk)));
-    }
-    rows.clear();
+fn drain<T: Row + Debug>(
+    rows: &mut RowsBuilder<T>,
+    out: &mut Vec<Message>,
+    wrap: fn(Rows<T>) -> Message,
+) {
+    out.extend(rows.take().into_iter().map(wrap));
 }
 
 fn next_replica(replica: ReplicaId, replicas: u8) -> ReplicaId {

@@ -6,7 +6,6 @@
 //! is walked in the order of an arena, which follows from what was put in and taken out; that of a hash table would depend
 //! on how it grew.
 
-mod map;
 mod records;
 
 use alloc::boxed::Box;
@@ -17,7 +16,6 @@ use core::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-pub use map::{Map, MapKey};
 pub use records::{Keyed, Records, neighbours, scattered};
 
 /// Keys that are looked up at once where many are: a processor waits for memory in some eight places at a time, if what

@@ -17,7 +17,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
-use super::{Arena, PARTS};
+use super::{Arena, LOOK_AHEAD, PARTS};
 
 /// What is found by a key.
 pub trait Keyed {
@@ -50,6 +50,9 @@ pub fn neighbours(id: u128, beside: impl Hash) -> u64 {
 /// Keys of a neighbourhood. Their cells are two lines of the processor's caches; with many more of them, two that meet
 /// in one place would be in each other's way for long.
 const NEIGHBOURS: u64 = 16;
+
+/// Empty places that a walk of no records passes.
+const WALK_MAX: u32 = 1024;
 
 /// An [`Arena`] whose records have keys, each at most once.
 pub struct Records<T> {
@@ -88,6 +91,37 @@ impl<T: Keyed> Records<T> {
         found.map(|cell| cell.place)
     }
 
+    /// The places of at most [`LOOK_AHEAD`] keys. Found all at once, so that what is not in the processor's caches is
+    /// waited for at the same time.
+    #[must_use]
+    pub fn places(&self, keys: impl Iterator<Item = T::Key>) -> [Option<u32>; LOOK_AHEAD] {
+        let mut places = [None; LOOK_AHEAD];
+        for (place, key) in places.iter_mut().zip(keys) {
+            *place = self.find(&key);
+        }
+        places
+    }
+
+    /// The record with this key.
+    #[must_use]
+    pub fn of(&self, key: &T::Key) -> Option<&T> {
+        self.find(key).map(|place| self.at(place))
+    }
+
+    /// The same, to change it; its key stays.
+    #[must_use]
+    pub fn of_mut(&mut self, key: &T::Key) -> Option<&mut T> {
+        let place = self.find(key)?;
+        Some(self.at_mut(place))
+    }
+
+    /// The record with this key, if it still is at the place where it was a moment ago.
+    #[must_use]
+    pub fn still_mut(&mut self, place: u32, key: &T::Key) -> Option<&mut T> {
+        let is_there = self.get(place).is_some_and(|record| record.key() == *key);
+        is_there.then(|| self.at_mut(place))
+    }
+
     /// Adds a record and returns its place.
     ///
     /// # Panics
@@ -103,6 +137,47 @@ impl<T: Keyed> Records<T> {
         let place = self.arena.insert(record);
         vacant.insert(Cell { hash, place });
         place
+    }
+
+    /// Adds a record; returns the one with its key that it replaces.
+    ///
+    /// # Panics
+    /// At 2^32 records.
+    pub fn put(&mut self, record: T) -> Option<T> {
+        let key = record.key();
+        let (part, hash) = Self::home(&key);
+        let holds = |cell: &Cell| holds(&self.arena, cell, hash, &key);
+        match self.parts[part].entry(spread(hash), holds, |cell| spread(cell.hash)) {
+            Entry::Occupied(occupied) => {
+                let place = self.arena.at_mut(occupied.get().place);
+                Some(core::mem::replace(place, record))
+            }
+            Entry::Vacant(vacant) => {
+                let place = self.arena.insert(record);
+                vacant.insert(Cell { hash, place });
+                None
+            }
+        }
+    }
+
+    /// Takes the record with this key out, if it still is at the place where it was a moment ago.
+    pub fn take_at(&mut self, place: u32, key: &T::Key) -> Option<T> {
+        self.still_mut(place, key)?;
+        self.take(key)
+    }
+
+    /// Takes the record with this key out.
+    pub fn take(&mut self, key: &T::Key) -> Option<T> {
+        let (part, hash) = Self::home(key);
+        let holds = |cell: &Cell| holds(&self.arena, cell, hash, key);
+        let found = self.parts[part].find_entry(spread(hash), holds).ok()?;
+        let (cell, _) = found.remove();
+        let record = self.arena.remove(cell.place);
+        // What walks the records walks all places that were ever taken.
+        if self.arena.is_empty() && self.arena.end() > WALK_MAX {
+            self.arena.clear();
+        }
+        Some(record)
     }
 
     /// Takes a record out.
@@ -234,6 +309,48 @@ mod tests {
         fn hash(key: &u64) -> u64 {
             scattered(key)
         }
+    }
+
+    #[test]
+    fn records_are_a_map_of_what_they_carry() {
+        let mut draws = Prng::new(3);
+        let (mut records, mut twin) = (Records::default(), BTreeMap::new());
+        for value in 0..20_000_u32 {
+            let id = draws.draw() % 300;
+            let row = Row { id, value };
+            match value % 5 {
+                0 => assert_eq!(records.take(&id), twin.remove(&id)),
+                1 => assert_eq!(records.of_mut(&id), twin.get_mut(&id)),
+                2 => {
+                    let [place, ..] = records.places([id].into_iter());
+                    let taken = place.and_then(|place| records.take_at(place, &id));
+                    assert_eq!(taken, twin.remove(&id));
+                    let again = place.and_then(|place| records.take_at(place, &id));
+                    assert_eq!(again, None, "it is not there any more");
+                }
+                _ => assert_eq!(records.put(row), twin.insert(id, row)),
+            }
+            assert_eq!(
+                (records.len(), records.of(&id)),
+                (twin.len(), twin.get(&id))
+            );
+        }
+        let walked: BTreeMap<u64, Row> = records.iter().map(|row| (row.id, *row)).collect();
+        assert_eq!(walked, twin);
+    }
+
+    #[test]
+    fn what_was_large_is_not_walked_when_it_is_empty() {
+        let mut records = Records::default();
+        for id in 0..5_000 {
+            records.put(Row { id, value: 0 });
+        }
+        for id in 0..5_000 {
+            assert!(records.take(&id).is_some());
+        }
+        assert_eq!(records.end(), 0);
+        records.put(Row { id: 7, value: 1 });
+        assert!(records.of(&7).is_some());
     }
 
     /// Rows whose keys have neighbours.

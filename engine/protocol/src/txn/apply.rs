@@ -10,7 +10,7 @@
 //! | `Resolved` (move) | target | staged | own the accounts, or drop them |
 
 use crate::entry::MoveSection;
-use crate::ids::{MoveId, ShardId, TransferId};
+use crate::ids::{Ballot, MoveId, ShardId, TransferId};
 use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
 use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
@@ -75,7 +75,7 @@ impl Ledger {
         if posted.loaded().is_some() {
             return no(txn, ResultCode::Exists);
         }
-        if let Some(prepared) = self.in_doubt.get(&txn) {
+        if let Some(prepared) = self.in_doubt.of(&txn) {
             return yes(txn, prepared.prepare_ts);
         }
         if self.is_too_old(at, transfer) {
@@ -107,12 +107,15 @@ impl Ledger {
                 owned.open += 1;
                 owned.version += 1;
                 let prepared = Prepared {
+                    coordinator: row.coordinator,
+                    attempt: row.attempt,
                     transfer: *transfer,
                     prepare_ts: at.timestamp,
                     slot: at.slot,
                     place: Some(place),
+                    resolving: Ballot::ZERO,
                 };
-                self.in_doubt.insert(txn, prepared);
+                self.in_doubt.insert(prepared);
                 if planted(Bug::ApplyOnPrepare) {
                     self.credit(place, transfer, at.timestamp, HistoryPosition::NONE);
                 }
@@ -162,7 +165,10 @@ impl Ledger {
                 if let Some(retention) = &mut self.retention {
                     retention.commits(row.participant, at.timestamp);
                 }
-                CommitOutcome::Committed(at.timestamp)
+                CommitOutcome::Committed {
+                    timestamp: at.timestamp,
+                    is_system: self.is_system(place),
+                }
             }
             CommitKind::Refuse => {
                 // A recorded success would be taken for a commit.
@@ -176,14 +182,30 @@ impl Ledger {
         }
     }
 
-    /// Ends what was prepared. Unconditional: flags, limits and closings that came after the
-    /// reservation cannot refuse it.
-    pub(crate) fn resolve(&mut self, at: At, row: &TxnRow, applied: &mut Applied) {
-        let Some((txn, verdict)) = row.parse() else {
-            return;
-        };
+    /// Ends what was prepared, of at most [`LOOK_AHEAD`] transactions. Unconditional: flags, limits and closings that
+    /// came after the reservation cannot refuse it.
+    pub(crate) fn resolve(&mut self, at: At, rows: &[TxnRow], applied: &mut Applied) {
+        let parsed = rows
+            .iter()
+            .filter_map(|row| Some((row.parse()?, row.timestamp)));
+        let txns = parsed.clone().map(|((txn, _), _)| txn);
+        let places = self.in_doubt.places(txns);
+        for (((txn, verdict), timestamp), place) in parsed.zip(places) {
+            self.resolve_one(at, (txn, place), verdict, timestamp, applied);
+        }
+    }
+
+    /// With where it is in doubt, if it is about a transfer that is.
+    fn resolve_one(
+        &mut self,
+        at: At,
+        (txn, place): (TxnId, Option<u32>),
+        verdict: Verdict,
+        timestamp: Timestamp,
+        applied: &mut Applied,
+    ) {
         let commit = match verdict {
-            Verdict::Commit => Some(row.timestamp),
+            Verdict::Commit => Some(timestamp),
             Verdict::Abort => None,
             Verdict::None
             | Verdict::Yes
@@ -193,7 +215,13 @@ impl Ledger {
             | Verdict::Pending => return,
         };
         match txn.subject {
-            Subject::Transfer => self.resolve_transfer(at, txn, commit, applied),
+            Subject::Transfer => {
+                // The same transaction may be named twice.
+                let prepared = place.and_then(|place| self.in_doubt.take_at(place, &txn));
+                if let Some(prepared) = prepared {
+                    self.resolve_transfer(at, &prepared, commit, applied);
+                }
+            }
             Subject::Move => self.resolve_move(txn, commit, applied),
         }
     }
@@ -201,14 +229,11 @@ impl Ledger {
     fn resolve_transfer(
         &mut self,
         at: At,
-        txn: TxnId,
+        prepared: &Prepared,
         commit: Option<Timestamp>,
         applied: &mut Applied,
     ) {
-        let Some(prepared) = self.in_doubt.remove(&txn) else {
-            return;
-        };
-        let transfer = prepared.transfer;
+        let (txn, transfer) = (prepared.txn(), &prepared.transfer);
         let place = prepared
             .place
             .expect("it was found when it was prepared, or restored");
@@ -229,10 +254,10 @@ impl Ledger {
         // for nothing, but it must not stop this shard.
         let posted = self.history.credit(txn.coordinator, transfer.id);
         if let Some(commit_ts) = commit.filter(|_| posted.loaded().is_none()) {
-            let record = Record::credited(&transfer, at, txn.coordinator, txn.attempt, commit_ts);
+            let record = Record::credited(transfer, at, txn.coordinator, txn.attempt, commit_ts);
             let arrival = planted(Bug::CutByArrival);
             let counted = if arrival { at.timestamp } else { commit_ts };
-            self.post_credit(place, &transfer, counted, record);
+            self.post_credit(place, transfer, counted, record);
         }
         applied.resolved.push(txn);
         applied.touched.push(transfer.credit_account_id);
@@ -274,6 +299,7 @@ impl Ledger {
             owners: parts.owners.to_vec(),
             prepare_ts: at.timestamp,
             slot: at.slot,
+            resolving: Ballot::ZERO,
         };
         self.staged.insert(txn, staged);
         yes(txn, at.timestamp)
@@ -396,8 +422,8 @@ impl Ledger {
     #[must_use]
     pub(crate) fn resolved_upto(&self, coordinator: ShardId) -> Timestamp {
         let in_doubt = self.in_doubt.iter();
-        let open = in_doubt.filter(|(txn, _)| txn.coordinator == coordinator);
-        let first = open.map(|(_, prepared)| prepared.prepare_ts).min();
+        let open = in_doubt.filter(|prepared| prepared.coordinator == coordinator);
+        let first = open.map(|prepared| prepared.prepare_ts).min();
         first.map_or(self.last_timestamp, |first| Timestamp(first.0 - 1))
     }
 

@@ -26,7 +26,7 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
-use crate::table::{Lookup, Map, MapKey, neighbours};
+use crate::table::{Keyed, LOOK_AHEAD, Lookup, Records, neighbours};
 use crate::time::{MS, Timestamp};
 use crate::txn::record::{
     Attempt as AttemptId, CommitKind, CommitRow, PrepareRow, Subject, TxnId, TxnRow, Verdict,
@@ -48,6 +48,8 @@ enum Phase {
 struct Running {
     transfer: Transfer,
     waiter: Waiter,
+    /// Where its debit account was in memory.
+    debit: Option<u32>,
     /// Later requests for the same id.
     joined: Vec<(Transfer, Waiter)>,
     target: ShardId,
@@ -68,9 +70,16 @@ impl Running {
     }
 }
 
-impl MapKey for TransferId {
-    fn hash(&self) -> u64 {
-        neighbours(self.0, ())
+impl Keyed for Running {
+    type Key = TransferId;
+    const WHAT: &str = "transfer on its way";
+
+    fn key(&self) -> TransferId {
+        self.transfer.id
+    }
+
+    fn hash(id: &TransferId) -> u64 {
+        neighbours(id.0, ())
     }
 }
 
@@ -90,7 +99,7 @@ pub(crate) enum Join {
 pub(crate) struct Coordinator {
     ballot: Ballot,
     counter: u64,
-    running: Map<TransferId, Running>,
+    running: Records<Running>,
     /// No attempt is due earlier.
     due_ns: u64,
     locations: Lookup<AccountId, ShardId>,
@@ -108,14 +117,14 @@ impl Coordinator {
     pub fn clear(&mut self) -> Vec<AccountId> {
         let running = core::mem::take(&mut self.running);
         running
-            .values()
+            .iter()
             .map(|running| running.transfer.debit_account_id)
             .collect()
     }
 
     /// Lets a request wait for the same id that is already on its way.
     pub fn join(&mut self, transfer: &Transfer, waiter: Waiter) -> Join {
-        let Some(running) = self.running.get_mut(&transfer.id) else {
+        let Some(running) = self.running.of_mut(&transfer.id) else {
             return Join::Alone;
         };
         if running.joined.len() >= JOINED_MAX {
@@ -137,17 +146,21 @@ impl Coordinator {
         self.locations.insert(account, shard);
     }
 
+    /// Where the attempts are that at most [`LOOK_AHEAD`] votes are about.
+    pub fn places(&self, votes: &[TxnRow]) -> [Option<u32>; LOOK_AHEAD] {
+        let ids = votes.iter().map(|row| TransferId(row.id));
+        self.running.places(ids)
+    }
+
     /// Whether an attempt of this ballot may still commit.
     fn is_alive(&self, txn: TxnId) -> bool {
-        self.running
-            .get(&TransferId(txn.id))
-            .is_some_and(|running| {
-                running.attempt == txn.attempt
-                    && match running.phase {
-                        Phase::Preparing { .. } | Phase::Committing => true,
-                        Phase::Evaluating | Phase::Backoff { .. } => false,
-                    }
-            })
+        self.running.of(&TransferId(txn.id)).is_some_and(|running| {
+            running.attempt == txn.attempt
+                && match running.phase {
+                    Phase::Preparing { .. } | Phase::Committing => true,
+                    Phase::Evaluating | Phase::Backoff { .. } => false,
+                }
+        })
     }
 
     /// A timer of the attempt was set.
@@ -165,9 +178,15 @@ impl Coordinator {
 }
 
 impl Replica {
-    /// Takes a transfer whose credit account is at `target` on its way.
-    pub(crate) fn start_cross(&mut self, transfer: &Transfer, waiter: Waiter, target: ShardId) {
-        self.start_attempt(transfer, waiter, Vec::new(), target, 0);
+    /// Takes a transfer whose credit account is at `target` on its way. `debit`: where its debit account is.
+    pub(crate) fn start_cross(
+        &mut self,
+        transfer: &Transfer,
+        debit: Option<u32>,
+        waiter: Waiter,
+        target: ShardId,
+    ) {
+        self.start_at(transfer, debit, waiter, Vec::new(), target, 0);
     }
 
     fn start_attempt(
@@ -178,7 +197,19 @@ impl Replica {
         target: ShardId,
         tries: u32,
     ) {
-        let debit = transfer.debit_account_id;
+        let debit = self.ledger.place_of(transfer.debit_account_id);
+        self.start_at(transfer, debit, waiter, joined, target, tries);
+    }
+
+    fn start_at(
+        &mut self,
+        transfer: &Transfer,
+        debit: Option<u32>,
+        waiter: Waiter,
+        joined: Vec<(Transfer, Waiter)>,
+        target: ShardId,
+        tries: u32,
+    ) {
         let Some(open) = self.requests.get(waiter.request) else {
             return self.readmit_joined(joined);
         };
@@ -187,13 +218,12 @@ impl Replica {
             self.settle(waiter, ResultRow::unlogged(ResultCode::Busy));
             return self.readmit_joined(joined);
         }
-        let leg = self
-            .ledger
-            .account(debit)
-            .map_or(Leg::Refused(ResultCode::DebitAccountNotFound), |owned| {
-                debit_leg_with_holds(owned, transfer)
-            });
+        let owned = debit.map(|place| self.ledger.records.at(place));
+        let leg = owned.map_or(Leg::Refused(ResultCode::DebitAccountNotFound), |owned| {
+            debit_leg_with_holds(owned, transfer)
+        });
         if leg == Leg::Undecided {
+            let debit = transfer.debit_account_id;
             self.wait(debit, Item::Transfer(*transfer, waiter));
             for (transfer, waiter) in joined {
                 self.wait(debit, Item::Transfer(transfer, waiter));
@@ -219,7 +249,8 @@ impl Replica {
                 Phase::Evaluating
             }
         };
-        if let Some(owned) = self.ledger.account_volatile(debit) {
+        if let Some(place) = debit {
+            let owned = self.ledger.records.at_mut(place);
             owned.attempts += 1;
             owned.held = owned.held.saturating_add(transfer.amount);
         }
@@ -227,6 +258,7 @@ impl Replica {
         let running = Running {
             transfer,
             waiter,
+            debit,
             joined,
             target,
             attempt,
@@ -235,7 +267,7 @@ impl Replica {
             phase,
         };
         self.coordinator.watch(running.due_ns());
-        self.coordinator.running.insert(transfer.id, running);
+        self.coordinator.running.insert(running);
     }
 
     fn queue_prepare(&mut self, transfer: &Transfer, attempt: AttemptId, target: ShardId) {
@@ -247,7 +279,7 @@ impl Replica {
             reserved: [0; 12],
         };
         if let Some(route) = self.route(target) {
-            route.prepares.push(row);
+            route.prepares.push(&row);
         }
     }
 
@@ -269,13 +301,13 @@ impl Replica {
         });
     }
 
-    /// A participant has voted on a transfer.
-    pub(crate) fn on_vote(&mut self, from: ReplicaAddress, txn: TxnId, row: &TxnRow) {
+    /// A participant has voted on a transfer. `place`: of its attempt, before other votes of the same message were taken.
+    pub(crate) fn on_vote(&mut self, from: ReplicaAddress, txn: TxnId, row: &TxnRow, place: u32) {
         let Some((_, verdict)) = row.parse() else {
             return;
         };
         let id = TransferId(txn.id);
-        let Some(running) = self.coordinator.running.get_mut(&id) else {
+        let Some(running) = self.coordinator.running.still_mut(place, &id) else {
             return;
         };
         let waits = matches!(running.phase, Phase::Preparing { .. });
@@ -342,7 +374,7 @@ impl Replica {
     /// The participant could not say yes now: a new attempt after a pause.
     fn back_off(&mut self, id: TransferId) {
         let now_ns = self.now.mono_ns;
-        let Some(running) = self.coordinator.running.get_mut(&id) else {
+        let Some(running) = self.coordinator.running.of_mut(&id) else {
             return;
         };
         running.tries += 1;
@@ -355,10 +387,11 @@ impl Replica {
         running.phase = Phase::Backoff {
             until_ns: now_ns + (BACKOFF_NS << running.tries),
         };
-        let (transfer, due_ns) = (running.transfer, running.due_ns());
+        let (transfer, debit) = (running.transfer, running.debit);
+        let due_ns = running.due_ns();
         self.coordinator.watch(due_ns);
         // Nothing is under way while it waits: a freeze of the account need not wait for it.
-        self.release_hold(&transfer);
+        self.release_hold(&transfer, debit);
     }
 
     /// The apply of a `Commit` record has decided.
@@ -369,7 +402,7 @@ impl Replica {
         outcome: CommitOutcome,
     ) {
         let id = transfer.id;
-        let Some(running) = self.coordinator.running.get(&id) else {
+        let Some(running) = self.coordinator.running.of(&id) else {
             return;
         };
         if running.attempt != attempt {
@@ -378,9 +411,10 @@ impl Replica {
         let prepared = running.phase == Phase::Committing;
         let (target, tries) = (running.target, running.tries);
         match outcome {
-            CommitOutcome::Committed(commit_ts) => {
-                return self.announce_commit(transfer, attempt, target, commit_ts);
-            }
+            CommitOutcome::Committed {
+                timestamp,
+                is_system,
+            } => return self.announce_commit(id, timestamp, is_system),
             CommitOutcome::Contended if prepared => self.back_off(id),
             CommitOutcome::Contended => {
                 if let Some(running) = self.end_attempt(id) {
@@ -423,22 +457,22 @@ impl Replica {
     }
 
     /// The transfer is recorded: the participant and the clients may know.
-    fn announce_commit(
-        &mut self,
-        transfer: &Transfer,
-        attempt: AttemptId,
-        target: ShardId,
-        commit_ts: Timestamp,
-    ) {
-        let txn = txn_id(self, transfer.id, attempt);
-        self.decide(target, txn, Verdict::Commit, commit_ts);
+    fn announce_commit(&mut self, id: TransferId, commit_ts: Timestamp, is_system: bool) {
+        let Some(running) = self.end_attempt(id) else {
+            return;
+        };
+        let txn = txn_id(self, id, running.attempt);
+        self.decide(running.target, txn, Verdict::Commit, commit_ts);
         self.telemetry.cross += 1;
-        self.note_pair(transfer);
+        // Whether the credit account is a system account is not known here.
+        if !is_system {
+            let transfer = &running.transfer;
+            let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+            self.telemetry.note(debit, credit);
+        }
         let mut row = ResultRow::logged(ResultCode::Ok, commit_ts);
         row.flags |= ResultRow::CROSS_SHARD;
-        if let Some(running) = self.end_attempt(transfer.id) {
-            self.settle_all(&running, row);
-        }
+        self.settle_all(&running, row);
     }
 
     pub(crate) fn decide(
@@ -449,7 +483,7 @@ impl Replica {
         commit_ts: Timestamp,
     ) {
         if let Some(route) = self.route(target) {
-            route.decides.push(TxnRow {
+            route.decides.push(&TxnRow {
                 timestamp: commit_ts,
                 ..TxnRow::new(txn, verdict)
             });
@@ -458,19 +492,19 @@ impl Replica {
 
     /// Takes an attempt out of the table and gives its hold back.
     fn end_attempt(&mut self, id: TransferId) -> Option<Running> {
-        let running = self.coordinator.running.remove(&id)?;
+        let running = self.coordinator.running.take(&id)?;
         match running.phase {
             Phase::Backoff { .. } => {}
             Phase::Preparing { .. } | Phase::Committing | Phase::Evaluating => {
-                self.release_hold(&running.transfer);
+                self.release_hold(&running.transfer, running.debit);
             }
         }
         Some(running)
     }
 
-    fn release_hold(&mut self, transfer: &Transfer) {
+    fn release_hold(&mut self, transfer: &Transfer, place: Option<u32>) {
         let debit = transfer.debit_account_id;
-        if let Some(owned) = self.ledger.account_volatile(debit) {
+        if let Some(owned) = self.ledger.account_volatile_near(place, debit) {
             owned.attempts = owned.attempts.saturating_sub(1);
             owned.held = owned.held.saturating_sub(transfer.amount);
         }
@@ -507,16 +541,16 @@ impl Replica {
             return;
         }
         let (mut due, mut later_ns) = (Vec::new(), u64::MAX);
-        for (id, running) in self.coordinator.running.iter() {
+        for running in self.coordinator.running.iter() {
             if self.is_due(running) {
-                due.push(*id);
+                due.push(running.transfer.id);
             } else {
                 later_ns = later_ns.min(running.due_ns());
             }
         }
         self.coordinator.due_ns = later_ns;
         for id in due {
-            let Some(running) = self.coordinator.running.get_mut(&id) else {
+            let Some(running) = self.coordinator.running.of_mut(&id) else {
                 continue;
             };
             let expired = running.deadline_ns <= now_ns;

@@ -86,7 +86,7 @@ impl Replica {
 
     fn ask(&mut self, shard: ShardId, transfer: &Transfer, ownership_epoch: u32) {
         if let Some(route) = self.route(shard) {
-            route.look_ups.push(LookUpRow {
+            route.look_ups.push(&LookUpRow {
                 transfer_id: transfer.id,
                 account: transfer.debit_account_id,
                 ownership_epoch,

@@ -7,3 +7,4 @@ pub mod message;
 pub(crate) mod participant;
 pub(crate) mod plausible;
 pub mod record;
+pub(crate) mod under_way;

@@ -8,17 +8,17 @@ use crate::message::PeerBody;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::waiting::Item;
-use crate::table::Map;
+use crate::table::LOOK_AHEAD;
 use crate::txn::message::Message;
 use crate::txn::record::{AcknowledgedRow, PrepareRow, Subject, TxnId, TxnRow, Verdict};
+use crate::txn::under_way::UnderWay;
 use crate::words::{Rows, Words};
 
-/// What is on its way into the log here: asked again, it is not proposed again. Otherwise a busy
-/// participant would be asked more the slower it gets. Volatile.
+/// What is to be prepared and on its way into the log here: asked again, it is not proposed again. Otherwise a busy
+/// participant would be asked more the slower it gets. (What is to be resolved carries a mark.) Volatile.
 #[derive(Debug, Default)]
 pub(crate) struct Participant {
-    preparing: Map<TxnId, ()>,
-    resolving: Map<TxnId, ()>,
+    preparing: UnderWay,
     /// When coordinators are told next what is out of doubt.
     acknowledge_ns: u64,
 }
@@ -28,13 +28,6 @@ impl Participant {
     pub fn note_vote(&mut self, vote: &TxnRow) {
         if let Some((txn, _)) = vote.parse() {
             self.preparing.remove(&txn);
-        }
-    }
-
-    /// These are out of doubt.
-    pub fn note_resolved(&mut self, resolved: &[TxnId]) {
-        for txn in resolved {
-            self.resolving.remove(txn);
         }
     }
 }
@@ -80,26 +73,22 @@ impl Replica {
             }
             Message::Votes(rows) => {
                 self.heard_leader(from);
-                for row in rows.iter() {
-                    match row.parse() {
-                        Some((txn, _)) if txn.subject == Subject::Transfer => {
-                            self.on_vote(from, txn, row);
-                        }
-                        Some((txn, verdict)) => self.on_move_vote(from, txn, verdict),
-                        None => {}
-                    }
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    self.on_votes(from, rows);
                 }
             }
             Message::Decides(rows) => {
                 self.heard_leader(from);
-                rows.iter().for_each(|row| self.on_decide(from, row));
+                for rows in rows.chunks(LOOK_AHEAD) {
+                    self.on_decides(from, rows);
+                }
             }
             Message::QueryDecisions(rows) => {
                 self.heard_leader(from);
                 for row in rows.iter() {
                     let answer = row.parse().and_then(|(txn, _)| self.answer_query(txn));
                     if let (Some(answer), Some(route)) = (answer, self.route(from.shard)) {
-                        route.decides.push(answer);
+                        route.decides.push(&answer);
                     }
                 }
             }
@@ -157,14 +146,14 @@ impl Replica {
                 ..vote
             });
         }
-        if let Some(prepared) = self.ledger.in_doubt().get(&txn) {
+        if let Some(prepared) = self.ledger.in_doubt().of(&txn) {
             let vote = TxnRow::new(txn, Verdict::Yes);
             return self.send_vote(TxnRow {
                 timestamp: prepared.prepare_ts,
                 ..vote
             });
         }
-        if self.participant.preparing.contains_key(&txn) {
+        if self.participant.preparing.contains(&txn) {
             // Its vote comes with its apply. Another one now would be taken back by that.
             return;
         }
@@ -174,7 +163,7 @@ impl Replica {
         if self.is_blocked(account) || self.has_barrier(account) {
             return self.wait(account, Item::Prepare(*row));
         }
-        self.participant.preparing.insert(txn, ());
+        self.participant.preparing.insert(&txn);
         self.proposals.push_prepare(*row, self.now.mono_ns);
     }
 
@@ -193,14 +182,14 @@ impl Replica {
                 ..vote
             });
         }
-        if self.participant.preparing.contains_key(&txn) {
+        if self.participant.preparing.contains(&txn) {
             return;
         }
         // Larger than any source sends, it might fit no entry and stay at the head of the queue.
         if words.as_bytes().len() > self.config.entry_bytes_max / 2 || self.is_overloaded() {
             return self.send_vote(TxnRow::new(txn, Verdict::Contended));
         }
-        self.participant.preparing.insert(txn, ());
+        self.participant.preparing.insert(&txn);
         self.proposals.push_prepare_move(words);
     }
 
@@ -210,35 +199,49 @@ impl Replica {
 
     pub(crate) fn send_vote(&mut self, vote: TxnRow) {
         if let Some(route) = self.route(vote.coordinator) {
-            route.votes.push(vote);
+            route.votes.push(&vote);
         }
     }
 
-    /// A decision, pushed or as the answer to a query: into the log, if it is about something open.
-    fn on_decide(&mut self, from: ReplicaAddress, row: &TxnRow) {
-        let Some((txn, verdict)) = row.parse() else {
-            return;
-        };
-        let decided = matches!(verdict, Verdict::Commit | Verdict::Abort);
-        let stranger = txn.coordinator != from.shard && !planted(Bug::TxnIdWithoutCoordinator);
-        if stranger || !decided || !self.is_in_doubt(txn) {
-            return;
-        }
-        if self.participant.resolving.insert(txn, ()).is_none() {
-            self.proposals.push_resolve(*row);
+    /// At most [`LOOK_AHEAD`] votes of a participant.
+    fn on_votes(&mut self, from: ReplicaAddress, rows: &[TxnRow]) {
+        let places = self.coordinator.places(rows);
+        for (row, place) in rows.iter().zip(places) {
+            match row.parse() {
+                Some((txn, _)) if txn.subject == Subject::Transfer => {
+                    if let Some(place) = place {
+                        self.on_vote(from, txn, row, place);
+                    }
+                }
+                Some((txn, verdict)) => self.on_move_vote(from, txn, verdict),
+                None => {}
+            }
         }
     }
 
-    fn is_in_doubt(&self, txn: TxnId) -> bool {
-        match txn.subject {
-            Subject::Transfer => self.ledger.in_doubt().contains_key(&txn),
-            Subject::Move => self.ledger.staged().contains_key(&txn),
+    /// At most [`LOOK_AHEAD`] decisions, pushed or as the answers to queries: into the log, if they are about something
+    /// open.
+    fn on_decides(&mut self, from: ReplicaAddress, rows: &[TxnRow]) {
+        let Some(ballot) = self.leading else { return };
+        let txns = rows.iter().filter_map(TxnRow::parse);
+        let places = self.ledger.in_doubt.places(txns.map(|(txn, _)| txn));
+        let parsed = rows.iter().filter_map(|row| Some((row, row.parse()?)));
+        for ((row, (txn, verdict)), place) in parsed.zip(places) {
+            let decided = matches!(verdict, Verdict::Commit | Verdict::Abort);
+            let stranger = txn.coordinator != from.shard && !planted(Bug::TxnIdWithoutCoordinator);
+            if stranger || !decided {
+                continue;
+            }
+            let open = self.ledger.resolving(txn, place);
+            if open.is_some_and(|resolving| core::mem::replace(resolving, ballot) != ballot) {
+                self.proposals.push_resolve(*row);
+            }
         }
     }
 
     /// Who knows how a transaction ended: its coordinator, whoever owns the debit account by now.
     fn whom_to_ask(&self, txn: TxnId) -> ShardId {
-        let prepared = self.ledger.in_doubt().get(&txn);
+        let prepared = self.ledger.in_doubt().of(&txn);
         match prepared.filter(|_| planted(Bug::TxnIdWithoutCoordinator)) {
             Some(prepared) => {
                 let debit = prepared.transfer.debit_account_id;
@@ -307,7 +310,7 @@ impl Replica {
             .ledger
             .in_doubt()
             .iter()
-            .map(|(txn, p)| (*txn, p.prepare_ts));
+            .map(|prepared| (prepared.txn(), prepared.prepare_ts));
         let moves = self
             .ledger
             .staged()
@@ -322,7 +325,7 @@ impl Replica {
             let asked = self.whom_to_ask(txn);
             self.suspect(asked, age);
             if let Some(route) = self.route(asked) {
-                route.queries.push(TxnRow::new(txn, Verdict::None));
+                route.queries.push(&TxnRow::new(txn, Verdict::None));
             }
         }
     }

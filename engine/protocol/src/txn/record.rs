@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AccountId, Ballot, MoveId, ShardId};
 use crate::ledger::{Account, Transfer};
-use crate::table::{MapKey, neighbours};
+use crate::table::neighbours;
 use crate::time::Timestamp;
 
 /// One try of a coordinator: the ballot of its leader and a counter under that ballot.
@@ -53,9 +53,9 @@ pub struct TxnId {
     pub attempt: Attempt,
 }
 
-impl MapKey for TxnId {
-    /// Attempts of one id are few.
-    fn hash(&self) -> u64 {
+impl TxnId {
+    /// For tables in which it is looked for beside its neighbours. Attempts of one id are few.
+    pub(crate) fn hash(&self) -> u64 {
         neighbours(self.id, (self.coordinator, self.subject))
     }
 }

@@ -1,5 +1,7 @@
 //! The rows recorded between two checkpoints, with the ids they are found under.
 
+use alloc::vec::Vec;
+
 use crate::ids::{ShardId, TransferId};
 use crate::ledger::history::record::{HistoryPosition, Record};
 use crate::table::{Keyed, Records, neighbours};
@@ -30,8 +32,30 @@ pub(crate) struct Generation {
     /// Position of the first row.
     first: u64,
     records: Records<Record>,
-    /// The highest id in it: nothing above needs to be looked up. Most new ids are above.
-    id_max: u128,
+    ids_max: IdsMax,
+}
+
+/// The highest id of each coordinator: nothing above needs to be looked up, and most new ids are above. Those of one
+/// coordinator mostly come in their order, those of several do not.
+#[derive(Debug, Default)]
+struct IdsMax(Vec<u128>);
+
+impl IdsMax {
+    fn of(&self, coordinator: ShardId) -> u128 {
+        self.0.get(place(coordinator)).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, coordinator: ShardId, id: TransferId) {
+        let place = place(coordinator);
+        if place >= self.0.len() {
+            self.0.resize(place + 1, 0);
+        }
+        self.0[place] = self.0[place].max(id.0);
+    }
+}
+
+fn place(shard: ShardId) -> usize {
+    usize::try_from(shard.0).expect("shards are few")
 }
 
 impl Generation {
@@ -53,13 +77,13 @@ impl Generation {
         Self {
             first,
             records: self.records,
-            id_max: 0,
+            ids_max: IdsMax::default(),
         }
     }
 
     /// The row of an id that `coordinator` decided (zero: this shard).
     pub fn get(&self, coordinator: ShardId, id: TransferId) -> Option<&Record> {
-        if id.0 > self.id_max {
+        if id.0 > self.ids_max.of(coordinator) {
             return None;
         }
         let place = self.records.find(&(coordinator, id))?;
@@ -78,7 +102,7 @@ impl Generation {
     /// If the id has one: the caller has checked, and a second one would be money from nothing.
     pub fn push(&mut self, record: Record) -> HistoryPosition {
         let position = self.end();
-        self.id_max = self.id_max.max(record.id.0);
+        self.ids_max.note(record.coordinator, record.id);
         self.records.insert(record);
         HistoryPosition(position)
     }
@@ -109,7 +133,8 @@ impl Generation {
         self.records.len()
     }
 
+    /// The highest id in it, whoever decided it.
     pub fn id_max(&self) -> u128 {
-        self.id_max
+        self.ids_max.0.iter().copied().max().unwrap_or(0)
     }
 }

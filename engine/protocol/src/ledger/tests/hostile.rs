@@ -173,7 +173,7 @@ fn a_participant_s_refusal_must_name_a_refusal() {
             code: code as u16,
             reserved: [0; 8],
         };
-        let outcome = world.apply(|entry| entry.commit(&[row])).commits[0].2;
+        let outcome = world.apply(|entry| entry.commit(&[row])).commits[0];
         assert_eq!(outcome, CommitOutcome::Fenced);
     }
     assert!(

@@ -150,7 +150,11 @@ impl Drill {
             reserved: [0; 8],
         };
         let applied = self.apply(|entry| entry.commit(&[row]));
-        if let CommitOutcome::Committed(commit_ts) = applied[1].commits[0].2 {
+        if let CommitOutcome::Committed {
+            timestamp: commit_ts,
+            ..
+        } = applied[1].commits[0]
+        {
             let txn = TxnId {
                 coordinator: ShardId(1),
                 subject: Subject::Transfer,
@@ -159,9 +163,9 @@ impl Drill {
             };
             self.committed.insert(txn, commit_ts);
         }
-        let [told, twin] = applied.map(|applied| match applied.commits[0].2 {
+        let [told, twin] = applied.map(|applied| match applied.commits[0] {
             CommitOutcome::Final(row) => row.result(),
-            CommitOutcome::Committed(_) => Some(ResultCode::Ok),
+            CommitOutcome::Committed { .. } => Some(ResultCode::Ok),
             other => panic!("{other:?}"),
         });
         self.check(told, twin);
