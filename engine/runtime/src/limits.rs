@@ -26,7 +26,10 @@ const _: () = assert!(PIPELINE_MAX <= 8);
 /// Memory that a buffer towards a peer of the own group keeps when it is empty: what a loaded leader sends in a turn.
 pub(crate) const PEER_BYTES_KEPT: usize = 4 << 20;
 const _: () = assert!(PEER_BYTES_KEPT >= FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX);
-/// The same towards replicas of other shards, of whom there may be hundreds.
+/// A run of records in a message is sent from where it is if it has as many bytes: what copying it costs is more than two
+/// writes to the socket.
+pub(crate) const RUN_BYTES_MIN: usize = 64 << 10;
+/// What a buffer towards replicas of other shards keeps, of whom there may be hundreds.
 pub(crate) const OTHER_SHARD_BYTES_KEPT: usize = 512 << 10;
 /// The same towards a client, of whom there may be thousands: the results of a full batch.
 pub(crate) const CLIENT_BYTES_KEPT: usize = 256 << 10;

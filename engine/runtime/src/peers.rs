@@ -19,13 +19,13 @@ use quorate_config::ClusterConfig;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::PeerMessage;
 use quorate_wire::{
-    Frame, FrameError, FrameReader, Hello, Origin, Refused, encode_hello, encode_peer,
+    Frame, FrameError, FrameReader, Hello, Origin, Refused, encode_hello, encode_peer_around,
 };
 
 use crate::connection::read_frame;
 use crate::limits::{
     CONNECT_TIMEOUT, OTHER_SHARD_BYTES_KEPT, PEER_BYTES_KEPT, PEER_BYTES_MAX, RECONNECT_MAX,
-    RECONNECT_MIN,
+    RECONNECT_MIN, RUN_BYTES_MIN,
 };
 use crate::refusals::Refusals;
 use crate::stream::{Outgoing, Stream};
@@ -76,10 +76,13 @@ impl Peers {
             self.refusals.count("peer_queue_full");
             return;
         }
-        waiting.append(|buffer| {
-            if let Err(error) = encode_peer(self.cluster.cluster_id, message, buffer) {
+        waiting.append_around(|buffer| {
+            let cluster = self.cluster.cluster_id;
+            let encoded = encode_peer_around(cluster, message, RUN_BYTES_MIN, buffer);
+            encoded.unwrap_or_else(|error| {
                 tracing::error!(%to, "message not encoded: {error}");
-            }
+                None
+            })
         });
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use quorate_protocol::words::Words;
 
 use crate::wakeup::Wakeup;
 
@@ -53,11 +54,32 @@ impl Stream {
     }
 }
 
+/// Bytes that wait, with the runs that belong between them and are sent from where they are.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// With where in `bytes` each belongs, in order.
+    runs: Vec<(usize, Words)>,
+    run_bytes: usize,
+}
+
+impl Pending {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.run_bytes
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.runs.clear();
+        self.run_bytes = 0;
+    }
+}
+
 /// Bytes on their way to one socket.
 pub(crate) struct Outgoing {
     /// What each of the two buffers, one that fills and one that is written, keeps when it is empty.
     bytes_kept: usize,
-    pending: RefCell<Vec<u8>>,
+    pending: RefCell<Pending>,
     filled: Wakeup,
     drained: Wakeup,
     closed: Cell<bool>,
@@ -86,7 +108,20 @@ impl Outgoing {
         if self.closed.get() {
             return;
         }
-        write(&mut self.pending.borrow_mut());
+        write(&mut self.pending.borrow_mut().bytes);
+        self.filled.set();
+    }
+
+    /// The same for bytes around a run: `write` returns where in the buffer that belongs.
+    pub(crate) fn append_around(&self, write: impl FnOnce(&mut Vec<u8>) -> Option<(usize, Words)>) {
+        if self.closed.get() {
+            return;
+        }
+        let pending = &mut *self.pending.borrow_mut();
+        if let Some((at, run)) = write(&mut pending.bytes) {
+            pending.run_bytes += run.as_bytes().len();
+            pending.runs.push((at, run));
+        }
         self.filled.set();
     }
 
@@ -119,7 +154,7 @@ impl Outgoing {
 
     /// Waits until there is something to write.
     pub(crate) async fn filled(&self) {
-        while self.pending.borrow().is_empty() && !self.closed.get() {
+        while self.pending.borrow().len() == 0 && !self.closed.get() {
             self.filled.wait().await;
         }
     }
@@ -131,19 +166,25 @@ impl Outgoing {
 
     /// Writes what comes until [`Self::close`], or until an error.
     pub(crate) async fn write_to(&self, stream: &Stream) -> io::Result<()> {
-        let mut batch = Vec::new();
+        let mut batch = Pending::default();
         loop {
             std::mem::swap(&mut batch, &mut *self.pending.borrow_mut());
-            if batch.is_empty() {
+            if batch.len() == 0 {
                 if self.closed.get() {
                     return Ok(());
                 }
                 self.filled.wait().await;
                 continue;
             }
-            stream.write_all(&batch).await?;
+            let mut written = 0;
+            for (at, run) in batch.runs.drain(..) {
+                stream.write_all(&batch.bytes[written..at]).await?;
+                stream.write_all(run.as_bytes()).await?;
+                written = at;
+            }
+            stream.write_all(&batch.bytes[written..]).await?;
             batch.clear();
-            batch.shrink_to(self.bytes_kept);
+            batch.bytes.shrink_to(self.bytes_kept);
             self.drained.set();
         }
     }

@@ -4,7 +4,9 @@
 
 use quorate_protocol::client::{Reply, Request};
 use quorate_protocol::ids::ClusterId;
-use quorate_protocol::message::PeerMessage;
+use quorate_protocol::message::{PeerBody, PeerMessage};
+use quorate_protocol::words::Words;
+use quorate_protocol::{paxos::message as paxos, txn::message as txn};
 use rkyv::Serialize;
 use rkyv::api::high::{HighSerializer, to_bytes_in};
 use rkyv::rancor::BoxedError;
@@ -12,6 +14,7 @@ use rkyv::ser::allocator::ArenaHandle;
 
 use crate::error::EncodeError;
 use crate::frame::{Frame, FrameKind, Hello, HelloAck, Refused};
+use crate::gather::Gather;
 use crate::header::{self, FRAME_ALIGN, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use crate::mirror::handshake::{HelloAckMirror, HelloMirror, RefusedMirror};
 use crate::mirror::peer::PeerMirror;
@@ -25,6 +28,32 @@ pub fn encode_peer(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     append(cluster, FrameKind::Peer, &PeerMirror::of(message), out)
+}
+
+/// Appends a message to a replica without its bulk, if that has at least `bytes_min`: tells what is left out, and where in
+/// `out` it belongs when the frame is sent.
+pub fn encode_peer_around(
+    cluster: ClusterId,
+    message: &PeerMessage,
+    bytes_min: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<(usize, Words)>, EncodeError> {
+    let bulk = bulk_of(message).filter(|words| words.as_bytes().len() >= bytes_min);
+    let run = bulk.map(Words::as_bytes);
+    let at = append_around(cluster, FrameKind::Peer, &PeerMirror::of(message), run, out)?;
+    Ok(at.zip(bulk.cloned()))
+}
+
+/// The run of records that a message carries.
+fn bulk_of(message: &PeerMessage) -> Option<&Words> {
+    match &message.body {
+        PeerBody::Paxos(paxos::Message::Accept { entry, .. }) => Some(entry.words()),
+        PeerBody::Txn(txn::Message::PrepareTxn(rows)) => Some(rows.words()),
+        PeerBody::Txn(txn::Message::Votes(rows) | txn::Message::Decides(rows)) => {
+            Some(rows.words())
+        }
+        _ => None,
+    }
 }
 
 /// Appends a request to a replica.
@@ -99,13 +128,10 @@ pub fn encode_frame(
 }
 
 /// What the serialiser below can write.
-trait Mirror:
-    for<'a, 'b> Serialize<HighSerializer<&'b mut Vec<u8>, ArenaHandle<'a>, BoxedError>>
-{
-}
+trait Mirror: for<'a, 'b> Serialize<HighSerializer<Gather<'b>, ArenaHandle<'a>, BoxedError>> {}
 
 impl<T> Mirror for T where
-    T: for<'a, 'b> Serialize<HighSerializer<&'b mut Vec<u8>, ArenaHandle<'a>, BoxedError>>
+    T: for<'a, 'b> Serialize<HighSerializer<Gather<'b>, ArenaHandle<'a>, BoxedError>>
 {
 }
 
@@ -115,17 +141,30 @@ fn append(
     mirror: &impl Mirror,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    append_around(cluster, kind, mirror, None, out).map(|_| ())
+}
+
+/// Appends a frame but for `run`; returns where in the buffer that belongs, if it was met.
+fn append_around(
+    cluster: ClusterId,
+    kind: FrameKind,
+    mirror: &impl Mirror,
+    run: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<Option<usize>, EncodeError> {
     assert!(
         out.len().is_multiple_of(FRAME_ALIGN),
         "only whole frames stand in the buffer"
     );
     let start = out.len();
     out.resize(start + HEADER_BYTES, 0);
-    match append_payload(mirror, out) {
-        Ok(payload_bytes) => {
+    match append_payload(mirror, run, out) {
+        Ok((payload_bytes, at)) => {
+            // A run is whole words: without it the padding is the same.
             out.resize(out.len().next_multiple_of(FRAME_ALIGN), 0);
-            header::seal(&mut out[start..], kind, cluster, payload_bytes);
-            Ok(())
+            let left_out = at.map(|at| at - start).zip(run);
+            header::seal(&mut out[start..], left_out, kind, cluster, payload_bytes);
+            Ok(at)
         }
         Err(error) => {
             out.truncate(start);
@@ -134,17 +173,24 @@ fn append(
     }
 }
 
-/// Appends the archive and returns its length. On an error a part of it may stand in the buffer.
-fn append_payload(mirror: &impl Mirror, out: &mut Vec<u8>) -> Result<u32, EncodeError> {
+/// Appends the archive but for `run`; returns its length with the run, and where that belongs. On an error a part of it
+/// may stand in the buffer.
+fn append_payload(
+    mirror: &impl Mirror,
+    run: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(u32, Option<usize>), EncodeError> {
     let start = out.len();
     // Pointers inside an archive are relative, and positions are counted from the start of the
     // buffer, so that alignment holds wherever the frame stands.
-    to_bytes_in::<_, BoxedError>(mirror, &mut *out).map_err(|error| EncodeError::Serialize {
+    let written = to_bytes_in::<_, BoxedError>(mirror, Gather::around(out, run));
+    let written = written.map_err(|error| EncodeError::Serialize {
         reason: error.to_string(),
     })?;
-    let bytes = out.len() - start;
-    u32::try_from(bytes)
+    let (at, left_out) = (written.at(), written.left_out());
+    let bytes = out.len() - start + left_out;
+    let length = u32::try_from(bytes)
         .ok()
-        .filter(|_| bytes <= PAYLOAD_BYTES_MAX)
-        .ok_or(EncodeError::TooLong { bytes })
+        .filter(|_| bytes <= PAYLOAD_BYTES_MAX);
+    Ok((length.ok_or(EncodeError::TooLong { bytes })?, at))
 }

@@ -92,8 +92,14 @@ impl Header {
     }
 }
 
-/// Writes the header of `frame`, whose payload and padding stand already.
-pub(crate) fn seal(frame: &mut [u8], kind: FrameKind, cluster: ClusterId, payload_bytes: u32) {
+/// Writes the header of `frame`, whose payload and padding stand already, but for `left_out` at a place of it.
+pub(crate) fn seal(
+    frame: &mut [u8],
+    left_out: Option<(usize, &[u8])>,
+    kind: FrameKind,
+    cluster: ClusterId,
+    payload_bytes: u32,
+) {
     let (head, _) = frame.split_at_mut(HEADER_BYTES);
     head.fill(0);
     head[..4].copy_from_slice(&MAGIC.to_le_bytes());
@@ -101,16 +107,21 @@ pub(crate) fn seal(frame: &mut [u8], kind: FrameKind, cluster: ClusterId, payloa
     head[6..8].copy_from_slice(&(kind as u16).to_le_bytes());
     head[8..12].copy_from_slice(&payload_bytes.to_le_bytes());
     head[16..24].copy_from_slice(&cluster.0.to_le_bytes());
-    let crc = checksum(frame);
+    let (at, run) = left_out.unwrap_or((frame.len(), &[]));
+    let crc = checksum([&frame[..at], run, &frame[at..]]);
     frame[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The checksum of a whole frame, its crc field taken as zero.
-pub(crate) fn checksum(frame: &[u8]) -> u32 {
+/// The checksum of a whole frame in parts, of which the first holds the header, its crc field taken as zero.
+pub(crate) fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let mut hasher = Hasher::new();
-    hasher.update(&frame[..CRC_AT]);
-    hasher.update(&[0; 4]);
-    hasher.update(&frame[CRC_AT + 4..]);
+    let mut parts = parts.into_iter();
+    if let Some(first) = parts.next() {
+        hasher.update(&first[..CRC_AT]);
+        hasher.update(&[0; 4]);
+        hasher.update(&first[CRC_AT + 4..]);
+    }
+    parts.for_each(|part| hasher.update(part));
     hasher.finalize()
 }
 

@@ -12,14 +12,15 @@
 mod encode;
 mod error;
 mod frame;
+mod gather;
 mod header;
 mod mirror;
 mod reader;
 mod run;
 
 pub use encode::{
-    encode_frame, encode_hello, encode_hello_ack, encode_peer, encode_refused, encode_reply,
-    encode_request,
+    encode_frame, encode_hello, encode_hello_ack, encode_peer, encode_peer_around, encode_refused,
+    encode_reply, encode_request,
 };
 pub use error::{EncodeError, FrameError};
 pub use frame::{Frame, FrameKind, Hello, HelloAck, Origin, Refusal, Refused};

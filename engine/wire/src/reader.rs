@@ -150,7 +150,7 @@ impl FrameReader {
 }
 
 fn decode(header: &Header, frame: &[u8]) -> Result<Frame, FrameError> {
-    let computed = header::checksum(frame);
+    let computed = header::checksum([frame]);
     if computed != header.crc {
         return Err(FrameError::Crc {
             found: header.crc,

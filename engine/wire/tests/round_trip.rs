@@ -15,7 +15,7 @@ use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::{Rows, Word, Words};
 use quorate_wire::{
     EncodeError, Frame, FrameReader, HEADER_BYTES, PAYLOAD_BYTES_MAX, Refusal, Refused,
-    encode_frame,
+    encode_frame, encode_peer, encode_peer_around,
 };
 
 const CLUSTER: ClusterId = ClusterId(u64::MAX);
@@ -166,4 +166,49 @@ fn odd_texts_survive() {
         let bytes = stream(std::slice::from_ref(&frame));
         assert_eq!(read_in_chunks(&bytes, || 5), [frame]);
     }
+}
+
+/// Messages of one buffer, each around a run that is sent from where it is, are the bytes that they are with it.
+#[test]
+fn a_run_that_is_left_out_belongs_where_it_is_said_to() {
+    let mut around = Vec::new();
+    let (mut sent, mut whole) = (Vec::new(), Vec::new());
+    let (mut written, mut left_out) = (0, 0);
+    for (_, frame) in samples::all() {
+        let Frame::Peer(message) = frame else {
+            continue;
+        };
+        encode_peer(CLUSTER, &message, &mut whole).unwrap();
+        if let Some((at, run)) = encode_peer_around(CLUSTER, &message, 1, &mut around).unwrap() {
+            sent.extend_from_slice(&around[written..at]);
+            sent.extend_from_slice(run.as_bytes());
+            (written, left_out) = (at, left_out + 1);
+        }
+    }
+    sent.extend_from_slice(&around[written..]);
+    assert_eq!(sent, whole);
+    // Accept, PrepareTxn, Votes and Decides at least.
+    assert!(left_out >= 4, "{left_out}");
+}
+
+#[test]
+fn a_run_below_the_least_is_copied() {
+    let message = PeerMessage {
+        clock: Timestamp(1),
+        body: PeerBody::Paxos(Paxos::Accept {
+            ballot: Ballot(257),
+            slot: Slot(1),
+            chosen_upto: Slot(0),
+            entry: samples::entry(3),
+        }),
+    };
+    let run = samples::entry(3).bytes();
+    let (mut around, mut whole) = (Vec::new(), Vec::new());
+    encode_peer(CLUSTER, &message, &mut whole).unwrap();
+    let above = encode_peer_around(CLUSTER, &message, run + 1, &mut around);
+    assert_eq!((above, &around), (Ok(None), &whole));
+    around.clear();
+    let exact = encode_peer_around(CLUSTER, &message, run, &mut around).unwrap();
+    assert!(exact.is_some());
+    assert_eq!(around.len() + run, whole.len());
 }
