@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod history;
 mod pieces;
 mod world;
 

@@ -12,10 +12,11 @@ use quorate_protocol::words::Rows;
 use quorate_storage::store::{AccountIndex, Place};
 use quorate_wire::{FrameReader, encode_request};
 
+use crate::history::{BUCKET_ROWS, History};
 use crate::world::World;
 
 /// What there is, and what one run of it does. A piece is called by its kind and its batch, such as `local-8190`.
-pub const KINDS: [(&str, &str); 7] = [
+pub const KINDS: [(&str, &str); 8] = [
     (
         "local",
         "one replica: a request of N transfers, admitted, logged, applied, answered",
@@ -32,12 +33,16 @@ pub const KINDS: [(&str, &str); 7] = [
         "find",
         "N places of accounts in the store's index of a million",
     ),
+    (
+        "history",
+        "N times 256 history rows into a checkpoint of the store, with their index",
+    ),
 ];
 
 /// A piece that is ready to run.
 pub struct Piece {
     run: Box<dyn FnMut()>,
-    /// Transfers, or look-ups, per run.
+    /// Transfers, look-ups or history rows per run.
     pub batch: usize,
 }
 
@@ -97,6 +102,7 @@ pub fn piece(name: &str) -> anyhow::Result<Piece> {
             })
         }
         "find" => find(batch),
+        "history" => return Ok(history(batch)),
         _ => bail!("no piece {name}"),
     };
     Ok(Piece { run, batch })
@@ -134,4 +140,17 @@ fn find(batch: usize) -> Box<dyn FnMut()> {
             black_box(index.candidates(black_box(fingerprint(next))).next());
         }
     })
+}
+
+fn history(buckets: usize) -> Piece {
+    let rows = buckets * BUCKET_ROWS;
+    let run = move || {
+        let mut history = History::new();
+        history.take(rows as u64);
+        history.build();
+    };
+    Piece {
+        run: Box::new(run),
+        batch: rows,
+    }
 }

@@ -34,19 +34,8 @@ impl<T: Copy> Chunks<T> {
         self.items += 1;
     }
 
-    /// Adds a whole chunk of copies of `item`. Only behind whole chunks.
-    pub(crate) fn push_chunk(&mut self, item: T) {
-        assert!(self.items.is_multiple_of(CHUNK));
-        self.chunks.push(vec![item; CHUNK]);
-        self.items += CHUNK;
-    }
-
     pub(crate) fn at(&self, index: usize) -> T {
         self.chunks[index / CHUNK][index % CHUNK]
-    }
-
-    pub(crate) fn set(&mut self, index: usize, item: T) {
-        self.chunks[index / CHUNK][index % CHUNK] = item;
     }
 
     /// Gives back the memory of the chunk that `index` is the last item of, if it is: nobody asks for
@@ -68,11 +57,8 @@ mod tests {
         for item in 0..3 * CHUNK {
             chunks.push(item);
         }
-        chunks.push_chunk(7);
-        chunks.set(5, 70);
-        assert_eq!(chunks.len(), 4 * CHUNK);
-        assert_eq!((chunks.at(5), chunks.at(CHUNK)), (70, CHUNK));
-        assert_eq!(chunks.at(3 * CHUNK), 7);
+        assert_eq!(chunks.len(), 3 * CHUNK);
+        assert_eq!((chunks.at(5), chunks.at(CHUNK)), (5, CHUNK));
         chunks.release_upto(CHUNK - 2);
         assert_eq!(chunks.at(CHUNK - 1), CHUNK - 1);
         chunks.release_upto(CHUNK - 1);
