@@ -16,7 +16,7 @@ use crate::history::{BUCKET_ROWS, History};
 use crate::world::World;
 
 /// What there is, and what one run of it does. A piece is called by its kind and its batch, such as `local-8190`.
-pub const KINDS: [(&str, &str); 8] = [
+pub const KINDS: [(&str, &str); 9] = [
     (
         "local",
         "one replica: a request of N transfers, admitted, logged, applied, answered",
@@ -26,6 +26,7 @@ pub const KINDS: [(&str, &str); 8] = [
         "cross",
         "two shards of one replica: N transfers from one to the other",
     ),
+    ("across", "the same by leaders with two followers each"),
     ("encode", "a request of N transfers into a frame"),
     ("decode", "a frame of N transfers into a request"),
     ("crc", "the checksum of N transfers"),
@@ -67,6 +68,7 @@ pub fn piece(name: &str) -> anyhow::Result<Piece> {
         "local" => transfers(World::new(1, 1), batch, false),
         "group" => transfers(World::new(1, 3), batch, false),
         "cross" => transfers(World::new(2, 1), batch, true),
+        "across" => transfers(World::new(2, 3), batch, true),
         "encode" => {
             let request = request(batch);
             let mut frame = Vec::new();

@@ -72,6 +72,10 @@ impl<K: Hash + Eq, V> Lookup<K, V> {
 
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
+        // Hashing is most of a look-up.
+        if self.len == 0 {
+            return None;
+        }
         self.parts[self.part(key)].get(key)
     }
 
