@@ -6,7 +6,8 @@ use anyhow::{Context, bail};
 use quorate_protocol::client::{Request, RequestBody};
 use quorate_protocol::ids::{AccountId, ClusterId, RequestId, TransferId};
 use quorate_protocol::ledger::Transfer;
-use quorate_protocol::limits::BATCH_MAX;
+use quorate_protocol::limits::{BATCH_MAX, TELEMETRY_PAIRS_MAX};
+use quorate_protocol::shard::telemetry::Telemetry;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Rows;
 use quorate_storage::store::{AccountIndex, Place};
@@ -16,7 +17,7 @@ use crate::history::{BUCKET_ROWS, History};
 use crate::world::World;
 
 /// What there is, and what one run of it does. A piece is called by its kind and its batch, such as `local-8190`.
-pub const KINDS: [(&str, &str); 9] = [
+pub const KINDS: [(&str, &str); 10] = [
     (
         "local",
         "one replica: a request of N transfers, admitted, logged, applied, answered",
@@ -37,6 +38,10 @@ pub const KINDS: [(&str, &str); 9] = [
     (
         "history",
         "N times 256 history rows into a checkpoint of the store, with their index",
+    ),
+    (
+        "fold",
+        "N transfers between known pairs counted in a full table of telemetry",
     ),
 ];
 
@@ -105,6 +110,7 @@ pub fn piece(name: &str) -> anyhow::Result<Piece> {
         }
         "find" => find(batch),
         "history" => return Ok(history(batch)),
+        "fold" => fold(batch),
         _ => bail!("no piece {name}"),
     };
     Ok(Piece { run, batch })
@@ -155,4 +161,22 @@ fn history(buckets: usize) -> Piece {
         run: Box::new(run),
         batch: rows,
     }
+}
+
+fn fold(batch: usize) -> Box<dyn FnMut()> {
+    const PAIRS: u64 = TELEMETRY_PAIRS_MAX as u64;
+    let mut telemetry = Telemetry::default();
+    let note = |telemetry: &mut Telemetry, pair: u64| {
+        let id = u128::from(2 * pair);
+        telemetry.note(AccountId(id + 2), AccountId(id + 1));
+    };
+    (0..PAIRS).for_each(|pair| note(&mut telemetry, pair));
+    let mut random = 1_u64;
+    Box::new(move || {
+        for _ in 0..batch {
+            random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (random ^ random >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            note(&mut telemetry, (mixed ^ mixed >> 27) % PAIRS);
+        }
+    })
 }

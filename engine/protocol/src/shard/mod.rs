@@ -2,4 +2,5 @@
 
 pub mod map;
 pub(crate) mod migration;
-pub(crate) mod telemetry;
+pub(crate) mod pairs;
+pub mod telemetry;

@@ -1,40 +1,27 @@
 //! Who pays whom: committed pairs, counted once at the debit side, by the shard's leader. Volatile.
 //!
 //! The hot path appends to a bounded ring; the ring is folded into a bounded table of weighted pairs
-//! when it is full or asked for. What the table has no room for is counted as dropped.
+//! when it is full or asked for: what many pairs wait for comes at once. What the table has no room for is counted as
+//! dropped.
 
 use alloc::vec::Vec;
 
 use crate::client::PairRow;
 use crate::ids::AccountId;
 use crate::ledger::rules::pair;
-use crate::limits::TELEMETRY_PAIRS_MAX;
-use crate::table::{Keyed, LOOK_AHEAD, Records, scattered};
+use crate::shard::pairs::{Pair, Pairs};
 
-/// Pairs in the ring.
-const RING: usize = 8192;
+/// Pairs in the ring: 16 KiB, which a first-level cache has beside what is folded into.
+const RING: usize = 512;
 
 /// Counters and table of one leader.
 #[derive(Debug, Default)]
-pub(crate) struct Telemetry {
-    ring: Vec<(AccountId, AccountId)>,
-    pairs: Records<PairRow>,
+pub struct Telemetry {
+    ring: Vec<Pair>,
+    pairs: Pairs,
     pub dropped: u64,
     pub local: u64,
     pub cross: u64,
-}
-
-impl Keyed for PairRow {
-    type Key = (AccountId, AccountId);
-    const WHAT: &str = "pair";
-
-    fn key(&self) -> Self::Key {
-        (self.a, self.b)
-    }
-
-    fn hash(key: &Self::Key) -> u64 {
-        scattered(key)
-    }
 }
 
 impl Telemetry {
@@ -43,18 +30,13 @@ impl Telemetry {
         if self.ring.len() == RING {
             self.fold();
         }
-        self.ring.push((debit, credit));
+        self.ring.push(pair(debit, credit));
     }
 
     /// Rows from position `from` on, and how many there are in all.
     pub fn rows(&mut self, from: u32, limit: usize) -> (Vec<PairRow>, u32) {
         self.fold();
-        let end = self.pairs.end();
-        let rows = (from..end)
-            .take(limit)
-            .map(|at| *self.pairs.at(at))
-            .collect();
-        (rows, end)
+        (self.pairs.rows(from, limit), self.pairs.end())
     }
 
     /// Forgets everything.
@@ -62,41 +44,36 @@ impl Telemetry {
         *self = Self::default();
     }
 
-    /// A table of a million pairs is in no cache. The look-ups of some pairs at once wait for memory at the same time,
-    /// not one behind the other.
     fn fold(&mut self) {
-        let ring = core::mem::take(&mut self.ring);
-        let mut found = [None; LOOK_AHEAD];
-        for some in ring.chunks(LOOK_AHEAD) {
-            let is_full = self.pairs.len() >= TELEMETRY_PAIRS_MAX;
-            for (at, &(debit, credit)) in found.iter_mut().zip(some) {
-                *at = self.pairs.find(&pair(debit, credit));
-            }
-            for (at, &(debit, credit)) in found.iter().zip(some) {
-                match *at {
-                    Some(at) => self.pairs.at_mut(at).weight += 1,
-                    None if is_full => self.dropped += 1,
-                    None => self.add(pair(debit, credit)),
-                }
-            }
-        }
-        self.ring = ring;
+        self.dropped += self.pairs.count(&self.ring);
         self.ring.clear();
     }
+}
 
-    /// A pair that was not there before some others were added.
-    fn add(&mut self, (a, b): (AccountId, AccountId)) {
-        if let Some(at) = self.pairs.find(&(a, b)) {
-            self.pairs.at_mut(at).weight += 1;
-        } else if self.pairs.len() >= TELEMETRY_PAIRS_MAX {
-            self.dropped += 1;
-        } else {
-            self.pairs.insert(PairRow {
-                a,
-                b,
-                weight: 1,
-                reserved: 0,
-            });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_was_noted_is_listed_or_dropped() {
+        let mut telemetry = Telemetry::default();
+        let mut noted = 0;
+        for round in 0..3 * RING as u128 {
+            let (debit, credit) = (AccountId(round % 7), AccountId(round % 11 + 1));
+            telemetry.note(debit, credit);
+            noted += 1;
+            if round % 1000 == 0 {
+                let (rows, total) = telemetry.rows(0, usize::MAX);
+                let listed: u64 = rows.iter().map(|row| row.weight).sum();
+                assert_eq!((listed, telemetry.dropped), (noted, 0));
+                assert_eq!(rows.len(), total as usize);
+                assert!(rows.iter().all(|row| row.a <= row.b));
+            }
         }
+        let (page, total) = telemetry.rows(3, 2);
+        assert_eq!(page, telemetry.rows(0, usize::MAX).0[3..5]);
+        assert_eq!(telemetry.rows(total, 5), (Vec::new(), total));
+        telemetry.reset();
+        assert_eq!(telemetry.rows(0, 5), (Vec::new(), 0));
     }
 }
