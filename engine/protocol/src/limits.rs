@@ -54,6 +54,9 @@ pub const QUEUE_DELAY_NS_MAX: u64 = 500 * MS;
 const _: () = assert!(QUEUE_DELAY_NS_MAX * 10 <= REQUEST_DEADLINE_NS);
 /// Cross-shard attempts that one coordinator keeps open.
 pub const ATTEMPTS_MAX: usize = 131_072;
+/// Shards that tables by coordinator have places for: many more than a cluster can have, and few enough that a row of
+/// the log that names another is no danger.
+pub const COORDINATORS_MAX: usize = 1 << 12;
 /// Requests that wait for one transfer on its way; a client that retries has one or two.
 pub const JOINED_MAX: usize = 1024;
 /// Locations of moved accounts that a coordinator has learnt; above it they are forgotten and learnt

@@ -140,8 +140,11 @@ pub(crate) struct RowsBuilder<T: Row + fmt::Debug> {
 }
 
 impl<T: Row + fmt::Debug> RowsBuilder<T> {
+    const CHECK: () = assert!(align_of::<T>() == WORD_SIZE, "rows are read as words");
+
     /// Runs of at most `rows_max`.
     pub fn new(rows_max: usize) -> Self {
+        let () = Self::CHECK;
         Self {
             rows_max,
             full: Vec::new(),
@@ -210,5 +213,24 @@ impl<T> Eq for Rows<T> {}
 impl<T: Row + fmt::Debug> fmt::Debug for Rows<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_cut_into_runs_and_keep_their_order() {
+        let mut builder = RowsBuilder::<u128>::new(3);
+        for count in [0, 1, 3, 7, 2] {
+            assert!(builder.is_empty());
+            (0..count).for_each(|row| builder.push(&row));
+            assert_eq!(builder.is_empty(), count == 0);
+            let runs = builder.take();
+            assert!(runs.iter().all(|run| (1..=3).contains(&run.len())));
+            let rows: Vec<u128> = runs.iter().flat_map(|run| run.iter().copied()).collect();
+            assert_eq!(rows, (0..count).collect::<Vec<_>>());
+        }
     }
 }

@@ -68,6 +68,17 @@ impl Pending {
         self.bytes.len() + self.run_bytes
     }
 
+    /// All of it, in the order in which it is sent.
+    fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = self.runs.iter().map(|(at, _)| *at);
+        let begins = core::iter::once(0).chain(ends.clone());
+        let ends = ends.chain(core::iter::once(self.bytes.len()));
+        let between = begins.zip(ends).map(|(begin, end)| &self.bytes[begin..end]);
+        let runs = self.runs.iter().map(|(_, run)| run.as_bytes());
+        let runs = runs.chain(core::iter::once([].as_slice()));
+        between.zip(runs).flat_map(|(bytes, run)| [bytes, run])
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.runs.clear();
@@ -176,16 +187,48 @@ impl Outgoing {
                 self.filled.wait().await;
                 continue;
             }
-            let mut written = 0;
-            for (at, run) in batch.runs.drain(..) {
-                stream.write_all(&batch.bytes[written..at]).await?;
-                stream.write_all(run.as_bytes()).await?;
-                written = at;
+            for part in batch.parts() {
+                stream.write_all(part).await?;
             }
-            stream.write_all(&batch.bytes[written..]).await?;
             batch.clear();
             batch.bytes.shrink_to(self.bytes_kept);
             self.drained.set();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_sent_between_the_bytes_around_them() {
+        let run = |byte| Words::from_bytes(&[byte; 16]).expect("a word");
+        let outgoing = Outgoing::keeping(0);
+        let plain = |byte| outgoing.append(|bytes| bytes.push(byte));
+        let around = |before, run: Words, behind| {
+            outgoing.append_around(|bytes| {
+                bytes.push(before);
+                let at = bytes.len();
+                bytes.push(behind);
+                Some((at, run))
+            });
+        };
+        plain(1);
+        around(2, run(3), 4);
+        around(5, run(6), 7);
+        plain(8);
+        let sent = outgoing
+            .pending
+            .borrow()
+            .parts()
+            .collect::<Vec<_>>()
+            .concat();
+        let expected: [&[u8]; 5] = [&[1, 2], &[3; 16], &[4, 5], &[6; 16], &[7, 8]];
+        assert_eq!(sent, expected.concat());
+        assert_eq!(outgoing.len(), sent.len());
+        outgoing.clear();
+        assert_eq!(outgoing.len(), 0);
+        assert!(outgoing.pending.borrow().parts().all(<[u8]>::is_empty));
     }
 }

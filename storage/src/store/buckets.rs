@@ -286,7 +286,7 @@ impl BucketSort {
 
 impl Piece {
     fn push(&mut self, entry: [u8; ENTRY_BYTES]) {
-        if self.open.len() == self.open.capacity() {
+        if self.open.len().is_multiple_of(CHUNK) {
             self.close();
             self.open = Vec::with_capacity(CHUNK);
         }

@@ -262,7 +262,10 @@ fn decode_transactions(ledger: &mut Ledger, from: &mut Decoder<'_>) -> Result<()
             place: None,
             resolving: Ballot::ZERO,
         };
-        ledger.in_doubt.put(prepared);
+        if prepared.txn() != txn || ledger.in_doubt.put(prepared).is_some() {
+            let what = "transfer in doubt";
+            return Err(RestoreError::Side { what });
+        }
     }
     for _ in 0..from.count("staged moves", 112)? {
         let txn = from.txn(Subject::Move, "staged move")?;

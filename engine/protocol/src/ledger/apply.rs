@@ -16,7 +16,7 @@ use crate::limits::ID_AHEAD_MS_MAX;
 use crate::planted::{Bug, planted};
 use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
-use crate::txn::record::{Attempt, TxnId, TxnRow};
+use crate::txn::record::{Attempt, TxnRow};
 
 /// How a transfer command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,6 @@ pub struct Applied {
     /// Votes on what was prepared, moves included.
     pub votes: Vec<TxnRow>,
     pub commits: Vec<CommitOutcome>,
-    /// Transactions whose reservation or staging ended here.
-    pub resolved: Vec<TxnId>,
     /// Accounts on which something ended that others may wait for.
     pub touched: Vec<AccountId>,
     /// Moves away from here: whether they took effect, and when.
@@ -89,7 +87,6 @@ impl Applied {
         self.transfers.clear();
         self.votes.clear();
         self.commits.clear();
-        self.resolved.clear();
         self.touched.clear();
         self.moves.clear();
         self.cuts.clear();

@@ -276,14 +276,12 @@ impl Ledger {
     /// The same for one that was at `place` when it was looked for last.
     pub(crate) fn account_volatile_near(
         &mut self,
-        place: Option<u32>,
+        place: u32,
         id: AccountId,
     ) -> Option<&mut OwnedAccount> {
-        let is_there = |place: &u32| {
-            let owned = self.records.get(*place);
-            owned.is_some_and(|owned| owned.account.id == id)
-        };
-        let place = place.filter(is_there).or_else(|| self.place_of(id))?;
+        let owned = self.records.get(place);
+        let is_there = owned.is_some_and(|owned| owned.account.id == id);
+        let place = if is_there { place } else { self.place_of(id)? };
         Some(self.records.at_mut(place))
     }
 

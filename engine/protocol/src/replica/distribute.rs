@@ -1,5 +1,7 @@
 //! The results of an applied entry, handed to those who wait for them. Leader only.
 
+use alloc::vec::Vec;
+
 use crate::entry::{Entry, Section};
 use crate::ids::Slot;
 use crate::ledger::apply::{Applied, TransferOutcome};
@@ -8,6 +10,7 @@ use crate::replica::Replica;
 use crate::replica::proposals::Proposed;
 use crate::replica::requests::Waiter;
 use crate::replica::waiting::Item;
+use crate::txn::record::CommitRow;
 
 impl Replica {
     pub(super) fn distribute(&mut self, slot: Slot, entry: &Entry, applied: &Applied) {
@@ -48,7 +51,11 @@ impl Replica {
             Section::Commit(rows) => Some(rows),
             _ => None,
         });
-        for (row, outcome) in commits.flatten().zip(&applied.commits) {
+        let sections: Vec<&[CommitRow]> = commits.collect();
+        let rows: usize = sections.iter().map(|rows| rows.len()).sum();
+        // They belong together by their places: with one too few, a neighbour's decision would be announced.
+        assert_eq!(rows, applied.commits.len());
+        for (row, outcome) in sections.into_iter().flatten().zip(&applied.commits) {
             self.on_committed(&row.transfer, row.attempt, *outcome);
         }
         for (id, attempt, commit_ts) in &applied.moves {

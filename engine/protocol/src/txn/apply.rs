@@ -81,6 +81,10 @@ impl Ledger {
         if self.is_too_old(at, transfer) {
             return no(txn, ResultCode::IdTooOld);
         }
+        // Nobody could ever be asked how it ended.
+        if !self.shards().is_other(row.coordinator) {
+            return TxnRow::new(txn, Verdict::Contended);
+        }
         if self.in_doubt.len() >= IN_DOUBT_MAX || self.is_staged(transfer.credit_account_id) {
             return TxnRow::new(txn, Verdict::Contended);
         }
@@ -259,7 +263,6 @@ impl Ledger {
             let counted = if arrival { at.timestamp } else { commit_ts };
             self.post_credit(place, transfer, counted, record);
         }
-        applied.resolved.push(txn);
         applied.touched.push(transfer.credit_account_id);
     }
 
@@ -362,7 +365,6 @@ impl Ledger {
             self.staged_accounts.remove(&row.account.id);
             applied.touched.push(row.account.id);
         }
-        applied.resolved.push(txn);
         let Some(commit_ts) = commit else { return };
         let moved = staged.accounts.iter().map(|row| row.account.id);
         self.record_move(&staged.head, hash_of_ids(moved), commit_ts);
@@ -411,7 +413,7 @@ impl Ledger {
 
     /// A participant says what is out of doubt there.
     pub(crate) fn acknowledge(&mut self, row: &AcknowledgedRow) {
-        let is_other = row.shard != self.shard && self.shards().exists(row.shard);
+        let is_other = self.shards().is_other(row.shard);
         if let Some(retention) = self.retention.as_mut().filter(|_| is_other) {
             retention.acknowledge(row.shard, row.upto);
         }

@@ -504,7 +504,9 @@ impl Replica {
 
     fn release_hold(&mut self, transfer: &Transfer, place: Option<u32>) {
         let debit = transfer.debit_account_id;
-        if let Some(owned) = self.ledger.account_volatile_near(place, debit) {
+        // Without a place there was no account, and so no hold.
+        let owned = place.and_then(|place| self.ledger.account_volatile_near(place, debit));
+        if let Some(owned) = owned {
             owned.attempts = owned.attempts.saturating_sub(1);
             owned.held = owned.held.saturating_sub(transfer.amount);
         }

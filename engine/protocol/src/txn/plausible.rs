@@ -21,7 +21,8 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    fn is_other(self, shard: ShardId) -> bool {
+    /// Whether it is a shard, and not this one.
+    pub fn is_other(self, shard: ShardId) -> bool {
         shard != self.own && self.exists(shard)
     }
 

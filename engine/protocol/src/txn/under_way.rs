@@ -1,9 +1,9 @@
 //! Which attempts of other shards' leaders are on their way into the log here.
 //!
 //! A coordinator counts its attempts, so a bit each is enough: one window of bits per coordinator, from the oldest attempt
-//! that is on its way to the newest that was heard of.
+//! that is on its way to the newest that was heard of, a million at most.
 //!
-//! What is not in a window (of an older ballot, or so far behind the newest that the window has left it) counts as
+//! What is not in a window (of a coordinator that cannot be, of an older ballot, or so far behind the newest that the window has left it) counts as
 //! not on its way. That costs a second record in the log and nothing else: `Prepared` of what is prepared already answers
 //! the same vote.
 
@@ -11,13 +11,14 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::ids::{Ballot, ShardId};
+use crate::limits::{ATTEMPTS_MAX, COORDINATORS_MAX};
 use crate::txn::record::{Attempt, TxnId};
 
 /// Attempts per word of a window.
 const WORD: u64 = u64::BITS as u64;
 /// Words of a window: 128 KiB, eight times the attempts that a coordinator keeps open.
 const WORDS_MAX: usize = 1 << 14;
-const _: () = assert!(WORDS_MAX * u64::BITS as usize >= 8 * crate::limits::ATTEMPTS_MAX);
+const _: () = assert!(WORDS_MAX * u64::BITS as usize >= 8 * ATTEMPTS_MAX);
 
 /// All windows, by coordinator.
 #[derive(Debug, Default)]
@@ -25,12 +26,14 @@ pub(crate) struct UnderWay(Vec<Window>);
 
 impl UnderWay {
     pub fn contains(&self, txn: &TxnId) -> bool {
-        let window = self.0.get(place(txn.coordinator));
+        let window = place(txn.coordinator).and_then(|place| self.0.get(place));
         window.is_some_and(|window| window.contains(txn.attempt))
     }
 
     pub fn insert(&mut self, txn: &TxnId) {
-        let place = place(txn.coordinator);
+        let Some(place) = place(txn.coordinator) else {
+            return;
+        };
         if place >= self.0.len() {
             self.0.resize_with(place + 1, Window::default);
         }
@@ -38,14 +41,16 @@ impl UnderWay {
     }
 
     pub fn remove(&mut self, txn: &TxnId) {
-        if let Some(window) = self.0.get_mut(place(txn.coordinator)) {
+        let window = place(txn.coordinator).and_then(|place| self.0.get_mut(place));
+        if let Some(window) = window {
             window.remove(txn.attempt);
         }
     }
 }
 
-fn place(shard: ShardId) -> usize {
-    usize::try_from(shard.0).expect("shards are few")
+fn place(coordinator: ShardId) -> Option<usize> {
+    let place = usize::try_from(coordinator.0).ok()?;
+    (place < COORDINATORS_MAX).then_some(place)
 }
 
 /// Attempts of one coordinator under its newest ballot.
@@ -70,8 +75,18 @@ impl Window {
                 ..Self::default()
             };
         }
+        if attempt.ballot < self.ballot {
+            return;
+        }
+        let word = attempt.counter / WORD;
         if self.words.is_empty() {
-            self.first = attempt.counter / WORD;
+            self.first = word;
+        }
+        // What is sent again does not come in the order of its counters.
+        let before = usize::try_from(self.first.saturating_sub(word)).unwrap_or(usize::MAX);
+        if before > 0 && before.saturating_add(self.words.len()) <= WORDS_MAX {
+            (0..before).for_each(|_| self.words.push_front(0));
+            self.first = word;
         }
         let Some(index) = self.index(attempt) else {
             return;
@@ -147,8 +162,10 @@ mod tests {
             let place = usize::try_from(coordinator).expect("small");
             let coordinator = u32::try_from(coordinator).expect("small") + 1;
             if draws.draw().is_multiple_of(2) {
+                // Some come late, such as what is sent again to a new leader.
                 newest[place] += 1 + draws.draw() % 3;
-                let new = txn(coordinator, 7, newest[place]);
+                let late = draws.draw() % 4 * (draws.draw() % 200);
+                let new = txn(coordinator, 7, newest[place].saturating_sub(late));
                 set.insert(&new);
                 twin.insert(new);
             } else {
@@ -177,6 +194,22 @@ mod tests {
         assert!(set.contains(&txn(1, 7, 131)) && !set.contains(&txn(1, 7, 130)));
     }
 
+    /// A leader that has just begun is sent all that is open, in any order.
+    #[test]
+    fn what_comes_first_need_not_be_the_oldest() {
+        let mut set = UnderWay::default();
+        for counter in [70_000, 3, 40_000] {
+            set.insert(&txn(1, 7, counter));
+        }
+        assert!([3, 40_000, 70_000].map(|at| set.contains(&txn(1, 7, at))) == [true; 3]);
+        // Farther back than a window reaches.
+        let far = WORDS_MAX as u64 * WORD + 70_000;
+        set.insert(&txn(1, 7, far));
+        set.insert(&txn(1, 7, 4));
+        assert!(set.contains(&txn(1, 7, far)) && !set.contains(&txn(1, 7, 4)));
+        assert!(set.0[1].words.len() <= WORDS_MAX);
+    }
+
     #[test]
     fn a_later_ballot_begins_anew_and_an_older_one_counts_for_nothing() {
         let mut set = UnderWay::default();
@@ -187,6 +220,14 @@ mod tests {
         assert!(!set.contains(&txn(1, 7, 901)));
         set.remove(&txn(1, 7, 1));
         assert!(set.contains(&txn(1, 9, 1)));
+    }
+
+    #[test]
+    fn a_coordinator_that_cannot_be_has_no_window() {
+        let mut set = UnderWay::default();
+        set.insert(&txn(u32::MAX, 7, 1));
+        assert!(set.0.is_empty() && !set.contains(&txn(u32::MAX, 7, 1)));
+        set.remove(&txn(u32::MAX, 7, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::ids::{ShardId, TransferId};
 use crate::ledger::history::record::{HistoryPosition, Record};
+use crate::limits::COORDINATORS_MAX;
 use crate::table::{Keyed, Records, neighbours};
 
 impl Keyed for Record {
@@ -37,25 +38,36 @@ pub(crate) struct Generation {
 
 /// The highest id of each coordinator: nothing above needs to be looked up, and most new ids are above. Those of one
 /// coordinator mostly come in their order, those of several do not.
+/// Should there be more coordinators than can be, the highest of all is that of each of the others.
 #[derive(Debug, Default)]
-struct IdsMax(Vec<u128>);
+struct IdsMax {
+    by_coordinator: Vec<u128>,
+    highest: u128,
+}
 
 impl IdsMax {
     fn of(&self, coordinator: ShardId) -> u128 {
-        self.0.get(place(coordinator)).copied().unwrap_or(0)
+        match place(coordinator) {
+            Some(place) => self.by_coordinator.get(place).copied().unwrap_or(0),
+            None => self.highest,
+        }
     }
 
     fn note(&mut self, coordinator: ShardId, id: TransferId) {
-        let place = place(coordinator);
-        if place >= self.0.len() {
-            self.0.resize(place + 1, 0);
+        self.highest = self.highest.max(id.0);
+        let Some(place) = place(coordinator) else {
+            return;
+        };
+        if place >= self.by_coordinator.len() {
+            self.by_coordinator.resize(place + 1, 0);
         }
-        self.0[place] = self.0[place].max(id.0);
+        self.by_coordinator[place] = self.by_coordinator[place].max(id.0);
     }
 }
 
-fn place(shard: ShardId) -> usize {
-    usize::try_from(shard.0).expect("shards are few")
+fn place(coordinator: ShardId) -> Option<usize> {
+    let place = usize::try_from(coordinator.0).ok()?;
+    (place < COORDINATORS_MAX).then_some(place)
 }
 
 impl Generation {
@@ -135,6 +147,6 @@ impl Generation {
 
     /// The highest id in it, whoever decided it.
     pub fn id_max(&self) -> u128 {
-        self.ids_max.0.iter().copied().max().unwrap_or(0)
+        self.ids_max.highest
     }
 }

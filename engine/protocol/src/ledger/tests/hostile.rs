@@ -224,3 +224,48 @@ fn an_entry_stamped_at_the_end_of_time_stops_nothing() {
     world.ledger.apply(slot, &last, &mut world.applied);
     assert_eq!(world.transfer(1, 1, 2, 5), ResultCode::Ok);
 }
+
+/// Rows of one entry are looked for together before the first of them is taken out.
+#[test]
+fn a_transaction_named_twice_in_one_entry_is_prepared_and_resolved_once() {
+    let mut world = World::new(1);
+    world.create(1, LIMITED);
+    let prepare = PrepareRow {
+        transfer: transfer(1, 11, 1, 70),
+        attempt: attempt(1),
+        coordinator: ShardId(2),
+        reserved: [0; 12],
+    };
+    let votes = &world
+        .apply(|entry| entry.prepare(&[prepare, prepare]))
+        .votes;
+    assert_eq!(votes[0], votes[1]);
+    assert_eq!(world.ledger.in_doubt().len(), 1);
+    let commit = TxnRow {
+        timestamp: Timestamp(5_000),
+        ..TxnRow::new(txn(1, 1), Verdict::Commit)
+    };
+    let abort = TxnRow::new(txn(1, 1), Verdict::Abort);
+    world.apply(|entry| entry.resolve(&[commit, commit, abort]));
+    assert_eq!(world.credits(1), 70);
+    assert!(world.ledger.in_doubt().is_empty());
+}
+
+/// A reservation for a coordinator that is no shard, or is this one, would stay for ever: nobody could be asked.
+#[test]
+fn nothing_is_prepared_for_a_coordinator_that_cannot_be() {
+    let mut world = World::new(1);
+    world.create(1, LIMITED);
+    for coordinator in [0, 1, u32::MAX] {
+        let row = PrepareRow {
+            transfer: transfer(9, 11, 1, 10),
+            attempt: attempt(1),
+            coordinator: ShardId(coordinator),
+            reserved: [0; 12],
+        };
+        let vote = world.apply(|entry| entry.prepare(&[row])).votes[0];
+        let verdict = vote.parse().map(|(_, verdict)| verdict);
+        assert_eq!(verdict, Some(Verdict::Contended));
+    }
+    assert!(world.ledger.in_doubt().is_empty());
+}
