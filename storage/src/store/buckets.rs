@@ -1,6 +1,8 @@
 //! Hash buckets of one history file: every row's fingerprint and number, grouped by the fingerprint's top
 //! bits, so that a look-up reads one bucket.
 //!
+//! A *piece* is the buckets of some neighbouring values of those bits, as many as a cache holds.
+//!
 //! A plain counting sort would put each entry somewhere in tens of megabytes, and the filter ([`super::filter`]) set bits
 //! somewhere in further ones, and wait for memory every time. So the entries are sorted in two passes, the most
 //! significant bits first, in steps:

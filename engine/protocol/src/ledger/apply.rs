@@ -160,7 +160,8 @@ impl Ledger {
             }
             Section::Prepare(rows) => {
                 for rows in rows.chunks(LOOK_AHEAD) {
-                    let places = self.each_place(rows, |row| row.transfer.credit_account_id);
+                    let credits = rows.iter().map(|row| row.transfer.credit_account_id);
+                    let places = self.records.places(credits);
                     for (row, place) in rows.iter().zip(places) {
                         let vote = self.prepare(at, row, place);
                         applied.votes.push(vote);
@@ -169,7 +170,8 @@ impl Ledger {
             }
             Section::Commit(rows) => {
                 for rows in rows.chunks(LOOK_AHEAD) {
-                    let places = self.each_place(rows, |row| row.transfer.debit_account_id);
+                    let debits = rows.iter().map(|row| row.transfer.debit_account_id);
+                    let places = self.records.places(debits);
                     for (row, place) in rows.iter().zip(places) {
                         let outcome = self.commit(at, row, place);
                         applied.commits.push(outcome);
@@ -238,20 +240,6 @@ impl Ledger {
         let mut places = [Places::default(); LOOK_AHEAD];
         for (places, transfer) in places.iter_mut().zip(transfers) {
             *places = self.places_of(transfer);
-        }
-        places
-    }
-
-    /// The same for rows that concern one account here.
-    fn each_place<T>(
-        &self,
-        rows: &[T],
-        account: impl Fn(&T) -> AccountId,
-    ) -> [Option<u32>; LOOK_AHEAD] {
-        assert!(rows.len() <= LOOK_AHEAD);
-        let mut places = [None; LOOK_AHEAD];
-        for (place, row) in places.iter_mut().zip(rows) {
-            *place = self.place_of(account(row));
         }
         places
     }

@@ -124,12 +124,7 @@ impl Prepared {
     /// Its transaction.
     #[must_use]
     pub fn txn(&self) -> TxnId {
-        TxnId {
-            coordinator: self.coordinator,
-            subject: Subject::Transfer,
-            id: self.transfer.id.0,
-            attempt: self.attempt,
-        }
+        TxnId::of_transfer(self.coordinator, self.transfer.id, self.attempt)
     }
 }
 

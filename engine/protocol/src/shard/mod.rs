@@ -1,4 +1,4 @@
-//! Which shard owns which account.
+//! Which shard owns which account, how accounts move, and who pays whom.
 
 pub mod map;
 pub(crate) mod migration;

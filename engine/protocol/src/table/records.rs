@@ -93,12 +93,16 @@ impl<T: Keyed> Records<T> {
 
     /// The places of at most [`LOOK_AHEAD`] keys. Found all at once, so that what is not in the processor's caches is
     /// waited for at the same time.
+    ///
+    /// # Panics
+    /// If there are more: whoever goes on with keys and places side by side would pass the rest over.
     #[must_use]
-    pub fn places(&self, keys: impl Iterator<Item = T::Key>) -> [Option<u32>; LOOK_AHEAD] {
+    pub fn places(&self, mut keys: impl Iterator<Item = T::Key>) -> [Option<u32>; LOOK_AHEAD] {
         let mut places = [None; LOOK_AHEAD];
-        for (place, key) in places.iter_mut().zip(keys) {
+        for (place, key) in places.iter_mut().zip(keys.by_ref()) {
             *place = self.find(&key);
         }
+        assert!(keys.next().is_none(), "more than {LOOK_AHEAD} keys");
         places
     }
 
@@ -337,6 +341,14 @@ mod tests {
         }
         let walked: BTreeMap<u64, Row> = records.iter().map(|row| (row.id, *row)).collect();
         assert_eq!(walked, twin);
+    }
+
+    #[test]
+    #[should_panic(expected = "more than 32 keys")]
+    fn more_keys_than_are_looked_for_at_once_are_not_passed_over() {
+        let records = Records::<Row>::default();
+        let _ = records.places(0..LOOK_AHEAD as u64);
+        let _ = records.places(0..=LOOK_AHEAD as u64);
     }
 
     #[test]

@@ -29,12 +29,7 @@ impl PrepareRow {
     /// The transaction that the row belongs to.
     #[must_use]
     pub fn txn(&self) -> TxnId {
-        TxnId {
-            coordinator: self.coordinator,
-            subject: Subject::Transfer,
-            id: self.transfer.id.0,
-            attempt: self.attempt,
-        }
+        TxnId::of_transfer(self.coordinator, self.transfer.id, self.attempt)
     }
 }
 

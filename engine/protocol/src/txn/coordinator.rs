@@ -668,10 +668,5 @@ fn debit_leg_with_holds(owned: &OwnedAccount, transfer: &Transfer) -> Leg {
 }
 
 fn txn_id(replica: &Replica, id: TransferId, attempt: AttemptId) -> TxnId {
-    TxnId {
-        coordinator: replica.config.address.shard,
-        subject: Subject::Transfer,
-        id: id.0,
-        attempt,
-    }
+    TxnId::of_transfer(replica.config.address.shard, id, attempt)
 }

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::ids::{AccountId, Ballot, MoveId, ShardId};
+use crate::ids::{AccountId, Ballot, MoveId, ShardId, TransferId};
 use crate::ledger::{Account, Transfer};
 use crate::table::neighbours;
 use crate::time::Timestamp;
@@ -54,6 +54,17 @@ pub struct TxnId {
 }
 
 impl TxnId {
+    /// An attempt of a transfer.
+    #[must_use]
+    pub fn of_transfer(coordinator: ShardId, id: TransferId, attempt: Attempt) -> Self {
+        Self {
+            coordinator,
+            subject: Subject::Transfer,
+            id: id.0,
+            attempt,
+        }
+    }
+
     /// For tables in which it is looked for beside its neighbours. Attempts of one id are few.
     pub(crate) fn hash(&self) -> u64 {
         neighbours(self.id, (self.coordinator, self.subject))
