@@ -6,13 +6,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use anyhow::Context;
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use quorate_config::ClusterConfig;
+use quorate_net::{PREEMPT_TIMER, Sockets};
 use quorate_protocol::limits::BYTES_PER_CONNECTION_MAX;
 
 use crate::acked::AckedFile;
@@ -31,9 +31,6 @@ const CLIENTS_PER_CONNECTION: usize = 16;
 const CONNECTIONS_MAX: usize = 32;
 /// Bytes of a transfer on its way.
 const TRANSFER_BYTES: usize = 128;
-/// Never: an executor of glommio 0.9 can sleep on a runnable task when this timer expires early. Every
-/// task here ends its turn by waiting for a socket or a timer, so none has to be interrupted.
-const PREEMPT: Duration = Duration::from_secs(10 * 365 * 86_400);
 const IO_MEMORY: usize = 64 << 10;
 const RING_DEPTH: usize = 128;
 /// Above this share of its core the generator may be what is measured.
@@ -62,7 +59,7 @@ impl Job {
     pub fn run(self, acked: Option<AckedFile>) -> anyhow::Result<(Measured, Option<AckedFile>)> {
         let executor = LocalExecutorBuilder::new(Placement::Fixed(self.cpu))
             .name("generator")
-            .preempt_timer(PREEMPT)
+            .preempt_timer(PREEMPT_TIMER)
             .io_memory(IO_MEMORY)
             .ring_depth(RING_DEPTH);
         let handle = executor
@@ -70,12 +67,16 @@ impl Job {
             .map_err(|error| anyhow::anyhow!("{error}"))
             .context("starting the generator")?;
         let result = handle.join().map_err(|error| anyhow::anyhow!("{error}"));
-        result.context("running the generator")
+        result.context("running the generator")?
     }
 
-    async fn run_here(self, acked: Option<AckedFile>) -> (Measured, Option<AckedFile>) {
+    async fn run_here(
+        self,
+        acked: Option<AckedFile>,
+    ) -> anyhow::Result<(Measured, Option<AckedFile>)> {
+        let (sockets, _serving) = Sockets::start().context("watching sockets")?;
         let links: Vec<Rc<AsyncLink>> = (0..self.options.connections)
-            .map(|_| Rc::new(AsyncLink::new(&self.config)))
+            .map(|_| Rc::new(AsyncLink::new(&self.config, &sockets)))
             .collect();
         let clients = self.options.clients;
         let feed = self.selection.feed(clients, self.part, self.round);
@@ -92,7 +93,7 @@ impl Job {
                 link.close().await;
             }
         }
-        result
+        Ok(result)
     }
 }
 

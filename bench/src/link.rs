@@ -4,10 +4,12 @@
 //! the load: every request of its clients runs at once over one connection to each replica.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
 use glommio::sync::Semaphore;
+use quorate_net::Sockets;
 
 use quorate_client::session::OPS_MAX;
 use quorate_client::{AsyncClient, BlockingClient, ClientOptions, TransferRecord};
@@ -32,7 +34,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(20);
 pub struct Link(BlockingClient);
 
 impl Link {
-    /// A client of the cluster; connects when it is used.
+    /// A client of the cluster, with connections among the executor's `sockets`; connects when it is used.
     #[must_use]
     pub fn new(config: &ClusterConfig) -> Self {
         let options = ClientOptions {
@@ -111,9 +113,9 @@ impl AsyncLink {
     /// # Panics
     /// Outside a glommio executor.
     #[must_use]
-    pub fn new(config: &ClusterConfig) -> Self {
+    pub fn new(config: &ClusterConfig, sockets: &Rc<Sockets>) -> Self {
         Self {
-            client: AsyncClient::connect(config, ClientOptions::default()),
+            client: AsyncClient::connect(config, ClientOptions::default(), sockets),
             shards: config.shards,
             room: Semaphore::new(u64::try_from(OPS_MAX).expect("limits are small")),
             told: Cell::new(false),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use quorate_client::{AsyncClient, ClientOptions};
+use quorate_net::Sockets;
 use quorate_protocol::client::{AccountAnswer, ReplyBody, RequestBody};
 use quorate_protocol::ids::{AccountId, ReplicaId, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
@@ -58,7 +59,12 @@ fn many_calls_at_once_all_end_once() {
         .faults
         .insert(dying, Fault::DieAfterTransfers(next));
     run(move || async move {
-        let client = Rc::new(AsyncClient::connect(&config, ClientOptions::default()));
+        let (sockets, _serving) = Sockets::start().unwrap();
+        let client = Rc::new(AsyncClient::connect(
+            &config,
+            ClientOptions::default(),
+            &sockets,
+        ));
         let created = client.create_accounts(accounts()).await.unwrap();
         assert_eq!(created.rows.len(), 300);
         let calls: Vec<_> = (0..CALLS)
@@ -107,11 +113,12 @@ fn deadlines_hold_without_any_answer() {
     let cluster = Arc::new(cluster);
     let handle = Arc::clone(&cluster);
     run(move || async move {
+        let (sockets, _serving) = Sockets::start().unwrap();
         let options = ClientOptions {
             deadline: Duration::from_millis(700),
             ..ClientOptions::default()
         };
-        let client = AsyncClient::connect(&handle.config, options);
+        let client = AsyncClient::connect(&handle.config, options, &sockets);
         let rows = [transfer(1, 1, 2), transfer(2, 101, 2), transfer(3, 201, 2)];
         let completed = client
             .create_transfers(Rows::from_slice(&rows))
@@ -153,7 +160,8 @@ fn a_client_outlives_the_connections_of_its_cluster() {
     let cluster = Arc::new(FakeCluster::start());
     let handle = Arc::clone(&cluster);
     run(move || async move {
-        let client = AsyncClient::connect(&handle.config, ClientOptions::default());
+        let (sockets, _serving) = Sockets::start().unwrap();
+        let client = AsyncClient::connect(&handle.config, ClientOptions::default(), &sockets);
         client.create_accounts(accounts()).await.unwrap();
         handle.cut_connections(None);
         let ids = Rows::from_slice(&[AccountId(1), AccountId(150), AccountId(999)]);

@@ -3,7 +3,7 @@
 //! glommio listens only on sockets of its own making, which share their port with other processes
 //! (SO_REUSEPORT), or on raw descriptors, which takes `unsafe`. A connected socket it takes as a value.
 //! So a thread waits for connections, and the executor gets them through a bounded queue. A byte on a
-//! socket pair tells of each: nothing else may wake an executor, see [`crate::turn`].
+//! socket pair tells of each: nothing else may wake an executor, see `quorate_net::turn`.
 //!
 //! ```text
 //! kernel's backlog -> accept -> queue of HANDED_MAX -> executor

@@ -6,12 +6,13 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::future;
-use glommio::net::TcpStream;
 use glommio::timer::sleep;
+use quorate_net::{Stream, give_way};
 use quorate_protocol::client::Request;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::input::Input;
@@ -22,8 +23,6 @@ use quorate_wire::{
 
 use crate::connections::{Connection, Connections, DuplicateRequest};
 use crate::inbox::Lane;
-use crate::stream::Stream;
-use crate::turn::give_way;
 
 /// How long, and how much, is read and dropped behind a refusal: closing a socket with unread bytes
 /// resets it, and the other side would lose the reason.
@@ -98,10 +97,13 @@ impl From<FrameError> for End {
 /// Serves one connection to its end.
 pub(crate) async fn serve(shared: Rc<Connections>, stream: TcpStream) {
     let idle_timeout = shared.cluster.limits.idle_timeout;
-    let stream = match Stream::new(stream, idle_timeout) {
+    let stream = Stream::new(&shared.sockets, stream);
+    let stream = stream.and_then(|stream| stream.set_nodelay().map(|()| stream));
+    let stream = match stream {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!("connection not usable: {error}"),
     };
+    stream.set_write_timeout(idle_timeout);
     let Some(connection) = shared.admit() else {
         shared.refusals.count(Refusal::ConnectionsMax.name());
         return refuse_at_limit(&shared, &stream).await;
@@ -226,7 +228,7 @@ impl Session<'_> {
         self.connection
             .send(|buffer| encode_hello_ack(cluster, &ack, buffer));
         self.stream
-            .set_read_timeout(shared.cluster.limits.idle_timeout)?;
+            .set_read_timeout(shared.cluster.limits.idle_timeout);
         Ok(hello)
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use quorate_config::ClusterConfig;
+use quorate_net::Sockets;
 use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::ids::{ClusterId, ConnectionId, ReplicaAddress, RequestId};
 use quorate_protocol::limits::{BYTES_PER_CONNECTION_MAX, REQUESTS_PER_CONNECTION_MAX};
@@ -12,8 +13,8 @@ use quorate_wire::{EncodeError, encode_reply};
 
 use crate::inbox::Inbox;
 use crate::limits::{CLIENT_BYTES_KEPT, REPLY_BYTES_HIGH};
+use crate::outgoing::Outgoing;
 use crate::refusals::Refusals;
-use crate::stream::Outgoing;
 use crate::wakeup::Wakeup;
 
 /// A peer dials again while its old connection is not known to be dead.
@@ -27,6 +28,7 @@ pub(crate) struct Connections {
     pub(crate) refusals: Rc<Refusals>,
     /// The node was told to hear no peer.
     pub(crate) isolated: Rc<Cell<bool>>,
+    pub(crate) sockets: Rc<Sockets>,
     /// Ordered, so that a shutdown is the same every time.
     live: RefCell<BTreeMap<ConnectionId, Rc<Connection>>>,
     clients: Cell<usize>,
@@ -56,6 +58,7 @@ impl Connections {
         inbox: Rc<Inbox>,
         refusals: Rc<Refusals>,
         isolated: Rc<Cell<bool>>,
+        sockets: Rc<Sockets>,
     ) -> Self {
         Self {
             cluster,
@@ -63,6 +66,7 @@ impl Connections {
             inbox,
             refusals,
             isolated,
+            sockets,
             live: RefCell::default(),
             clients: Cell::new(0),
             last_id: Cell::new(0),

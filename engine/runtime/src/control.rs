@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 
-use futures_lite::AsyncReadExt;
+use quorate_net::Stream;
 
 /// What an executor can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ impl Controller {
 }
 
 /// The next command; a closed or broken pair reads as `Stop`.
-pub(crate) async fn next_command(commands: &mut glommio::net::TcpStream) -> Command {
+pub(crate) async fn next_command(commands: &Stream) -> Command {
     let mut byte = [0];
-    match commands.read_exact(&mut byte).await {
-        Ok(()) => Command::from_byte(byte[0]),
-        Err(_) => Command::Stop,
+    match commands.read(&mut byte).await {
+        Ok(1..) => Command::from_byte(byte[0]),
+        Ok(0) | Err(_) => Command::Stop,
     }
 }
 

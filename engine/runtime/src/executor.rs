@@ -24,6 +24,7 @@ use glommio::timer::{Timer, sleep};
 use glommio::{Task, spawn_local};
 use quorate_config::ClusterConfig;
 use quorate_durable::question::Question;
+use quorate_net::{Sockets, Stream, give_way};
 use quorate_protocol::client::{Reply, ReplyBody};
 use quorate_protocol::config::ReplicaConfig;
 use quorate_protocol::ids::{ConnectionId, ReplicaAddress, RequestId};
@@ -42,6 +43,7 @@ use crate::directory::DataDirectory;
 use crate::fatal::{Fatal, end_process};
 use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
+use crate::listener;
 use crate::log::Log;
 use crate::pace::{Pace, Pacer};
 use crate::peers::Peers;
@@ -50,8 +52,6 @@ use crate::refusals::Refusals;
 use crate::room::Room;
 use crate::start::start_replica;
 use crate::store::{Stepped, Store, between_shells};
-use crate::turn::give_way;
-use crate::{listener, socket};
 
 /// What an executor is given by the thread that starts it.
 pub(crate) struct Setup {
@@ -84,7 +84,26 @@ pub(crate) async fn run(setup: Setup) {
         report,
         running,
     } = setup;
-    let mut shell = Shell::new(cluster, config, Clock::start());
+    let Entrances {
+        acceptor,
+        bell,
+        commands,
+    } = entrances;
+    let streams = Sockets::start().and_then(|(sockets, serving)| {
+        let bell = Stream::new(&sockets, bell.0)?;
+        let commands = Stream::new(&sockets, commands)?;
+        Ok((sockets, serving, bell, commands))
+    });
+    // Served to the very end: what is answered last has to go out.
+    let (sockets, _serving, bell, commands) = match streams {
+        Ok(streams) => streams,
+        Err(error) => {
+            let problem = format!("replica {}: no sockets: {error}", config.address);
+            let unheard = report.send(Err(Fatal::Resources { problem })).is_err();
+            return tracing::debug!(unheard, "ends at once");
+        }
+    };
+    let mut shell = Shell::new(cluster, config, Clock::start(), sockets);
     // The directory's lock is held until this function ends.
     let outcome = match directory {
         Ok(directory) => {
@@ -97,7 +116,7 @@ pub(crate) async fn run(setup: Setup) {
         Err(fault) => Err(fault),
     };
     let outcome = outcome.or_else(|fault| shell.make_do(fault));
-    shell.open(entrances);
+    shell.open(acceptor, bell, commands);
     if report.send(outcome).is_err() {
         tracing::debug!(replica = %shell.address(), "nobody waits for the report");
     }
@@ -107,14 +126,13 @@ pub(crate) async fn run(setup: Setup) {
 
 /// Carries commands out until `Stop`.
 async fn obey(
-    commands: UnixStream,
+    commands: Stream,
     isolated: Rc<Cell<bool>>,
     stopping: Rc<Cell<bool>>,
     inbox: Rc<Inbox>,
 ) {
-    let mut commands = socket::on_executor(commands);
     loop {
-        let command = next_command(&mut commands).await;
+        let command = next_command(&commands).await;
         tracing::info!(?command, "told");
         match command {
             Command::Isolate => isolated.set(true),
@@ -177,7 +195,12 @@ struct Shell {
 
 impl Shell {
     /// Nothing runs yet.
-    fn new(cluster: ClusterConfig, config: ReplicaConfig, clock: Clock) -> Self {
+    fn new(
+        cluster: ClusterConfig,
+        config: ReplicaConfig,
+        clock: Clock,
+        sockets: Rc<Sockets>,
+    ) -> Self {
         let address = config.address;
         let cluster = Rc::new(cluster);
         let inbox = Rc::new(Inbox::default());
@@ -199,6 +222,7 @@ impl Shell {
                 address,
                 Rc::clone(&refusals),
                 Rc::clone(&isolated),
+                Rc::clone(&sockets),
             )),
             connections: Rc::new(Connections::new(
                 Rc::clone(&cluster),
@@ -206,6 +230,7 @@ impl Shell {
                 Rc::clone(&inbox),
                 refusals,
                 isolated,
+                sockets,
             )),
             config,
             cluster,
@@ -239,18 +264,18 @@ impl Shell {
     }
 
     /// Opens the entrances: from now on the replica is reached.
-    fn open(&mut self, entrances: Entrances) {
+    fn open(&mut self, acceptor: Acceptor, bell: Stream, commands: Stream) {
         self.part = self.core.part();
         let (stopping, inbox) = (Rc::clone(&self.stopping), Rc::clone(&self.inbox));
         let isolated = Rc::clone(&self.connections.isolated);
         let refusals = Rc::clone(&self.connections.refusals);
         self.tasks = vec![
             spawn_local(listener::serve_accepted(
-                entrances.acceptor,
-                entrances.bell,
+                acceptor,
+                bell,
                 Rc::clone(&self.connections),
             )),
-            spawn_local(obey(entrances.commands, isolated, stopping, inbox)),
+            spawn_local(obey(commands, isolated, stopping, inbox)),
             spawn_local(log_refusals(self.address().to_string(), refusals)),
         ];
         if let Some(room) = self.room.clone() {

@@ -2,19 +2,17 @@
 
 use std::rc::Rc;
 
-use futures_lite::AsyncReadExt;
 use glommio::spawn_local;
+use quorate_net::{Stream, give_way};
 
-use crate::acceptor::{Accepted, Acceptor, Bell};
+use crate::acceptor::{Accepted, Acceptor};
+use crate::connection;
 use crate::connections::Connections;
 use crate::limits::HANDED_MAX;
-use crate::turn::give_way;
-use crate::{connection, socket};
 
 /// Serves until it is dropped, and with it the port is closed. Each connection's task ends by itself
 /// (see [`Connections::drain`]).
-pub(crate) async fn serve_accepted(acceptor: Acceptor, bell: Bell, connections: Rc<Connections>) {
-    let mut bell = socket::on_executor(bell.0);
+pub(crate) async fn serve_accepted(acceptor: Acceptor, bell: Stream, connections: Rc<Connections>) {
     let mut told = [0; HANDED_MAX];
     loop {
         match bell.read(&mut told).await {
@@ -34,7 +32,6 @@ pub(crate) async fn serve_accepted(acceptor: Acceptor, bell: Bell, connections: 
 fn serve(accepted: Accepted, connections: &Rc<Connections>) {
     match accepted {
         Ok(stream) => {
-            let stream = socket::on_executor(stream);
             spawn_local(connection::serve(Rc::clone(connections), stream)).detach();
         }
         Err(error) => {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use nix::sys::signal::{SigSet, Signal};
 use quorate_config::{ClusterConfig, NodeConfig};
+use quorate_net::PREEMPT_TIMER;
 use quorate_protocol::ids::{NodeId, ReplicaAddress};
 
 use crate::acceptor::{Acceptor, Bell};
@@ -28,8 +29,7 @@ use crate::executor::{self, Entrances, Setup};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
 use crate::roster::Roster;
-use crate::turn::PREEMPT_TIMER;
-use crate::{host, socket};
+use crate::{host, listen};
 
 /// Settings of one run that are not part of the topology.
 #[derive(Clone, Debug, Default)]
@@ -154,7 +154,7 @@ impl RunningNode {
         let directories = open_directories(config, &node.data_dir, &replicas, &roster, recover)?;
         let mut listeners = Vec::with_capacity(replicas.len());
         for &replica in &replicas {
-            listeners.push(socket::listen(config.address_of(replica))?);
+            listeners.push(listen::listen(config.address_of(replica))?);
         }
         let connections_limit = config.limits.connections_limit;
         host::prepare(replicas.len(), config.share_cores, connections_limit)?;

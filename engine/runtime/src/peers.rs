@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_lite::future;
 use glommio::Task;
-use glommio::net::TcpStream;
 use glommio::timer::sleep;
 use quorate_config::ClusterConfig;
+use quorate_net::{Sockets, Stream};
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::PeerMessage;
 use quorate_wire::{
@@ -27,8 +27,8 @@ use crate::limits::{
     CONNECT_TIMEOUT, OTHER_SHARD_BYTES_KEPT, PEER_BYTES_KEPT, PEER_BYTES_MAX, RECONNECT_MAX,
     RECONNECT_MIN, RUN_BYTES_MIN,
 };
+use crate::outgoing::Outgoing;
 use crate::refusals::Refusals;
-use crate::stream::{Outgoing, Stream};
 
 /// The links of one replica, made when first used.
 pub(crate) struct Peers {
@@ -37,6 +37,7 @@ pub(crate) struct Peers {
     refusals: Rc<Refusals>,
     /// The node was told to speak to no peer.
     isolated: Rc<Cell<bool>>,
+    sockets: Rc<Sockets>,
     links: RefCell<BTreeMap<ReplicaAddress, Link>>,
 }
 
@@ -51,12 +52,14 @@ impl Peers {
         own: ReplicaAddress,
         refusals: Rc<Refusals>,
         isolated: Rc<Cell<bool>>,
+        sockets: Rc<Sockets>,
     ) -> Self {
         Self {
             cluster,
             own,
             refusals,
             isolated,
+            sockets,
             links: RefCell::default(),
         }
     }
@@ -111,6 +114,7 @@ impl Peers {
         let waiting = Rc::new(Outgoing::keeping(bytes_kept));
         let dialler = Dialler {
             cluster: Rc::clone(&self.cluster),
+            sockets: Rc::clone(&self.sockets),
             own: self.own,
             to,
             waiting: Rc::clone(&waiting),
@@ -141,6 +145,7 @@ enum Broken {
 
 struct Dialler {
     cluster: Rc<ClusterConfig>,
+    sockets: Rc<Sockets>,
     own: ReplicaAddress,
     to: ReplicaAddress,
     waiting: Rc<Outgoing>,
@@ -180,9 +185,13 @@ impl Dialler {
 
     async fn connect(&self) -> Result<(Stream, FrameReader), Broken> {
         let address = self.cluster.address_of(self.to);
-        let stream = TcpStream::connect_timeout(address, CONNECT_TIMEOUT).await;
-        let stream = stream.map_err(io::Error::from)?;
-        let stream = Stream::new(stream, self.cluster.limits.idle_timeout)?;
+        let too_late = async {
+            sleep(CONNECT_TIMEOUT).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        let stream = future::or(Stream::connect(&self.sockets, address), too_late).await?;
+        stream.set_nodelay()?;
+        stream.set_write_timeout(self.cluster.limits.idle_timeout);
         let mut hello = Vec::new();
         let content = Hello {
             origin: Origin::Peer(self.own),

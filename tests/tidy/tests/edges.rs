@@ -17,10 +17,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorate-config", &["protocol"]),
     ("quorate-planner", &["protocol"]),
     ("quorate-durable", &["protocol", "storage"]),
-    ("quorate-client", &["protocol", "wire", "config"]),
+    ("quorate-net", &[]),
+    ("quorate-client", &["protocol", "wire", "config", "net"]),
     (
         "quorate-runtime",
-        &["protocol", "wire", "storage", "config", "durable"],
+        &["protocol", "wire", "storage", "config", "durable", "net"],
     ),
     (
         "quorate-cli",
@@ -30,7 +31,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "quorate-bench",
-        &["protocol", "client", "planner", "wire", "config"],
+        &["protocol", "client", "planner", "wire", "config", "net"],
     ),
     ("quorate-bare", &[]),
     ("quorate-micro", &["protocol", "wire", "storage"]),
@@ -77,13 +78,14 @@ const FENCED: &[(&str, &[&str])] = &[
     (
         "glommio",
         &[
+            "quorate-net",
             "quorate-runtime",
             "quorate-client",
             "quorate-bench",
             "quorate-bare",
         ],
     ),
-    ("socket2", &["quorate-runtime", "quorate-bare"]),
+    ("socket2", &["quorate-net", "quorate-bare"]),
     ("metis", &["quorate-planner"]),
     ("pathfinding", &["quorate-planner"]),
     ("memmap2", &["quorate-storage", "quorate-storage-planted"]),
@@ -151,6 +153,7 @@ fn tests_of_the_pure_crates_reach_no_shell() {
         "quorate-planner",
     ];
     let shells = [
+        "quorate-net",
         "quorate-runtime",
         "quorate-client",
         "quorate-cli",
@@ -241,7 +244,13 @@ fn fenced_crates_stay_behind_their_fence() {
 
 #[test]
 fn glommio_is_named_only_behind_its_fence() {
-    let behind = ["engine/runtime/", "engine/client/", "bench/", "perf/bare/"];
+    let behind = [
+        "engine/net/",
+        "engine/runtime/",
+        "engine/client/",
+        "bench/",
+        "perf/bare/",
+    ];
     for file in rust_files() {
         let outside = !behind.iter().any(|prefix| file.path.starts_with(prefix));
         let named = has_word(&code_only(&file.text), "glommio");

@@ -1,17 +1,14 @@
 //! One connection to one replica: dialled when there is something to say, ended by any error.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use futures_lite::future;
-use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use glommio::timer::Timer;
+use quorate_net::Stream;
 use quorate_protocol::client::Request;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress};
 use quorate_protocol::time::MS;
@@ -84,7 +81,6 @@ pub(super) async fn run(shared: Rc<Shared>, replica: ReplicaAddress) {
         match connect(&shared, replica).await {
             Ok((stream, reader)) => {
                 shared.with_link(replica, Link::dialled);
-                let stream = RefCell::new(stream);
                 // Whichever half ends first takes the other one with it; what ended it makes no
                 // difference to the calls.
                 let _ = future::or(
@@ -116,7 +112,7 @@ async fn wait_for_requests(shared: &Shared, replica: ReplicaAddress) {
 async fn connect(
     shared: &Shared,
     replica: ReplicaAddress,
-) -> Result<(TcpStream, FrameReader), DialError> {
+) -> Result<(Stream, FrameReader), DialError> {
     let address = shared.addresses[&replica];
     let too_late = async {
         // Connecting has its own bound; this one is for the handshake behind it.
@@ -133,26 +129,25 @@ async fn dial(
     shared: &Shared,
     replica: ReplicaAddress,
     address: SocketAddr,
-) -> Result<(TcpStream, FrameReader), DialError> {
+) -> Result<(Stream, FrameReader), DialError> {
     let hello = shared.greeting.hello(replica)?;
-    let stream = TcpStream::connect_timeout(address, shared.options.connect_timeout)
+    let too_late = async {
+        Timer::new(shared.options.connect_timeout).await;
+        Err(ErrorKind::TimedOut.into())
+    };
+    let connecting = Stream::connect(&shared.sockets, address);
+    let stream = future::or(connecting, too_late)
         .await
-        .map_err(|error| DialError::Connect {
-            address,
-            source: error.into(),
-        })?;
+        .map_err(|source| DialError::Connect { address, source })?;
     let broken = |source| DialError::Handshake { address, source };
-    stream
-        .set_nodelay(true)
-        .map_err(|error| broken(error.into()))?;
-    let stream = RefCell::new(stream);
-    write_all(&stream, &hello).await.map_err(broken)?;
+    stream.set_nodelay().map_err(broken)?;
+    stream.write_all(&hello).await.map_err(broken)?;
     let mut reader = FrameReader::new(shared.greeting.cluster);
     loop {
         let next = reader.next_frame();
         if let Some(frame) = next.map_err(|source| DialError::Frame { address, source })? {
             handshake::check(frame, replica, address)?;
-            return Ok((stream.into_inner(), reader));
+            return Ok((stream, reader));
         }
         let bytes = read(&stream, reader.space()).await.map_err(broken)?;
         reader.advance(bytes);
@@ -162,7 +157,7 @@ async fn dial(
 async fn read_replies(
     shared: &Shared,
     replica: ReplicaAddress,
-    stream: &RefCell<TcpStream>,
+    stream: &Stream,
     mut reader: FrameReader,
 ) -> io::Result<()> {
     loop {
@@ -187,7 +182,7 @@ async fn read_replies(
 async fn write_requests(
     shared: &Shared,
     replica: ReplicaAddress,
-    stream: &RefCell<TcpStream>,
+    stream: &Stream,
 ) -> io::Result<()> {
     let mut writing = Vec::new();
     loop {
@@ -196,35 +191,15 @@ async fn write_requests(
         shared.with_link(replica, |link| {
             std::mem::swap(&mut link.out, &mut writing);
         });
-        write_all(stream, &writing).await?;
+        stream.write_all(&writing).await?;
         writing.clear();
     }
 }
 
 /// Reads at least one byte; the end of the stream is an error.
-async fn read(stream: &RefCell<TcpStream>, space: &mut [u8]) -> io::Result<usize> {
-    let bytes = poll_fn(|context| {
-        let mut stream = stream.borrow_mut();
-        Pin::new(&mut *stream).poll_read(context, space)
-    })
-    .await?;
-    if bytes == 0 {
-        return Err(ErrorKind::UnexpectedEof.into());
+async fn read(stream: &Stream, space: &mut [u8]) -> io::Result<usize> {
+    match stream.read(space).await? {
+        0 => Err(ErrorKind::UnexpectedEof.into()),
+        bytes => Ok(bytes),
     }
-    Ok(bytes)
-}
-
-async fn write_all(stream: &RefCell<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let written = poll_fn(|context| {
-            let mut stream = stream.borrow_mut();
-            Pin::new(&mut *stream).poll_write(context, bytes)
-        })
-        .await?;
-        if written == 0 {
-            return Err(ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[written..];
-    }
-    Ok(())
 }

@@ -22,6 +22,7 @@ use futures_lite::future;
 use glommio::Task;
 use glommio::timer::Timer;
 use quorate_config::ClusterConfig;
+use quorate_net::Sockets;
 use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, RequestBody};
 use quorate_protocol::ids::{AccountId, ClusterId, ReplicaAddress, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, Transfer};
@@ -51,6 +52,7 @@ struct Shared {
     greeting: Greeting,
     addresses: BTreeMap<ReplicaAddress, SocketAddr>,
     options: ClientOptions,
+    sockets: Rc<Sockets>,
     start: Instant,
     state: RefCell<State>,
     alarm: Alarm,
@@ -79,12 +81,17 @@ struct Alarm {
 }
 
 impl AsyncClient {
-    /// A client of the configured cluster. Connects when a call needs it.
+    /// A client of the configured cluster, with connections among the `sockets` of its executor. Connects when
+    /// a call needs it.
     ///
     /// # Panics
     /// Outside a glommio executor.
     #[must_use]
-    pub fn connect(config: &ClusterConfig, mut options: ClientOptions) -> Self {
+    pub fn connect(
+        config: &ClusterConfig,
+        mut options: ClientOptions,
+        sockets: &Rc<Sockets>,
+    ) -> Self {
         options.deadline = options.deadline.min(config.request_deadline_max());
         let shared = Rc::new(Shared {
             greeting: Greeting::of(config),
@@ -93,6 +100,7 @@ impl AsyncClient {
                 .map(|replica| (replica, config.address_of(replica)))
                 .collect(),
             options,
+            sockets: Rc::clone(sockets),
             start: Instant::now(),
             state: RefCell::new(State {
                 session: Session::new(Router::new(Topology::of(config), os_random())),

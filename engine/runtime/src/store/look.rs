@@ -6,13 +6,13 @@ use std::rc::Rc;
 use glommio::io::ReadResult;
 use quorate_durable::listing::Listing;
 use quorate_durable::question::Wanted;
+use quorate_net::give_way;
 use quorate_protocol::input::Input;
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun, Damage};
 
 use super::Shared;
 use crate::fatal::{Fatal, end_process};
-use crate::turn::give_way;
 
 /// Reads of accounts in flight: where a disk of this kind gives most (see `perf/notes`).
 const READS_AT_ONCE: usize = 32;

@@ -40,6 +40,7 @@ use glommio::sync::Semaphore;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::Question;
 use quorate_durable::serve::{Answer, answer};
+use quorate_net::give_way;
 use quorate_protocol::ids::{AccountId, ReplicaAddress};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{PeerBody, PeerMessage};
@@ -52,7 +53,6 @@ use crate::fatal::end_process;
 use crate::inbox::Inbox;
 use crate::peers::Peers;
 use crate::room::Room;
-use crate::turn::give_way;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::StoreFiles;

@@ -41,12 +41,12 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 /// Never, as far as the process is concerned; glommio has no way to switch the timer off.
-pub(crate) const PREEMPT_TIMER: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const PREEMPT_TIMER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Lets all other tasks run, and then the executor look at its sockets, files and timers.
 ///
 /// An ordinary yield would only do the former: the executor turns to the outside when no task can run.
-pub(crate) async fn give_way() {
+pub async fn give_way() {
     // A timer that is due when it is first polled does not wait, so it is made due afterwards. An
     // executor that finds a due timer does not sleep.
     let mut timer = Timer::new(PREEMPT_TIMER);
@@ -93,7 +93,7 @@ mod tests {
             let (path, done) = (path.clone(), done.clone());
             let started = LocalExecutorBuilder::new(Placement::Fixed(0))
                 .io_memory(64 << 10)
-                .ring_depth(crate::limits::RING_DEPTH)
+                .ring_depth(128)
                 .preempt_timer(preempt_timer)
                 .spin_before_park(Duration::ZERO)
                 .spawn(move || read_often(path, done));

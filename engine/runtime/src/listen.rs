@@ -1,4 +1,4 @@
-//! Sockets made with std, handed to glommio.
+//! Listening sockets, made with std.
 //!
 //! glommio's own `bind` sets SO_REUSEPORT: a second process would share the port silently and take
 //! half of the connections. So listeners are bound by std, where a taken port is an error, and a thread
@@ -7,9 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-use glommio::net::TcpStream;
-use socket2::Socket;
 
 use crate::fatal::Fatal;
 
@@ -33,10 +30,4 @@ pub(crate) fn listen(address: SocketAddr) -> Result<std::net::TcpListener, Fatal
             Err(source) => return Err(Fatal::CannotListen { address, source }),
         }
     }
-}
-
-/// Hands a connected socket to the executor that this runs on. glommio's stream is named after TCP; it
-/// reads and writes any stream socket.
-pub(crate) fn on_executor(stream: impl Into<Socket>) -> TcpStream {
-    stream.into().into()
 }

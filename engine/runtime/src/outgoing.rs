@@ -1,58 +1,15 @@
-//! A TCP stream that one task reads and another writes, and the bytes that wait for the writer.
+//! Bytes that wait for the writer of a socket.
 //!
 //! Whatever is appended while the core runs goes out in one write when the writer's turn comes: a
 //! write per message would cost many times the CPU.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::time::Duration;
+use std::io::{self, IoSlice};
 
-use futures_lite::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
+use quorate_net::Stream;
 use quorate_protocol::words::Words;
 
 use crate::wakeup::Wakeup;
-
-/// Both directions of a stream. Borrowed only while the executor polls, never across an await.
-#[derive(Clone)]
-pub(crate) struct Stream(Rc<RefCell<TcpStream>>);
-
-impl Stream {
-    /// Takes a stream over. Small replies must not wait for more: Nagle's algorithm is switched off.
-    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(write_timeout))?;
-        Ok(Self(Rc::new(RefCell::new(stream))))
-    }
-
-    /// Reading fails with `TimedOut` after this long without a byte.
-    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.0.borrow().set_read_timeout(Some(timeout))?;
-        Ok(())
-    }
-
-    /// Reads what is there, at least a byte; 0 at the end.
-    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_read(context, buffer)).await
-    }
-
-    /// Writes everything.
-    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let written =
-                poll_fn(|context| Pin::new(&mut *self.0.borrow_mut()).poll_write(context, bytes))
-                    .await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            bytes = &bytes[written..];
-        }
-        Ok(())
-    }
-}
 
 /// Bytes that wait, with the runs that belong between them and are sent from where they are.
 #[derive(Default)]
@@ -187,9 +144,8 @@ impl Outgoing {
                 self.filled.wait().await;
                 continue;
             }
-            for part in batch.parts() {
-                stream.write_all(part).await?;
-            }
+            let mut slices: Vec<IoSlice<'_>> = batch.parts().map(IoSlice::new).collect();
+            stream.write_all_slices(&mut slices).await?;
             batch.clear();
             batch.bytes.shrink_to(self.bytes_kept);
             self.drained.set();
