@@ -196,7 +196,8 @@ pub struct LoadArguments {
     /// Seconds of load before measuring [default: 2; replay: 0]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub warmup: Option<u64>,
-    /// CPU that the generator is pinned to [default: the last one]
+    /// CPU that the generator is pinned to [default: one on which the cluster's replicas have
+    /// least to do]
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
 }

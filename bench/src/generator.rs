@@ -109,11 +109,12 @@ pub fn default_connections(clients: usize, batch: usize) -> usize {
         .clamp(1, CONNECTIONS_MAX.min(clients))
 }
 
-/// The CPU to run on: the one asked for, or the last that this process may use.
+/// The CPU to run on: the one asked for, or of those that this process may use the one on which the cluster's replicas have
+/// least to do, the last of several.
 ///
 /// # Errors
 /// This process may not use that CPU.
-pub fn choose_cpu(asked: Option<usize>) -> Result<usize, Failure> {
+pub fn choose_cpu(config: &ClusterConfig, asked: Option<usize>) -> Result<usize, Failure> {
     let allowed = sched_getaffinity(None)
         .map_err(|error| anyhow::anyhow!("reading the CPU affinity: {error}"))?;
     let usable = |&cpu: &usize| allowed.is_set(cpu);
@@ -124,7 +125,8 @@ pub fn choose_cpu(asked: Option<usize>) -> Result<usize, Failure> {
         ))),
         None => (0..CpuSet::MAX_CPU)
             .rev()
-            .find(usable)
+            .filter(usable)
+            .min_by_key(|&cpu| config.load_of_core(cpu))
             .ok_or_else(|| anyhow::anyhow!("no CPU to run on").into()),
     }
 }
@@ -161,6 +163,8 @@ pub fn warn_after(measured: &Measured) {
 
 #[cfg(test)]
 mod tests {
+    use crate::select::tests::cluster;
+
     use super::*;
 
     #[test]
@@ -176,9 +180,17 @@ mod tests {
 
     #[test]
     fn a_cpu_that_does_not_exist_is_named() {
-        let failure = choose_cpu(Some(usize::MAX)).unwrap_err();
+        let failure = choose_cpu(&cluster(), Some(usize::MAX)).unwrap_err();
         assert_eq!(failure.exit_code(), 2);
         assert!(failure.to_string().starts_with("--cpu"));
-        assert!(choose_cpu(None).is_ok());
+    }
+
+    #[test]
+    fn the_cpu_with_the_least_to_do_is_chosen() {
+        let config = cluster();
+        let chosen = choose_cpu(&config, None).unwrap();
+        let allowed = sched_getaffinity(None).unwrap();
+        let mut usable = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+        assert!(usable.all(|cpu| config.load_of_core(chosen) <= config.load_of_core(cpu)));
     }
 }

@@ -43,7 +43,7 @@ impl Bench {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let options = load_options(load, &selection, seconds)?;
-        let cpu = choose_cpu(load.cpu)?;
+        let cpu = choose_cpu(&config, load.cpu)?;
         Ok(Self {
             config,
             selection,

@@ -297,7 +297,7 @@ fn usage(text: String) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::args::{Arguments, Command};
     use clap::Parser;
@@ -305,7 +305,7 @@ mod tests {
     use quorate_protocol::ids::ClusterId;
     use std::io::Write;
 
-    fn cluster() -> ClusterConfig {
+    pub(crate) fn cluster() -> ClusterConfig {
         let options = GenerateOptions {
             cluster_id: ClusterId(7),
             shards: 3,

@@ -9,6 +9,7 @@ use quorate_protocol::ids::{ClusterId, NodeId};
 use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING};
 use quorate_protocol::shard::map::Placement;
 
+use crate::cores;
 use crate::validate::SEGMENT_BYTES;
 use crate::{
     ClusterConfig, ConfigError, ConnectionLimits, Keep, Layout, NODE_PORT_DISTANCE, NodeConfig,
@@ -83,7 +84,7 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
         nodes,
         layout,
     };
-    deal_cores(&mut config, host_cores);
+    cores::deal(&mut config, host_cores);
     // The parser holds every rule; a generated file has to pass it like any other.
     ClusterConfig::parse(&config.to_toml(), "cluster init")
 }
@@ -108,32 +109,16 @@ fn place_nodes(options: &GenerateOptions, ids: &[NodeId]) -> Option<BTreeMap<Nod
     Some(nodes)
 }
 
-/// Deals the host's CPUs out in turn. A node with at least as many replicas as CPUs lists them all,
-/// in the same order on every node: leaders sit at different positions, so they spread over CPUs.
-fn deal_cores(config: &mut ClusterConfig, host_cores: usize) {
-    let ids: Vec<NodeId> = config.nodes.keys().copied().collect();
-    let mut next = 0;
-    for id in ids {
-        let hosted = config.replicas_of(id).len();
-        let cores = if hosted >= host_cores && config.share_cores {
-            (0..host_cores).collect()
-        } else {
-            (0..hosted).map(|core| (next + core) % host_cores).collect()
-        };
-        next += hosted;
-        if let Some(node) = config.nodes.get_mut(&id) {
-            node.cores = cores;
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use quorate_protocol::ids::ShardId;
-
+pub(crate) mod tests {
     use super::*;
 
-    fn options(shards: u32, replicas: u8, nodes: u32, host_cores: usize) -> GenerateOptions {
+    pub(crate) fn options(
+        shards: u32,
+        replicas: u8,
+        nodes: u32,
+        host_cores: usize,
+    ) -> GenerateOptions {
         GenerateOptions {
             cluster_id: ClusterId(77),
             shards,
@@ -162,25 +147,6 @@ mod tests {
             assert_eq!(config, again);
             let total = usize::try_from(shards).unwrap() * usize::from(replicas);
             assert_eq!(config.share_cores, total > cores);
-        }
-    }
-
-    #[test]
-    fn leaders_of_a_small_host_spread_over_its_cores() {
-        for nodes in [3, 9] {
-            let config = ClusterConfig::generate(&options(3, 3, nodes, 2)).unwrap();
-            let led_on_0 = (1..=3)
-                .map(ShardId)
-                .filter(|&shard| {
-                    let leader = config.preferred_leader(shard);
-                    let member = config.members_of(shard).nth(usize::from(leader.0) - 1);
-                    config.core_of(member.unwrap()) == 0
-                })
-                .count();
-            assert!(
-                (1..=2).contains(&led_on_0),
-                "{nodes} nodes: {led_on_0} leaders on core 0"
-            );
         }
     }
 

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cores;
 mod error;
 mod generate;
 mod layout;

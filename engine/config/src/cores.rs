@@ -1,0 +1,123 @@
+//! Which CPU carries how much of a cluster.
+
+use quorate_protocol::ids::ReplicaAddress;
+
+use crate::ClusterConfig;
+
+/// What a replica costs its CPU beside another one, measured with full batches and three replicas of a shard: 0.87 us a
+/// transfer where it leads, 0.58 us where it follows.
+const LEADER: u32 = 3;
+const FOLLOWER: u32 = 2;
+
+impl ClusterConfig {
+    /// What the nodes on this host's loopback addresses put on a CPU while the preferred replicas lead: 0 for one that they
+    /// leave alone. Only good to be compared.
+    #[must_use]
+    pub fn load_of_core(&self, core: usize) -> u32 {
+        self.all_replicas()
+            .filter(|&replica| self.node_of(replica).address.is_loopback())
+            .filter(|&replica| self.core_of(replica) == core)
+            .map(|replica| self.weight_of(replica))
+            .sum()
+    }
+
+    fn weight_of(&self, replica: ReplicaAddress) -> u32 {
+        match self.preferred_leader(replica.shard) == replica.replica {
+            true => LEADER,
+            false => FOLLOWER,
+        }
+    }
+}
+
+/// Deals the CPUs of a host out to all replicas of all nodes. Where each can have one of its own they are dealt in turn.
+/// Else the heaviest come first, each to the CPU that has least to do: no CPU gets more than one replica's weight above
+/// another.
+pub(crate) fn deal(config: &mut ClusterConfig, host_cores: usize) {
+    let mut replicas: Vec<ReplicaAddress> = (config.nodes.keys())
+        .flat_map(|&node| config.replicas_of(node))
+        .collect();
+    if config.share_cores {
+        replicas.sort_by_key(|&replica| std::cmp::Reverse(config.weight_of(replica)));
+    }
+    let mut loads = vec![0; host_cores];
+    let dealt = replicas.into_iter().map(|replica| {
+        let (core, load) = (loads.iter_mut().enumerate())
+            .min_by_key(|(_, load)| **load)
+            .expect("a host has a CPU");
+        *load += config.weight_of(replica);
+        (replica, core)
+    });
+    let mut dealt: Vec<(ReplicaAddress, usize)> = dealt.collect();
+    // The order in which a node lists its CPUs.
+    dealt.sort();
+    for (id, node) in &mut config.nodes {
+        let hosted = dealt
+            .iter()
+            .filter(|(replica, _)| config.layout.node_of(*replica) == *id);
+        node.cores = hosted.map(|&(_, core)| core).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::ids::ShardId;
+
+    use crate::generate::tests::options;
+
+    use super::*;
+
+    fn generated(shards: u32, replicas: u8, nodes: u32, cores: usize) -> ClusterConfig {
+        ClusterConfig::generate(&options(shards, replicas, nodes, cores)).unwrap()
+    }
+
+    /// Every node listed CPUs 0 and 1 in the order of the shards, so that two of three shards had all their replicas on
+    /// CPU 0: it was at its limit while CPU 1 stood still for 28 % of the time.
+    #[test]
+    fn no_core_of_a_host_that_is_too_small_has_much_more_to_do_than_another() {
+        for (shards, replicas) in [(1, 3), (2, 3), (3, 3), (6, 3), (3, 1), (5, 5), (9, 3)] {
+            let total = shards * u32::from(replicas);
+            for nodes in u32::from(replicas)..=total {
+                for cores in 1..4 {
+                    let config = generated(shards, replicas, nodes, cores);
+                    let loads: Vec<u32> =
+                        (0..cores).map(|core| config.load_of_core(core)).collect();
+                    let weight = shards * LEADER + (total - shards) * FOLLOWER;
+                    assert_eq!(loads.iter().sum::<u32>(), weight, "all of it");
+                    let (least, most) = (loads.iter().min().unwrap(), loads.iter().max().unwrap());
+                    assert!(most - least <= LEADER, "{shards} x {replicas}: {loads:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn leaders_spread_over_the_cores() {
+        for nodes in [3, 9] {
+            let config = generated(3, 3, nodes, 2);
+            let led_on_0 = (1..=3).map(ShardId).filter(|&shard| {
+                let leader = config.preferred_leader(shard);
+                let member = config.members_of(shard).nth(usize::from(leader.0) - 1);
+                config.core_of(member.unwrap()) == 0
+            });
+            let led_on_0 = led_on_0.count();
+            assert!((1..=2).contains(&led_on_0), "{nodes} nodes: {led_on_0}");
+        }
+    }
+
+    #[test]
+    fn replicas_with_cores_of_their_own_get_them_node_by_node() {
+        let config = generated(3, 3, 3, 16);
+        let cores: Vec<&[usize]> = config.nodes().map(|node| &node.cores[..]).collect();
+        assert_eq!(cores, [&[0, 1, 2], &[3, 4, 5], &[6, 7, 8]]);
+        assert_eq!(config.load_of_core(9), 0);
+    }
+
+    #[test]
+    fn nodes_of_other_hosts_are_no_load_here() {
+        let mut config = generated(3, 3, 3, 2);
+        for node in config.nodes.values_mut() {
+            node.address = "192.0.2.1".parse().unwrap();
+        }
+        assert_eq!(config.load_of_core(0), 0);
+    }
+}
