@@ -94,9 +94,17 @@ const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 
-/// What the entries between two checkpoints weigh, unless the cluster says otherwise: bytes of the log, and
+/// What the entries between two checkpoints weigh at most, unless the cluster says otherwise: bytes of the log, and
 /// so of a replay. A restart replays up to two of them in some seconds.
 pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
+/// So many checkpoints may come after a part of that. A store has room for 64 times as many files of history.
+pub const EARLY_CHECKPOINTS: u64 = 1024;
+/// The part is at least one in so many,
+pub const EARLY_PARTS: u64 = 4;
+/// and the rows of accounts that have changed are at most one in so many of its bytes,
+pub const ACCOUNTS_PART: u64 = 8;
+/// of so many bytes each, their index included.
+pub const ACCOUNT_WEIGHT: u64 = 172;
 /// Accounts that stay in memory, unless the cluster says otherwise: some 600 MB.
 pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;
 /// Accounts that one step looks at while all of them are summed for a cut: some 200 us, if most have changed.

@@ -324,6 +324,12 @@ impl Ledger {
         self.weight
     }
 
+    /// Accounts that have changed since the last checkpoint.
+    #[must_use]
+    pub fn accounts_changed(&self) -> u64 {
+        u64::try_from(self.dirty.changed.len()).expect("a usize fits 64 bits")
+    }
+
     /// The number of the newest checkpoint, one under way included; 0 = there was none.
     #[must_use]
     pub fn checkpoint(&self) -> u64 {

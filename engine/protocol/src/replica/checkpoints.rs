@@ -5,9 +5,10 @@
 //!   part -> CheckpointRoom -> part -> ... -> End -> CheckpointDurable -> the log is released
 //! ```
 //!
-//! The slot at which one begins follows from the log alone. So if the one before is still being
+//! The slot at which one begins follows from the log alone ([`Replica::due_weight`]). So if the one before is still being
 //! written by then, apply waits for it: what is frozen is bounded, and replicas stay alike.
 
+use crate::limits::{ACCOUNT_WEIGHT, ACCOUNTS_PART, EARLY_CHECKPOINTS, EARLY_PARTS};
 use crate::output::Output;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -41,16 +42,35 @@ impl Replica {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        let weight = self.config.checkpoint_weight;
-        weight.is_some_and(|weight| self.ledger.weight() >= weight)
+        let due = self.due_weight();
+        due.is_some_and(|due| self.ledger.weight() >= due)
+    }
+
+    /// What the entries weigh at which the next checkpoint is due, as far as can be said by now.
+    ///
+    /// Memory that an interval takes is fresh until the first checkpoint gives some back, and fresh memory is dear: a
+    /// page that is touched first costs as much as applying four transfers. So a young ledger has short intervals, if
+    /// what has changed of its accounts, all of which is written again each time, is little beside what they weigh. An
+    /// old one has long ones: each checkpoint leaves a file of history.
+    fn due_weight(&self) -> Option<u64> {
+        let most = self.config.checkpoint_weight?;
+        if self.ledger.checkpoint() >= EARLY_CHECKPOINTS {
+            return Some(most);
+        }
+        let accounts = self
+            .ledger
+            .accounts_changed()
+            .saturating_mul(ACCOUNT_WEIGHT);
+        let least = most / EARLY_PARTS;
+        Some(accounts.saturating_mul(ACCOUNTS_PART).clamp(least, most))
     }
 
     /// Of the interval that began with the checkpoint under way, the thousandths that have passed, by the weight of
     /// entries; `None` if no checkpoint is under way.
     #[must_use]
     pub fn checkpoint_passed(&self) -> Option<u32> {
-        let weight = self.config.checkpoint_weight.filter(|weight| *weight > 0)?;
-        let passed = u128::from(self.ledger.weight()) * 1_000 / u128::from(weight);
+        let due = self.due_weight().filter(|due| *due > 0)?;
+        let passed = u128::from(self.ledger.weight()) * 1_000 / u128::from(due);
         let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(1_000);
         self.ledger.is_checkpoint_open().then_some(passed)
     }
