@@ -34,7 +34,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(20);
 pub struct Link(BlockingClient);
 
 impl Link {
-    /// A client of the cluster, with connections among the executor's `sockets`; connects when it is used.
+    /// A client of the cluster; connects when it is used.
     #[must_use]
     pub fn new(config: &ClusterConfig) -> Self {
         let options = ClientOptions {
@@ -108,7 +108,7 @@ pub struct AsyncLink {
 }
 
 impl AsyncLink {
-    /// A client of the cluster; connects when it is used.
+    /// A client of the cluster, with connections among the executor's `sockets`; connects when it is used.
     ///
     /// # Panics
     /// Outside a glommio executor.

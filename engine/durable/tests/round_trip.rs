@@ -127,7 +127,9 @@ impl Machine {
         let checkpoint = Slot(opened.store.manifest().slot);
         let index = load_index(&opened.store, &mut files).expect("what was written");
         let touched = touched(&log, checkpoint);
-        let ledger = match checkpoint.0.is_multiple_of(4) {
+        // Those that let go of history have two accounts, in the one block that every start needs.
+        let has_spare_blocks = config.keep_ns.is_none();
+        let ledger = match has_spare_blocks && checkpoint.0.is_multiple_of(4) {
             true => load_ledger(
                 &opened.store,
                 &index,
@@ -811,7 +813,9 @@ fn history_that_is_old_leaves_the_disk_and_its_ids_stay_refused() {
         .0
         .keys()
         .filter(|name| name.starts_with("history"));
-    assert!(files.count() < 10);
+    let files = files.count();
+    // All of it would be in four times as many.
+    assert!(files < 20, "{files} files");
     for _ in 0..2 {
         let told = codes(machine.results(&sent[0], random));
         assert_eq!(told, all(ResultCode::IdTooOld));

@@ -22,7 +22,7 @@
 //! # What is done instead
 //!
 //! - The timer never expires ([`PREEMPT_TIMER`]), so a turn of the executor lasts until no task can
-//!   run. Every task of this crate therefore ends its share of a turn by waiting for something that
+//!   run. Every task therefore ends its share of a turn by waiting for something that
 //!   only the reactor brings: a socket, a write, a timer, or [`give_way`] where it could go on at once.
 //!   The core does so after each slice, a connection after a bounded number of bytes.
 //! - Nothing wakes an executor from another thread, because that, too, is an unread completion: no
@@ -30,7 +30,7 @@
 //!   that leave their thread. Commands come through a socket.
 //!
 //! The last sources of an unread completion wake a task themselves, which keeps the executor awake. The
-//! one exception takes 128 completions without a waiter within one poll (that many sockets closed at
+//! one exception takes 128 completions without a waiter within one poll (that many files or timers given up at
 //! once); then the core's own deadline is what ends the sleep.
 
 use std::future::{Future, poll_fn};

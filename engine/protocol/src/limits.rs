@@ -97,13 +97,13 @@ pub const CUTS_MAX: usize = 8;
 /// What the entries between two checkpoints weigh at most, unless the cluster says otherwise: bytes of the log, and
 /// so of a replay. A restart replays up to two of them in some seconds.
 pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
-/// So many checkpoints may come after a part of that. A store has room for 64 times as many files of history.
-pub const EARLY_CHECKPOINTS: u64 = 1024;
+/// So many checkpoints may come after a part of that. A store has room for 256 times as many files.
+pub const EARLY_CHECKPOINTS: u64 = 256;
 /// The part is at least one in so many,
 pub const EARLY_PARTS: u64 = 4;
-/// and the rows of accounts that have changed are at most one in so many of its bytes,
-pub const ACCOUNTS_PART: u64 = 8;
-/// of so many bytes each, their index included.
+/// and what a checkpoint writes again is at most one in so many of its bytes;
+pub const REWRITTEN_PART: u64 = 8;
+/// the row of an account has so many, its index included.
 pub const ACCOUNT_WEIGHT: u64 = 172;
 /// Accounts that stay in memory, unless the cluster says otherwise: some 600 MB.
 pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;

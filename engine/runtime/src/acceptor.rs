@@ -1,9 +1,9 @@
 //! The thread that accepts the connections of one replica and hands them to its executor.
 //!
 //! glommio listens only on sockets of its own making, which share their port with other processes
-//! (SO_REUSEPORT), or on raw descriptors, which takes `unsafe`. A connected socket it takes as a value.
-//! So a thread waits for connections, and the executor gets them through a bounded queue. A byte on a
-//! socket pair tells of each: nothing else may wake an executor, see `quorate_net::turn`.
+//! (SO_REUSEPORT), or on raw descriptors, which takes `unsafe`. So a thread waits for connections, and the executor gets
+//! them through a bounded queue. A byte on a socket pair tells of each: nothing else may wake an executor, see
+//! `engine/net/src/turn.rs`.
 //!
 //! ```text
 //! kernel's backlog -> accept -> queue of HANDED_MAX -> executor

@@ -26,8 +26,8 @@ const _: () = assert!(PIPELINE_MAX <= 8);
 /// Memory that a buffer towards a peer of the own group keeps when it is empty: what a loaded leader sends in a turn.
 pub(crate) const PEER_BYTES_KEPT: usize = 4 << 20;
 const _: () = assert!(PEER_BYTES_KEPT >= FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX);
-/// A run of records in a message is sent from where it is if it has as many bytes: what copying it costs is more than two
-/// writes to the socket.
+/// A run of records in a message is sent from where it is if it has as many bytes: what copying it costs is more than a
+/// piece of a write.
 pub(crate) const RUN_BYTES_MIN: usize = 64 << 10;
 /// What a buffer towards replicas of other shards keeps, of whom there may be hundreds.
 pub(crate) const OTHER_SHARD_BYTES_KEPT: usize = 512 << 10;

@@ -105,7 +105,8 @@ impl Ledger {
         let has_a_row = |(id, is_stored): (AccountId, bool)| is_stored.then_some(id);
         let gone = gone.into_iter().filter_map(has_a_row);
         let gone = gone.filter(|id| self.account(*id).is_none()).collect();
-        let side = side::encode(self);
+        let side = side::encode(self, accounts.len());
+        self.last_rewritten_bytes = side.rewritten_bytes;
         self.image = Some(Image {
             number: self.checkpoint,
             slot: self.applied,
@@ -119,7 +120,7 @@ impl Ledger {
             contexts: Vec::new(),
             contexts_given: 0,
             side_hash: 0,
-            side,
+            side: side.bytes,
             side_given: 0,
             digest: self.digest_beside_accounts(),
             written: self.dirty.written.clone(),

@@ -8,6 +8,7 @@
 //! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
 //! cuts                                          see `Cuts::encode`
 //! retention, only if history is kept for a time dropped up to: position u64, slot u64; see `Retention::encode`
+//! rewritten bytes u64                           see `Ledger::rewritten_bytes`
 //! sums over the accounts as they were written    see `Cuts::encode`, a tally; known once all are given
 //! ```
 //!
@@ -23,11 +24,12 @@ use crate::ledger::Transfer;
 use crate::ledger::cut::Tally;
 use crate::ledger::history::{Dropped, History, HistoryPosition};
 use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
+use crate::limits::ACCOUNT_WEIGHT;
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// Version of these bytes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Appends little-endian values.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -102,8 +104,15 @@ impl Decoder<'_> {
     }
 }
 
-/// The tables of a ledger whose history is frozen for a checkpoint; [`close`] adds the rest.
-pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
+/// The tables of a ledger, as far as they are known when its checkpoint begins.
+pub(crate) struct Side {
+    pub bytes: Vec<u8>,
+    /// What the checkpoint writes beside history.
+    pub rewritten_bytes: u64,
+}
+
+/// The tables of a ledger whose history is frozen for a checkpoint with rows of so many `accounts`; [`close`] adds the rest.
+pub(crate) fn encode(ledger: &Ledger, accounts: usize) -> Side {
     let mut out = Encoder::default();
     out.put(&VERSION);
     out.put(&ledger.applied);
@@ -172,7 +181,13 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
         out.put(&dropped.slot);
         retention.encode(&mut out);
     }
-    out.0
+    let count = |count: usize| u64::try_from(count).expect("a usize fits 64 bits");
+    let rewritten_bytes = count(accounts) * ACCOUNT_WEIGHT + count(out.0.len());
+    out.put(&rewritten_bytes);
+    Side {
+        bytes: out.0,
+        rewritten_bytes,
+    }
 }
 
 /// Adds what is known once every account of the checkpoint is given.
@@ -240,6 +255,7 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreErr
         ledger.history.let_go(dropped);
         retention.decode(&mut from)?;
     }
+    ledger.last_rewritten_bytes = from.take("rewritten bytes")?;
     ledger.dirty.written.tally = Tally::decode(&mut from)?;
     if from.0.is_empty() {
         Ok(())

@@ -19,6 +19,7 @@ use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::rules::Reserved;
 use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
+use crate::limits::ACCOUNT_WEIGHT;
 use crate::planted::{Bug, planted};
 use crate::shard::map::Placement;
 use crate::table::{Keyed, Records, hash128, scattered};
@@ -209,6 +210,8 @@ pub struct Ledger {
     pub(crate) cuts: Cuts,
     /// What has changed since the last checkpoint.
     pub(crate) dirty: Dirty,
+    /// Bytes that the last checkpoint wrote, or writes, beside history.
+    pub(crate) last_rewritten_bytes: u64,
     /// Accounts being summed as of a slot.
     pub(crate) scan: Scan,
     /// The checkpoint under way.
@@ -249,6 +252,7 @@ impl Ledger {
             applied: Slot::ZERO,
             cuts: Cuts::default(),
             dirty: Dirty::default(),
+            last_rewritten_bytes: 0,
             scan: Scan::default(),
             image: None,
             checkpoint: 0,
@@ -324,10 +328,14 @@ impl Ledger {
         self.weight
     }
 
-    /// Accounts that have changed since the last checkpoint.
+    /// Bytes that the next checkpoint writes again, or the last one did, whichever are more: rows of accounts, and the side
+    /// tables.
     #[must_use]
-    pub fn accounts_changed(&self) -> u64 {
-        u64::try_from(self.dirty.changed.len()).expect("a usize fits 64 bits")
+    pub(crate) fn rewritten_bytes(&self) -> u64 {
+        let changed = u64::try_from(self.dirty.changed.len()).expect("a usize fits 64 bits");
+        changed
+            .saturating_mul(ACCOUNT_WEIGHT)
+            .max(self.last_rewritten_bytes)
     }
 
     /// The number of the newest checkpoint, one under way included; 0 = there was none.

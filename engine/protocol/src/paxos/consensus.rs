@@ -303,12 +303,13 @@ impl Consensus {
         self.log.is_replaying()
     }
 
-    /// A checkpoint of the state at `upto` is durable, beside the one before it.
-    pub fn on_checkpoint(&mut self, upto: Slot) {
+    /// A checkpoint of the state at `upto` is durable, beside the one before it; it is the first to cover entries of this
+    /// weight. Entries that weigh `kept` stay in the log.
+    pub fn on_checkpoint(&mut self, upto: Slot, weight: u64, kept: u64) {
         if self.stopped.is_some() {
             return;
         }
-        let below = self.log.cover(upto);
+        let below = self.log.cover(upto, weight, kept);
         self.lost.forget_upto(Slot(below.0 - 1));
         self.journal.push(Effect::ReleaseLog { below });
     }

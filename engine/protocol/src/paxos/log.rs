@@ -11,7 +11,7 @@
 //! when they take too much room, but only once they are durable: afterwards the WAL serves them.
 //! This file never sends and never persists.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::config::Recovered;
 use crate::entry::Entry;
@@ -43,6 +43,8 @@ pub(super) struct Log {
     wal_start: Slot,
     /// The newest checkpoint covers all slots up to here.
     covered_upto: Slot,
+    /// Checkpoints before it, oldest first, with what the entries from each to the next weigh.
+    older: VecDeque<(Slot, u64)>,
     /// No slot below is in memory.
     start: Slot,
     chosen_upto: Slot,
@@ -69,6 +71,7 @@ impl Log {
             held: BTreeMap::new(),
             wal_start,
             covered_upto: checkpoint,
+            older: VecDeque::new(),
             start: chosen_upto.next(),
             chosen_upto,
             applied_upto: if planted(Bug::ReplaySkipsSlot) && checkpoint > Slot::ZERO {
@@ -107,12 +110,26 @@ impl Log {
         self.covered_upto
     }
 
-    /// A newer checkpoint is durable. Returns from which slot on the WAL is needed: a start may have to
-    /// fall back to the checkpoint before.
-    pub(super) fn cover(&mut self, upto: Slot) -> Slot {
+    /// A newer checkpoint is durable, the first to cover entries that weigh so much. Returns from which slot on the WAL is
+    /// needed: a start may have to fall back to the checkpoint before, and a peer that was away for a moment is to find
+    /// entries that weigh `kept`, or it had to take a whole checkpoint.
+    pub(super) fn cover(&mut self, upto: Slot, weight: u64, kept: u64) -> Slot {
         assert!(self.covered_upto <= upto && upto <= self.applied_upto);
-        let before = core::mem::replace(&mut self.covered_upto, upto);
-        self.release_below(before.next());
+        self.older.push_back((self.covered_upto, weight));
+        self.covered_upto = upto;
+        while self.older.len() > 1
+            && self
+                .older
+                .iter()
+                .skip(1)
+                .map(|(_, weight)| weight)
+                .sum::<u64>()
+                >= kept
+        {
+            self.older.pop_front();
+        }
+        let (oldest, _) = self.older[0];
+        self.release_below(oldest.next());
         self.wal_start
     }
 

@@ -5,10 +5,10 @@
 //!   part -> CheckpointRoom -> part -> ... -> End -> CheckpointDurable -> the log is released
 //! ```
 //!
-//! The slot at which one begins follows from the log alone ([`Replica::due_weight`]). So if the one before is still being
+//! The slot at which one begins follows from the log alone ([`checkpoint::due_weight`]). So if the one before is still being
 //! written by then, apply waits for it: what is frozen is bounded, and replicas stay alike.
 
-use crate::limits::{ACCOUNT_WEIGHT, ACCOUNTS_PART, EARLY_CHECKPOINTS, EARLY_PARTS};
+use crate::checkpoint;
 use crate::output::Output;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -20,6 +20,8 @@ pub(crate) struct Checkpoints {
     is_given: bool,
     /// The store has room for a part.
     has_room: bool,
+    /// What the entries weigh that it is the first to cover.
+    weight: u64,
 }
 
 impl Replica {
@@ -31,6 +33,7 @@ impl Replica {
     /// Begins a checkpoint if the entries so far weigh enough.
     pub(super) fn begin_checkpoint_if_due(&mut self) {
         if self.is_checkpoint_due() && !self.ledger.is_checkpoint_open() {
+            self.checkpoints.weight = self.ledger.weight();
             self.ledger.begin_checkpoint();
             self.checkpoints.is_given = false;
             self.give_part();
@@ -46,23 +49,10 @@ impl Replica {
         due.is_some_and(|due| self.ledger.weight() >= due)
     }
 
-    /// What the entries weigh at which the next checkpoint is due, as far as can be said by now.
-    ///
-    /// Memory that an interval takes is fresh until the first checkpoint gives some back, and fresh memory is dear: a
-    /// page that is touched first costs as much as applying four transfers. So a young ledger has short intervals, if
-    /// what has changed of its accounts, all of which is written again each time, is little beside what they weigh. An
-    /// old one has long ones: each checkpoint leaves a file of history.
     fn due_weight(&self) -> Option<u64> {
         let most = self.config.checkpoint_weight?;
-        if self.ledger.checkpoint() >= EARLY_CHECKPOINTS {
-            return Some(most);
-        }
-        let accounts = self
-            .ledger
-            .accounts_changed()
-            .saturating_mul(ACCOUNT_WEIGHT);
-        let least = most / EARLY_PARTS;
-        Some(accounts.saturating_mul(ACCOUNTS_PART).clamp(least, most))
+        let (number, bytes) = (self.ledger.checkpoint(), self.ledger.rewritten_bytes());
+        Some(checkpoint::due_weight(most, number, bytes))
     }
 
     /// Of the interval that began with the checkpoint under way, the thousandths that have passed, by the weight of
@@ -105,6 +95,8 @@ impl Replica {
     pub(super) fn on_checkpoint_durable(&mut self, number: u64) {
         assert_eq!(number, self.ledger.checkpoint(), "the checkpoint under way");
         let slot = self.ledger.end_checkpoint();
-        self.consensus.on_checkpoint(slot);
+        let kept = self.config.checkpoint_weight.unwrap_or(0);
+        self.consensus
+            .on_checkpoint(slot, self.checkpoints.weight, kept);
     }
 }

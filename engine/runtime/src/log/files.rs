@@ -84,7 +84,7 @@ impl SegmentFiles {
 
     async fn rename(&self, from: PathBuf, to: PathBuf) -> Result<(), Fatal> {
         // Blocks, but only for a change of the directory in memory: a helper thread would have to wake
-        // this one, see `crate::turn`.
+        // this one, see `engine/net/src/turn.rs`.
         std::fs::rename(from, &to).map_err(|error| Fatal::write(&to, error))?;
         let sync = async {
             let directory = Directory::open(&self.directory).await?;

@@ -216,8 +216,8 @@ fn a_slot_that_is_released_while_it_is_read_for_a_peer_is_no_loss() {
     assert_eq!(hand.applied().len(), 3);
     let read = hand.say(C, catch_up(1, 3));
     assert!(matches!(read[..], [Effect::ReadLog { from: Slot(1), .. }]));
-    hand.core.on_checkpoint(Slot(1));
-    hand.core.on_checkpoint(Slot(2));
+    hand.core.on_checkpoint(Slot(1), 1, 0);
+    hand.core.on_checkpoint(Slot(2), 1, 0);
     assert!(
         hand.drain()
             .contains(&Effect::ReleaseLog { below: Slot(2) })
@@ -230,6 +230,41 @@ fn a_slot_that_is_released_while_it_is_read_for_a_peer_is_no_loss() {
         report: None,
     };
     assert_eq!(sent(&hand.drain()), [answer]);
+}
+
+/// A young ledger takes a checkpoint every second under load. With the log released behind the last but one, a replica that
+/// had been away for two seconds would have needed a whole checkpoint.
+#[test]
+fn the_log_keeps_entries_of_some_weight_however_many_checkpoints_cover_them() {
+    let leader = ballot(1, B);
+    let all = [1, 2, 3, 4, 5, 6].map(|slot| logged(slot, leader, &entry(leader, slot)));
+    let recovered = Recovered {
+        promised: leader,
+        chosen_upto: Slot(6),
+        ..Recovered::default()
+    };
+    let mut hand = Hand::new(3, recovered);
+    hand.drain();
+    hand.core
+        .on_log_read(hand.now(), Slot(1), all.to_vec(), None);
+    assert_eq!(hand.applied().len(), 6);
+    // Each checkpoint covers another slot, of weight 10 but for the last one's 100; 20 are to stay.
+    let mut released = |slot, weight| {
+        hand.core.on_checkpoint(Slot(slot), weight, 20);
+        let effects = hand.drain();
+        let below = effects.iter().find_map(|effect| match effect {
+            Effect::ReleaseLog { below } => Some(below.0),
+            _ => None,
+        });
+        below.expect("told each time")
+    };
+    let below = [(1, 10), (2, 10), (3, 10), (4, 10)].map(|(slot, weight)| released(slot, weight));
+    assert_eq!(
+        below,
+        [1, 1, 2, 3],
+        "two slots behind the newest checkpoint"
+    );
+    assert_eq!(released(5, 100), 5, "the last one alone weighs more");
 }
 
 /// The tail above the watermark may never have been chosen.

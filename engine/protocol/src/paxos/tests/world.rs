@@ -581,7 +581,7 @@ impl World {
                 let disk = &mut self.node(id).disk;
                 disk.checkpoint_before = disk.checkpoint;
                 disk.checkpoint = slot;
-                self.core(id).on_checkpoint(slot);
+                self.core(id).on_checkpoint(slot, 1, 0);
             }
         }
         // Flushes that were answered before apply leave the queue of the next round of effects.
