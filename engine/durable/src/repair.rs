@@ -9,6 +9,8 @@
 //! All replicas of a shard write the same files, so a block that verifies for its place is the block. How long
 //! an answer is waited for, and what is done with the block, is the shell's.
 
+use std::collections::BTreeMap;
+
 use quorate_protocol::ids::ReplicaId;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_storage::BLOCK_BYTES;
@@ -101,6 +103,49 @@ impl Repair {
     }
 }
 
+/// How a repair ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repaired {
+    /// It is whole on disk now.
+    Written,
+    /// It was whole when it was read again.
+    Whole,
+    /// Its file was dropped: nothing in it is wanted any more.
+    Dropped,
+    /// Nobody could give it.
+    Not,
+}
+
+/// The last block that each reader took for damaged and that was whole.
+#[derive(Debug)]
+pub struct FoundWhole<R>(BTreeMap<R, BlockRef>);
+
+impl<R: Ord> Default for FoundWhole<R> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<R: Ord> FoundWhole<R> {
+    /// The reader got what it wanted.
+    pub fn note_taken(&mut self, reader: &R) {
+        self.0.remove(reader);
+    }
+
+    /// Whether the reader for whom a repair ended may read the block again. What verifies and still makes no sense to
+    /// the same reader is no damage of a block.
+    pub fn may_read_again(&mut self, reader: R, place: BlockRef, repaired: Repaired) -> bool {
+        match repaired {
+            Repaired::Written | Repaired::Dropped => {
+                self.note_taken(&reader);
+                true
+            }
+            Repaired::Whole => self.0.insert(reader, place) != Some(place),
+            Repaired::Not => false,
+        }
+    }
+}
+
 /// Whether what a peer sent is the block of this place.
 #[must_use]
 pub fn is_the_block(store: &Store, place: BlockRef, bytes: &[u8]) -> bool {
@@ -115,6 +160,30 @@ mod tests {
     use quorate_storage::store::{FileId, FileKind};
 
     use super::*;
+
+    /// Seed 1365: a third had repaired a block for which two waited. The second of them was told that it makes no sense, and
+    /// took its store for lost.
+    #[test]
+    fn several_readers_may_find_a_block_whole_and_one_may_once() {
+        let file = FileId {
+            kind: FileKind::Accounts,
+            number: 2,
+        };
+        let (here, there) = (BlockRef { file, block: 1 }, BlockRef { file, block: 2 });
+        let mut found = FoundWhole::default();
+        assert!(found.may_read_again("question", here, Repaired::Whole));
+        assert!(found.may_read_again("page", here, Repaired::Whole));
+        assert!(!found.may_read_again("page", here, Repaired::Whole));
+        assert!(found.may_read_again("page", there, Repaired::Whole));
+        found.note_taken(&"question");
+        assert!(found.may_read_again("question", here, Repaired::Whole));
+        assert!(found.may_read_again("question", here, Repaired::Written));
+        assert!(
+            found.may_read_again("question", here, Repaired::Whole),
+            "it rotted again"
+        );
+        assert!(!found.may_read_again("question", here, Repaired::Not));
+    }
 
     fn chunk(part: Part, offset: u64, first: u8) -> Message {
         let mut bytes = vec![first; 2 * BLOCK_BYTES as usize];

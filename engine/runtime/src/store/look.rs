@@ -12,6 +12,7 @@ use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun, Damage};
 
 use super::Shared;
+use super::repair::Reader;
 use crate::fatal::{Fatal, end_process};
 
 /// Reads of accounts in flight: where a disk of this kind gives most (see `perf/notes`).
@@ -73,10 +74,10 @@ impl Shared {
                 Some(Wanted::Accounts) => self.feed_accounts().await,
             };
             match fed {
-                Ok(Fed::Taken) => self.found_whole.set(None),
+                Ok(Fed::Taken) => self.note_taken(Reader::Question),
                 Ok(Fed::Gone) => {}
                 Ok(Fed::Damaged(place, problem)) => {
-                    if !self.mend(place, &problem).await {
+                    if !self.mend(Reader::Question, place, &problem).await {
                         // Nothing is answered any more: the replica is out of service.
                         self.question_asked.wait().await;
                     }
@@ -199,8 +200,12 @@ impl Shared {
             };
             let read = self.read(run).await?;
             let is_fed = match self.page_rows(listing, run, read.as_deref()) {
-                Fed::Taken | Fed::Gone => true,
-                Fed::Damaged(place, problem) => self.mend(place, &problem).await,
+                Fed::Taken => {
+                    self.note_taken(Reader::Page);
+                    true
+                }
+                Fed::Gone => true,
+                Fed::Damaged(place, problem) => self.mend(Reader::Page, place, &problem).await,
             };
             if !is_fed {
                 return Ok(false);
@@ -225,9 +230,9 @@ impl Shared {
     }
 
     /// False if it cannot be mended: that has been reported then.
-    pub(super) async fn mend_damage(&self, damage: Damage) -> bool {
+    pub(super) async fn mend_damage(&self, reader: Reader, damage: Damage) -> bool {
         if let Damage::Block { place, error } = damage {
-            return self.mend(place, &error.to_string()).await;
+            return self.mend(reader, place, &error.to_string()).await;
         }
         self.report_damage(damage.to_string());
         false

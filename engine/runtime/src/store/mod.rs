@@ -39,6 +39,7 @@ use glommio::Task;
 use glommio::sync::Semaphore;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::Question;
+use quorate_durable::repair::FoundWhole;
 use quorate_durable::serve::{Answer, answer};
 use quorate_net::give_way;
 use quorate_protocol::ids::{AccountId, ReplicaAddress};
@@ -47,7 +48,7 @@ use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::CheckpointPart;
 use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
-use quorate_storage::store::{BlockRef, BlockRun, Counters, Damage, Operation};
+use quorate_storage::store::{BlockRun, Counters, Damage, Operation};
 
 use crate::fatal::end_process;
 use crate::inbox::Inbox;
@@ -59,7 +60,7 @@ pub(crate) use files::StoreFiles;
 pub(crate) use open::{Files, Indexing, load_checkpoint, open_store};
 
 use mover::Ahead;
-use repair::Asked;
+use repair::{Asked, Reader};
 
 /// Questions of other replicas that wait: each asks one at a time.
 const ASKED_MAX: usize = 8;
@@ -115,8 +116,8 @@ struct Shared {
     asked_for: RefCell<Option<Asked>>,
     answered: Wakeup,
     is_repairing: Cell<bool>,
-    /// The last one that was said to be damaged and was not.
-    found_whole: Cell<Option<BlockRef>>,
+    /// The last one that each reader said to be damaged and that was not.
+    found_whole: RefCell<FoundWhole<Reader>>,
     /// A block that is not what was written, and that nobody can give.
     damage: RefCell<Option<String>>,
 }
@@ -159,7 +160,7 @@ impl Store {
             asked_for: RefCell::default(),
             answered: Wakeup::default(),
             is_repairing: Cell::new(false),
-            found_whole: Cell::default(),
+            found_whole: RefCell::default(),
             damage: RefCell::default(),
         });
         let [writer, mover, looker, lister, server, scrubber] =

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 use glommio::timer::sleep;
-use quorate_durable::repair::{Answer, Repair, is_the_block};
+use quorate_durable::repair::{Answer, Repair, Repaired, is_the_block};
 use quorate_protocol::ids::{ReplicaAddress, ReplicaId};
 use quorate_protocol::snapshot::Message;
 use quorate_storage::BLOCK_BYTES;
@@ -27,36 +27,33 @@ pub(super) struct Asked {
     answer: Option<Answer>,
 }
 
-/// How a repair ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repaired {
-    /// It is whole on disk now.
-    Written,
-    /// It was whole when it was read again.
-    Whole,
-    /// Its file was dropped: nothing in it is wanted any more.
-    Dropped,
-    /// Nobody could give it.
-    Not,
+/// Who met a block that is not what was written. Several can wait for the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reader {
+    Question,
+    Page,
+    Mover,
 }
 
 impl Shared {
     /// Repairs a block that somebody needs. False if it cannot be had: that has been reported then.
-    pub(super) async fn mend(&self, place: BlockRef, problem: &str) -> bool {
+    pub(super) async fn mend(&self, reader: Reader, place: BlockRef, problem: &str) -> bool {
         let repaired = match self.repair(place).await {
             Ok(repaired) => repaired,
             Err(fault) => end_process(&fault),
         };
-        let is_mended = match repaired {
-            Repaired::Written | Repaired::Dropped => true,
-            // What verifies and still makes no sense is no damage of a block.
-            Repaired::Whole => self.found_whole.replace(Some(place)) != Some(place),
-            Repaired::Not => false,
-        };
+        let mut found_whole = self.found_whole.borrow_mut();
+        let is_mended = found_whole.may_read_again(reader, place, repaired);
+        drop(found_whole);
         if !is_mended {
             self.damaged(place, problem);
         }
         is_mended
+    }
+
+    /// The reader got what it wanted.
+    pub(super) fn note_taken(&self, reader: Reader) {
+        self.found_whole.borrow_mut().note_taken(&reader);
     }
 
     /// Repairs a block from whichever peer has it.

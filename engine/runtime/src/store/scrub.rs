@@ -11,8 +11,8 @@ use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun};
 
 use super::Shared;
-use super::repair::Repaired;
 use crate::fatal::end_process;
+use quorate_durable::repair::Repaired;
 
 /// Before the first round: peers are connected to, and the log is replayed.
 const FIRST_AFTER: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use quorate_durable::keeper::Keeper;
-use quorate_durable::repair::{Answer, Repair, is_the_block};
+use quorate_durable::repair::{Answer, FoundWhole, Repair, Repaired, is_the_block};
 use quorate_durable::scrub::{Round, damaged};
 use quorate_protocol::ids::ReplicaId;
 use quorate_protocol::snapshot::Message;
@@ -41,19 +41,6 @@ struct Open {
     writing: Option<(Vec<u8>, WriteMark)>,
 }
 
-/// How a repair ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repaired {
-    /// It is whole on disk now.
-    Written,
-    /// It was whole when it was read again.
-    Whole,
-    /// Its file was dropped: nothing in it is wanted any more.
-    Dropped,
-    /// Nobody could give it.
-    Not,
-}
-
 /// Repairs of a running replica.
 #[derive(Debug)]
 pub(super) struct Mender {
@@ -62,8 +49,8 @@ pub(super) struct Mender {
     open: Option<Open>,
     /// Questions so far.
     questions: u64,
-    /// The last one that was said to be damaged and was not.
-    found_whole: Option<BlockRef>,
+    /// The last one that each reader said to be damaged and that was not.
+    found_whole: FoundWhole<Reader>,
     round: Option<Round>,
     /// Blocks that the keeper wants while one of them is repaired.
     pub(super) held: Option<BlockRun>,
@@ -76,7 +63,7 @@ impl Mender {
             waiting: VecDeque::new(),
             open: None,
             questions: 0,
-            found_whole: None,
+            found_whole: FoundWhole::default(),
             round: None,
             held: None,
         }
@@ -93,8 +80,8 @@ impl Mender {
     }
 
     /// A reader got what it wanted.
-    pub(super) fn note_taken(&mut self) {
-        self.found_whole = None;
+    pub(super) fn note_taken(&mut self, reader: Reader) {
+        self.found_whole.note_taken(&reader);
     }
 
     /// A reader met a block that is not what was written.
@@ -265,19 +252,13 @@ impl Mender {
                 Waiter::Scrubber => "block_repaired_by_scrubber",
             }));
         }
-        let Waiter::Reader(_, problem) = waiter else {
+        let Waiter::Reader(reader, problem) = waiter else {
             if repaired == Repaired::Not {
                 effects.push(StoreEffect::Happened("block_left_damaged"));
             }
             return;
         };
-        let is_mended = match repaired {
-            Repaired::Written | Repaired::Dropped => true,
-            // What verifies and still makes no sense is no damage of a block.
-            Repaired::Whole => self.found_whole.replace(place) != Some(place),
-            Repaired::Not => false,
-        };
-        if !is_mended {
+        if !self.found_whole.may_read_again(reader, place, repaired) {
             let (place, problem) = (Some(place), format!("{place:?}: {problem}"));
             effects.push(StoreEffect::Damaged { place, problem });
         }

@@ -107,7 +107,7 @@ impl From<Damage> for Fault {
 }
 
 /// Who waits for blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reader {
     /// The front question: ids of transfers.
     Question,
@@ -212,7 +212,7 @@ impl StoreTask {
             };
             let bytes = bytes.clone();
             match self.feed(reader, run, &bytes) {
-                Ok(()) => self.mender.note_taken(),
+                Ok(()) => self.mender.note_taken(reader),
                 Err(fault) => {
                     self.mend(reader, fault, disk, effects);
                     if self.mender.holds(is_cores) || !effects.is_empty() {
@@ -373,7 +373,7 @@ impl StoreTask {
             kept.insert((run.first, run.blocks), bytes);
         }
         match fed {
-            Ok(()) if reader != Reader::Keeper => self.mender.note_taken(),
+            Ok(()) if reader != Reader::Keeper => self.mender.note_taken(reader),
             Ok(()) => {}
             Err(fault) => self.mend(reader, fault, disk, effects),
         }
