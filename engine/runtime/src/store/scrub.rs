@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use glommio::timer::sleep;
+use quorate_durable::repair::Repaired;
 use quorate_durable::scrub::{self, BLOCKS_AT_ONCE};
 use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun};
 
 use super::Shared;
 use crate::fatal::end_process;
-use quorate_durable::repair::Repaired;
 
 /// Before the first round: peers are connected to, and the log is replayed.
 const FIRST_AFTER: Duration = Duration::from_secs(2);
