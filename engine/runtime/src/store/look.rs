@@ -229,10 +229,10 @@ impl Shared {
         }
     }
 
-    /// False if it cannot be mended: that has been reported then.
-    pub(super) async fn mend_damage(&self, reader: Reader, damage: Damage) -> bool {
+    /// What the mover met. False if it cannot be mended: that has been reported then.
+    pub(super) async fn mend_damage(&self, damage: Damage) -> bool {
         if let Damage::Block { place, error } = damage {
-            return self.mend(reader, place, &error.to_string()).await;
+            return self.mend(Reader::Mover, place, &error.to_string()).await;
         }
         self.report_damage(damage.to_string());
         false

@@ -14,7 +14,6 @@ use quorate_storage::BLOCK_BYTES;
 use quorate_storage::store::{BlockRef, BlockRun, Damage};
 
 use super::Shared;
-use super::repair::Reader;
 use crate::fatal::{Fatal, end_process};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
@@ -52,7 +51,7 @@ impl Shared {
         loop {
             let damage = self.damage_moved.borrow_mut().take();
             if let Some(damage) = damage
-                && !self.mend_damage(Reader::Mover, damage).await
+                && !self.mend_damage(damage).await
             {
                 // It was reported: this store is not gone on with.
                 return;
