@@ -37,6 +37,9 @@ use crate::workload::Draw;
 /// Times that a replayed transfer is sent again after an answer that decides nothing; with the
 /// session's own deadline of seconds each, more than any leader change takes.
 const REPLAY_ROUNDS_MAX: u32 = 12;
+/// An open loop looks at its schedule no more often: a timer costs as much as a request. Latency counts from the
+/// intended time, so this is in it.
+const RELEASE_NS: u64 = 100_000;
 /// An open loop keeps at most this much of its schedule waiting for a free client.
 const BACKLOG_NS: u64 = 1_000_000_000;
 
@@ -258,8 +261,8 @@ impl Run {
             let wait_ns = schedule
                 .peek()
                 .saturating_sub(now_ns)
-                .min(nanos(FLUSH_EVERY));
-            glommio::timer::sleep(Duration::from_nanos(wait_ns.max(1))).await;
+                .clamp(RELEASE_NS, nanos(FLUSH_EVERY));
+            glommio::timer::sleep(Duration::from_nanos(wait_ns)).await;
         }
         let left = backlog.close();
         self.drop_unsent(self.now_ns(), left);

@@ -309,6 +309,7 @@ impl ClusterConfig {
             checkpoint_weight: Some(self.checkpoint_bytes),
             accounts_in_memory_max: self.cached_accounts,
             scan_places: quorate_protocol::limits::SCAN_PLACES,
+            apply_bytes: quorate_protocol::limits::APPLY_BYTES,
             seed,
         }
     }

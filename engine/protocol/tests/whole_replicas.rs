@@ -85,6 +85,7 @@ impl World {
             checkpoint_weight: None,
             accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
             scan_places: quorate_protocol::limits::SCAN_PLACES,
+            apply_bytes: quorate_protocol::limits::APPLY_BYTES,
             seed: 7,
         }
     }
@@ -574,5 +575,61 @@ fn a_leader_with_a_full_disk_begins_nothing_and_finishes_what_was_begun() {
     assert!(matches!(world.ask(2, pay), ReplyBody::Results(_)));
     let paid = world.transfer(1, 52, 1, 11, 1).result();
     assert_eq!(paid, Some(ResultCode::Ok));
+    world.assert_replicas_agree(2);
+}
+
+/// A full entry takes as long to be applied as to be written. A group's next entry waited for that on the followers, whose
+/// answers it needs, before it was even on its way to their disks.
+#[test]
+fn a_follower_applies_a_large_entry_behind_what_it_has_begun() {
+    let mut world = World::funded(2, 3, Reads::Lease);
+    let leader = world.leader(1).expect("a leader");
+    let behind = |world: &World, at| {
+        let replica: &Replica = &world.replicas[&at];
+        let (applied, chosen) = (replica.ledger().applied(), replica.status().chosen_upto);
+        assert_eq!(replica.is_apply_put_off(), applied < chosen);
+        assert!(!replica.is_apply_put_off() || replica.deadline_ns() == 0);
+        chosen.0 - applied.0
+    };
+    for batch in 1..=3 {
+        let transfer = |id| Transfer::new(TransferId(id), AccountId(1), AccountId(2), 1, 1, 1);
+        let transfers: Vec<Transfer> = (batch * 1_000..).take(600).map(transfer).collect();
+        assert!(size_of_val(transfers.as_slice()) > quorate_protocol::limits::APPLY_BYTES);
+        let request = Request {
+            id: RequestId(1 << 32),
+            deadline_ms: 0,
+            seen: Timestamp::ZERO,
+            body: RequestBody::CreateTransfers(Rows::from_slice(&transfers)),
+        };
+        let connection = ConnectionId(1);
+        world.step(
+            leader,
+            Input::Client {
+                connection,
+                request,
+            },
+        );
+        // No time passes, so nobody ticks: this is all that the answer waits for.
+        while let Some((at, input)) = world.inbox.pop_front() {
+            world.step(at, input);
+        }
+        assert_eq!(world.replies.drain(..).count(), 1);
+        assert_eq!(behind(&world, leader), 0);
+    }
+    let group = world
+        .replicas
+        .keys()
+        .copied()
+        .filter(|at| at.shard == leader.shard);
+    let followers: Vec<ReplicaAddress> = group.filter(|at| *at != leader).collect();
+    for at in followers {
+        // That the last one is chosen they have not been told yet.
+        for left in [1, 0] {
+            assert_eq!(behind(&world, at), left + 1);
+            world.step(at, Input::Tick);
+            assert_eq!(behind(&world, at), left, "one a tick");
+        }
+    }
+    assert_eq!((world.balance(1, 1), world.balance(1, 2)), (0, 1_000));
     world.assert_replicas_agree(2);
 }

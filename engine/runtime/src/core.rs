@@ -147,6 +147,14 @@ impl Core {
         })
     }
 
+    /// Whether the next tick is for a large entry, which may wait for a moment.
+    pub(crate) fn is_apply_put_off(&self) -> bool {
+        match self {
+            Self::Running(replica) => replica.is_apply_put_off(),
+            Self::Parked(_) => false,
+        }
+    }
+
     /// When the next tick is due: monotonic nanoseconds.
     pub(crate) fn deadline_ns(&self) -> u64 {
         match self {

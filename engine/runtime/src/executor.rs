@@ -183,6 +183,10 @@ struct Shell {
     rebuild: Option<Why>,
     /// The turn gave the store a part.
     gave_part: bool,
+    /// It has begun something: a flush, a message, an answer.
+    has_begun: bool,
+    /// The turn before let what it had begun go before a large entry.
+    gave_way_to_outputs: bool,
     pacer: Pacer,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
@@ -216,6 +220,8 @@ impl Shell {
             store: None,
             rebuild: None,
             gave_part: false,
+            has_begun: false,
+            gave_way_to_outputs: false,
             pacer: Pacer::default(),
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
@@ -427,12 +433,27 @@ impl Shell {
         Ok(false)
     }
 
-    /// Steps through what has arrived, for one slice of time at most.
+    /// Steps through what has arrived, for one slice of time at most, then through a large entry if one is to be applied.
     fn turn(&mut self, started: Now) {
+        self.has_begun = false;
+        let now = self.take_inputs(started);
+        if !self.core.is_apply_put_off() {
+            self.gave_way_to_outputs = false;
+        } else if self.has_begun && !self.gave_way_to_outputs {
+            // What was begun goes on its way first: a flush and an answer take as long as this will. Once only, or
+            // under load nothing would ever be applied.
+            self.gave_way_to_outputs = true;
+        } else {
+            self.gave_way_to_outputs = false;
+            self.step(now, Input::Tick);
+        }
+    }
+
+    fn take_inputs(&mut self, started: Now) -> Now {
         let mut now = started;
         let mut steps = 0_usize;
         loop {
-            if self.core.deadline_ns() <= now.mono_ns {
+            if self.core.deadline_ns() <= now.mono_ns && !self.core.is_apply_put_off() {
                 self.step(now, Input::Tick);
             }
             match self.inbox.pop() {
@@ -441,13 +462,13 @@ impl Shell {
                     connection,
                     request,
                 }) => busy(&self.connections, now, connection, request),
-                None => return,
+                None => return now,
             }
             steps += 1;
             if steps.is_multiple_of(STEPS_PER_CLOCK_READING) {
                 now = self.now();
                 if elapsed(started, now) >= SLICE {
-                    return;
+                    return now;
                 }
             }
         }
@@ -529,6 +550,7 @@ impl Shell {
 
     fn drain(&mut self) {
         while let Some(output) = self.core.poll_output() {
+            self.has_begun = true;
             match output {
                 Output::Persist { seq, record } => {
                     if let Some(log) = &self.log {
@@ -645,13 +667,15 @@ impl Shell {
             Ok(now) => now,
             Err(fault) => end_process(&fault),
         };
-        while let Some(next) = self.inbox.pop() {
-            match next {
-                Next::Input(input) => self.core.step(now, input),
-                Next::TooOld {
+        loop {
+            match self.inbox.pop() {
+                Some(Next::Input(input)) => self.core.step(now, input),
+                Some(Next::TooOld {
                     connection,
                     request,
-                } => busy(&self.connections, now, connection, request),
+                }) => busy(&self.connections, now, connection, request),
+                None if self.core.is_apply_put_off() => self.core.step(now, Input::Tick),
+                None => break,
             }
             while let Some(output) = self.core.poll_output() {
                 if let Output::Reply { connection, reply } = output {

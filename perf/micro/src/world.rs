@@ -258,6 +258,7 @@ fn config(shards: u32, replicas: u8, (shard, replica): (u32, u8)) -> ReplicaConf
         checkpoint_weight: Some(256 << 20),
         accounts_in_memory_max: limits::ACCOUNTS_IN_MEMORY_MAX,
         scan_places: limits::SCAN_PLACES,
+        apply_bytes: limits::APPLY_BYTES,
         seed: 7,
     }
 }

@@ -446,6 +446,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         checkpoint_weight: None,
         accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
         scan_places: quorate_protocol::limits::SCAN_PLACES,
+        apply_bytes: quorate_protocol::limits::APPLY_BYTES,
         seed: 1,
     }
 }

@@ -164,6 +164,8 @@ pub struct Parameters {
     pub accounts_in_memory_max: usize,
     /// Accounts that one step looks at while all of them are summed for a cut.
     pub scan_places: usize,
+    /// Bytes of entries that a step applies beside what else it does.
+    pub apply_bytes: usize,
     /// Rebuilds, in parts per million, that do not get through at once: no room, or a crash.
     pub rebuild_trouble_ppm: u32,
     /// No block of a store is read twice in one life of a process.
@@ -222,6 +224,7 @@ impl Parameters {
             "waste_blocks": self.waste_blocks,
             "accounts_in_memory_max": self.accounts_in_memory_max,
             "scan_places": self.scan_places,
+            "apply_bytes": self.apply_bytes,
             "scrub_ns": self.scrub_ns,
             "digest_every": self.digest_every,
         })

@@ -52,6 +52,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 checkpoint_weight: parameters.checkpoint_weight,
                 accounts_in_memory_max: parameters.accounts_in_memory_max,
                 scan_places: parameters.scan_places,
+                apply_bytes: parameters.apply_bytes,
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

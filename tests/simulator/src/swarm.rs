@@ -7,8 +7,8 @@
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::limits::{
-    ACCOUNTS_IN_MEMORY_MAX, LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX, SCAN_PLACES,
-    TIMING,
+    ACCOUNTS_IN_MEMORY_MAX, APPLY_BYTES, LOG_TAIL_BYTES_MAX, PROPOSAL_BYTES_MAX, REQUESTS_MAX,
+    SCAN_PLACES, TIMING,
 };
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, SECOND};
@@ -95,6 +95,7 @@ impl Parameters {
             checkpoint_weight: store.checkpoint_weight,
             accounts_in_memory_max: store.accounts_in_memory_max,
             scan_places: store.scan_places,
+            apply_bytes: store.apply_bytes,
             rebuild_trouble_ppm: store.rebuild_trouble_ppm,
             keeps_blocks: store.keeps_blocks,
             waste_blocks: store.waste_blocks,
@@ -174,6 +175,7 @@ struct StoreSettings {
     waste_blocks: u64,
     accounts_in_memory_max: usize,
     scan_places: usize,
+    apply_bytes: usize,
     keep_ns: Option<u64>,
     store_rot_ns: u64,
     scrub_ns: u64,
@@ -206,6 +208,8 @@ fn draw_store(stream: &mut Stream, duration_ns: u64) -> StoreSettings {
         scrub_ns: stream.pick(&[SECOND, 5 * SECOND, HOUR]),
         // With none old files hardly ever stay beside new ones; the last one is more than a run writes.
         waste_blocks: stream.pick(&[0, 0, 16, 1 << 20]),
+        // No entry at once, small ones, some, all that there are.
+        apply_bytes: stream.pick(&[0, 600, 4_000, APPLY_BYTES]),
     }
 }
 

@@ -56,6 +56,7 @@ impl World {
             checkpoint_weight: None,
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             scan_places: crate::limits::SCAN_PLACES,
+            apply_bytes: crate::limits::APPLY_BYTES,
             seed: 1,
         }
     }

@@ -1,7 +1,8 @@
 //! One replica: the pure function from inputs to outputs.
 //!
 //! A step takes one input, lets consensus react, applies whatever became chosen, hands the results to
-//! those who wait, and proposes what has gathered. State falls in two: the ledger, which only applied
+//! those who wait, and proposes what has gathered. A follower applies a large entry by a tick that is due at once, so that
+//! what was begun goes first. State falls in two: the ledger, which only applied
 //! entries change and which is equal on all replicas at the same slot, and what a leader keeps for
 //! its clients and its transactions, which is volatile and dropped when leadership ends.
 //!
@@ -105,6 +106,8 @@ pub struct Replica {
     /// Accounts whose waiters are to be tried again at the end of the step.
     pub(crate) woken: BTreeSet<AccountId>,
     pub(crate) housekeeping_ns: u64,
+    /// A chosen entry is to be applied by the next tick, which is due.
+    is_apply_put_off: bool,
     /// When the scan under way goes on.
     scan_at_ns: u64,
     pub(crate) in_doubt_scan_ns: u64,
@@ -177,6 +180,7 @@ impl Replica {
             telemetry: Telemetry::default(),
             woken: BTreeSet::new(),
             housekeeping_ns: 0,
+            is_apply_put_off: false,
             scan_at_ns: 0,
             in_doubt_scan_ns: 0,
             is_disk_full: false,
@@ -189,6 +193,7 @@ impl Replica {
     /// Takes one input; drain [`Self::poll_output`] before the next.
     pub fn step(&mut self, now: Now, input: Input) {
         self.now = now;
+        let is_tick = matches!(input, Input::Tick);
         match input {
             Input::Tick => self.consensus.on_tick(now),
             Input::Durable { upto } => self.consensus.on_durable(now, upto),
@@ -219,7 +224,7 @@ impl Replica {
                 }
             }
         }
-        self.advance();
+        self.advance(is_tick);
     }
 
     /// The next effect, if any.
@@ -227,9 +232,18 @@ impl Replica {
         self.outputs.pop_front()
     }
 
-    /// When to send the next `Input::Tick`: monotonic nanoseconds.
+    /// Whether the next `Input::Tick` is for a large entry: it is due, and whatever came before it may go first.
+    #[must_use]
+    pub fn is_apply_put_off(&self) -> bool {
+        self.is_apply_put_off
+    }
+
+    /// When to send the next `Input::Tick`: monotonic nanoseconds. One in the past means now.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
+        if self.is_apply_put_off {
+            return 0;
+        }
         let own = match self.leading {
             Some(_) => self.housekeeping_ns,
             None => u64::MAX,
@@ -328,10 +342,10 @@ impl Replica {
     }
 
     /// Lets everything that the input made possible happen.
-    fn advance(&mut self) {
+    fn advance(&mut self, is_tick: bool) {
         self.follow_leadership();
         self.open_leadership();
-        self.apply_chosen();
+        self.apply_chosen(is_tick);
         self.go_on_with_checkpoint();
         self.follow_leadership();
         self.count_for_cut();
@@ -361,12 +375,31 @@ impl Replica {
         }
     }
 
-    fn apply_chosen(&mut self) {
+    /// Applies what is chosen, as far as this step goes. A large entry takes as long as a flush, and for a follower's nobody
+    /// waits; the group does for the flush that the step has begun, and for what the inputs behind it ask for.
+    fn apply_chosen(&mut self, is_tick: bool) {
         let mut applied = core::mem::take(&mut self.applied);
+        let waits_for_nobody = self.leading.is_none() && !self.consensus.is_replaying();
+        let mut share = ApplyShare {
+            takes_any: is_tick,
+            bytes_left: match waits_for_nobody {
+                true => self.config.apply_bytes,
+                false => usize::MAX,
+            },
+        };
+        self.is_apply_put_off = false;
         loop {
             // In this order: what a checkpoint freezes may have to be asked for from then on.
             self.begin_checkpoint_if_due();
-            if self.checkpoint_holds_apply() || self.load_holds_apply() {
+            if self.checkpoint_holds_apply() {
+                break;
+            }
+            let next = self.consensus.peek_chosen().map(Entry::bytes);
+            if next.is_some_and(|bytes| !share.takes(bytes)) {
+                self.is_apply_put_off = true;
+                break;
+            }
+            if self.load_holds_apply() {
                 break;
             }
             let Some((slot, entry)) = self.consensus.next_chosen() else {
@@ -574,6 +607,21 @@ impl Replica {
             ballot: self.consensus.ballot(),
             leader: self.consensus.leader(),
         }
+    }
+}
+
+/// What one step may apply.
+struct ApplyShare {
+    /// A tick applies one entry, however large.
+    takes_any: bool,
+    bytes_left: usize,
+}
+
+impl ApplyShare {
+    fn takes(&mut self, bytes: usize) -> bool {
+        let takes = core::mem::take(&mut self.takes_any) || bytes <= self.bytes_left;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        takes
     }
 }
 

@@ -368,6 +368,7 @@ fn config(address: ReplicaAddress) -> ReplicaConfig {
         checkpoint_weight: None,
         accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
         scan_places: quorate_protocol::limits::SCAN_PLACES,
+        apply_bytes: quorate_protocol::limits::APPLY_BYTES,
         seed: 7,
     }
 }
