@@ -264,6 +264,8 @@ impl Run {
                 .clamp(RELEASE_NS, nanos(FLUSH_EVERY));
             glommio::timer::sleep(Duration::from_nanos(wait_ns)).await;
         }
+        // What was due just now is for the clients to take.
+        futures_lite::future::yield_now().await;
         let left = backlog.close();
         self.drop_unsent(self.now_ns(), left);
     }

@@ -64,7 +64,7 @@ fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
         checkpoint_weight,
         accounts_in_memory_max: 16,
         scan_places: 3,
-        apply_bytes: 1_000,
+        apply_bytes: quorate_protocol::limits::APPLY_BYTES,
         seed: 1,
     }
 }

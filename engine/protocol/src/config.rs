@@ -42,7 +42,7 @@ pub struct ReplicaConfig {
     pub accounts_in_memory_max: usize,
     /// Accounts that one step looks at while all of them are summed for a cut.
     pub scan_places: usize,
-    /// Bytes of entries that a follower's step applies beside what else it does; a larger entry waits for a tick of its own.
+    /// Bytes of entries that a follower's step applies beside what else it does; an entry beyond that waits for a tick.
     pub apply_bytes: usize,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,

@@ -109,8 +109,8 @@ pub const ACCOUNT_WEIGHT: u64 = 172;
 pub const ACCOUNTS_IN_MEMORY_MAX: usize = 2 << 20;
 /// Accounts that one step looks at while all of them are summed for a cut: some 200 us, if most have changed.
 pub const SCAN_PLACES: usize = 1024;
-/// Bytes of entries that a follower's step applies beside what else it does: some 300 us. A larger entry waits for a tick of its
-/// own, so that what was begun before is on its way by then.
+/// Bytes of entries that a follower's step applies beside what else it does: 300 us, up to a millisecond if they are many. An entry
+/// beyond that waits for a tick, so that what was begun before is on its way by then.
 pub const APPLY_BYTES: usize = 64 << 10;
 /// From one such step to the next: the rest of the time is for everybody else.
 pub const SCAN_PAUSE_NS: u64 = MS / 2;

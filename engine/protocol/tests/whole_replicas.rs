@@ -13,7 +13,7 @@ use quorate_protocol::ids::{
 };
 use quorate_protocol::input::Input;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
-use quorate_protocol::limits::TIMING;
+use quorate_protocol::limits::{PIPELINE_MAX, TIMING};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::Output;
 use quorate_protocol::paxos;
@@ -578,22 +578,33 @@ fn a_leader_with_a_full_disk_begins_nothing_and_finishes_what_was_begun() {
     world.assert_replicas_agree(2);
 }
 
-/// A full entry takes as long to be applied as to be written. A group's next entry waited for that on the followers, whose
-/// answers it needs, before it was even on its way to their disks.
-#[test]
-fn a_follower_applies_a_large_entry_behind_what_it_has_begun() {
-    let mut world = World::funded(2, 3, Reads::Lease);
-    let leader = world.leader(1).expect("a leader");
-    let behind = |world: &World, at| {
-        let replica: &Replica = &world.replicas[&at];
-        let (applied, chosen) = (replica.ledger().applied(), replica.status().chosen_upto);
-        assert_eq!(replica.is_apply_put_off(), applied < chosen);
-        assert!(!replica.is_apply_put_off() || replica.deadline_ns() == 0);
-        chosen.0 - applied.0
-    };
-    for batch in 1..=3 {
+/// A shard of three, and how many batches of more than a step's share have been answered without any time passing: nobody ticks.
+struct WithoutTime {
+    world: World,
+    leader: ReplicaAddress,
+    followers: Vec<ReplicaAddress>,
+    batches: u128,
+}
+
+impl WithoutTime {
+    fn new() -> Self {
+        let world = World::funded(2, 3, Reads::Lease);
+        let leader = world.leader(1).expect("a leader");
+        let group = world.replicas.keys().copied();
+        let followers = group.filter(|at| at.shard == leader.shard && *at != leader);
+        Self {
+            followers: followers.collect(),
+            leader,
+            world,
+            batches: 0,
+        }
+    }
+
+    fn answer_a_batch(&mut self) {
+        self.batches += 1;
         let transfer = |id| Transfer::new(TransferId(id), AccountId(1), AccountId(2), 1, 1, 1);
-        let transfers: Vec<Transfer> = (batch * 1_000..).take(600).map(transfer).collect();
+        let ids = self.batches * 1_000..;
+        let transfers: Vec<Transfer> = ids.take(600).map(transfer).collect();
         assert!(size_of_val(transfers.as_slice()) > quorate_protocol::limits::APPLY_BYTES);
         let request = Request {
             id: RequestId(1 << 32),
@@ -602,34 +613,82 @@ fn a_follower_applies_a_large_entry_behind_what_it_has_begun() {
             body: RequestBody::CreateTransfers(Rows::from_slice(&transfers)),
         };
         let connection = ConnectionId(1);
-        world.step(
-            leader,
-            Input::Client {
-                connection,
-                request,
-            },
-        );
-        // No time passes, so nobody ticks: this is all that the answer waits for.
-        while let Some((at, input)) = world.inbox.pop_front() {
-            world.step(at, input);
+        let input = Input::Client {
+            connection,
+            request,
+        };
+        self.world.step(self.leader, input);
+        while let Some((at, input)) = self.world.inbox.pop_front() {
+            self.world.step(at, input);
         }
-        assert_eq!(world.replies.drain(..).count(), 1);
-        assert_eq!(behind(&world, leader), 0);
+        assert_eq!(self.world.replies.drain(..).count(), 1);
+        assert_eq!(self.behind(self.leader), 0);
     }
-    let group = world
-        .replicas
-        .keys()
-        .copied()
-        .filter(|at| at.shard == leader.shard);
-    let followers: Vec<ReplicaAddress> = group.filter(|at| *at != leader).collect();
-    for at in followers {
+
+    /// Entries that are known to be chosen and not applied.
+    fn behind(&self, at: ReplicaAddress) -> u64 {
+        let replica = &self.world.replicas[&at];
+        let (applied, chosen) = (replica.ledger().applied(), replica.status().chosen_upto);
+        assert_eq!(replica.is_apply_put_off(), applied < chosen);
+        assert!(!replica.is_apply_put_off() || replica.deadline_ns() == 0);
+        chosen.0 - applied.0
+    }
+}
+
+/// A full entry takes as long to be applied as to be written. A group's next entry waited for that on the followers, whose
+/// answers it needs, before it was even on its way to their disks.
+#[test]
+fn a_follower_applies_a_large_entry_behind_what_it_has_begun() {
+    let mut group = WithoutTime::new();
+    for _ in 0..3 {
+        group.answer_a_batch();
+    }
+    for at in group.followers.clone() {
         // That the last one is chosen they have not been told yet.
         for left in [1, 0] {
-            assert_eq!(behind(&world, at), left + 1);
-            world.step(at, Input::Tick);
-            assert_eq!(behind(&world, at), left, "one a tick");
+            assert_eq!(group.behind(at), left + 1);
+            group.world.step(at, Input::Tick);
+            assert_eq!(group.behind(at), left, "one a tick");
         }
     }
+    let mut world = group.world;
     assert_eq!((world.balance(1, 1), world.balance(1, 2)), (0, 1_000));
     world.assert_replicas_agree(2);
+}
+
+/// Followers that acknowledge faster than they apply would fill their memory and then refuse.
+#[test]
+fn followers_do_not_fall_behind_by_more_than_a_pipeline() {
+    let mut group = WithoutTime::new();
+    for _ in 0..3 * PIPELINE_MAX {
+        group.answer_a_batch();
+        let behind = group.followers.iter().map(|&at| group.behind(at));
+        assert!(behind.max() <= Some(PIPELINE_MAX));
+    }
+    let furthest = group.followers.iter().map(|&at| group.behind(at)).max();
+    assert_eq!(furthest, Some(PIPELINE_MAX), "and it comes to that");
+    group.world.assert_replicas_agree(2);
+}
+
+/// Whoever leads answers from what it has applied.
+#[test]
+fn a_new_leader_applies_what_it_had_put_off() {
+    let mut group = WithoutTime::new();
+    for _ in 0..4 {
+        group.answer_a_batch();
+    }
+    let (old, next) = (group.leader, group.followers[0]);
+    assert_eq!(group.behind(next), 3);
+    group.world.replicas.remove(&old);
+    group.world.now_ns += 3 * SECOND;
+    group.world.step(next, Input::Tick);
+    assert_eq!(group.behind(next), 2, "one a tick, and it campaigns");
+    while let Some((at, input)) = group.world.inbox.pop_front() {
+        if at != old {
+            group.world.step(at, input);
+        }
+    }
+    assert_eq!(group.world.leader(1), Some(next));
+    assert_eq!(group.behind(next), 0);
+    assert_eq!(group.world.balance(1, 2), 1_000);
 }

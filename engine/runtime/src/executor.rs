@@ -47,6 +47,7 @@ use crate::listener;
 use crate::log::Log;
 use crate::pace::{Pace, Pacer};
 use crate::peers::Peers;
+use crate::precedence::Precedence;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
 use crate::room::Room;
@@ -183,10 +184,9 @@ struct Shell {
     rebuild: Option<Why>,
     /// The turn gave the store a part.
     gave_part: bool,
-    /// It has begun something: a flush, a message, an answer.
+    /// The turn had outputs: a flush, a message, an answer.
     has_begun: bool,
-    /// The turn before let what it had begun go before a large entry.
-    gave_way_to_outputs: bool,
+    precedence: Precedence,
     pacer: Pacer,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
@@ -221,7 +221,7 @@ impl Shell {
             rebuild: None,
             gave_part: false,
             has_begun: false,
-            gave_way_to_outputs: false,
+            precedence: Precedence::default(),
             pacer: Pacer::default(),
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
@@ -433,18 +433,11 @@ impl Shell {
         Ok(false)
     }
 
-    /// Steps through what has arrived, for one slice of time at most, then through a large entry if one is to be applied.
+    /// Steps through what has arrived, for one slice of time at most, then applies an entry if one was put off.
     fn turn(&mut self, started: Now) {
         self.has_begun = false;
         let now = self.take_inputs(started);
-        if !self.core.is_apply_put_off() {
-            self.gave_way_to_outputs = false;
-        } else if self.has_begun && !self.gave_way_to_outputs {
-            // What was begun goes on its way first: a flush and an answer take as long as this will. Once only, or
-            // under load nothing would ever be applied.
-            self.gave_way_to_outputs = true;
-        } else {
-            self.gave_way_to_outputs = false;
+        if (self.precedence).applies_now(self.core.is_apply_put_off(), self.has_begun) {
             self.step(now, Input::Tick);
         }
     }
@@ -667,15 +660,13 @@ impl Shell {
             Ok(now) => now,
             Err(fault) => end_process(&fault),
         };
-        loop {
-            match self.inbox.pop() {
-                Some(Next::Input(input)) => self.core.step(now, input),
-                Some(Next::TooOld {
+        while let Some(next) = self.inbox.pop() {
+            match next {
+                Next::Input(input) => self.core.step(now, input),
+                Next::TooOld {
                     connection,
                     request,
-                }) => busy(&self.connections, now, connection, request),
-                None if self.core.is_apply_put_off() => self.core.step(now, Input::Tick),
-                None => break,
+                } => busy(&self.connections, now, connection, request),
             }
             while let Some(output) = self.core.poll_output() {
                 if let Output::Reply { connection, reply } = output {

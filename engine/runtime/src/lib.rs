@@ -35,6 +35,7 @@ mod node;
 mod outgoing;
 mod pace;
 mod peers;
+mod precedence;
 mod rebuild;
 mod recover;
 mod refusals;

@@ -173,9 +173,16 @@ impl World {
         }
     }
 
+    /// Until nothing is under way, and nothing left to be applied.
     fn settle(&mut self) {
-        while let Some((at, input)) = self.inbox.pop_front() {
-            self.step(at, input);
+        loop {
+            while let Some((at, input)) = self.inbox.pop_front() {
+                self.step(at, input);
+            }
+            let Some(at) = self.replicas.iter().position(Replica::is_apply_put_off) else {
+                return;
+            };
+            self.step(at, Input::Tick);
         }
     }
 

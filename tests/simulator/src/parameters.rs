@@ -164,7 +164,7 @@ pub struct Parameters {
     pub accounts_in_memory_max: usize,
     /// Accounts that one step looks at while all of them are summed for a cut.
     pub scan_places: usize,
-    /// Bytes of entries that a step applies beside what else it does.
+    /// Bytes of entries that a follower's step applies beside what else it does.
     pub apply_bytes: usize,
     /// Rebuilds, in parts per million, that do not get through at once: no room, or a crash.
     pub rebuild_trouble_ppm: u32,

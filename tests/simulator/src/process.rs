@@ -305,6 +305,13 @@ impl Process {
         }
     }
 
+    /// Whether its next tick is there to apply an entry.
+    #[must_use]
+    pub fn is_apply_put_off(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.replica.is_apply_put_off())
+    }
+
     /// Ends the process. What it wrote stays readable, unless the power goes as well.
     pub fn stop(&mut self, power_loss: bool) {
         if let Some(running) = self.running.take() {

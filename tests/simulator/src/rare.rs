@@ -14,7 +14,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 75] = [
+const NAMES: [&str; 76] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -59,6 +59,7 @@ const NAMES: [&str; 75] = [
     "history_page_turned",
     "history_read_from_disk",
     "history_walk_in_store",
+    "input_before_apply",
     "leader_change",
     "leader_change_with_in_doubt",
     "leader_stepped_down_unchallenged",

@@ -88,9 +88,14 @@ impl Missing {
 }
 
 impl Replica {
+    /// Whether the next entry waits for the store.
+    pub(super) fn is_apply_loading(&self) -> bool {
+        self.loads.apply
+    }
+
     /// Whether the next entry has to wait for the store; asks if need be.
     pub(super) fn load_holds_apply(&mut self) -> bool {
-        if self.loads.apply {
+        if self.is_apply_loading() {
             return true;
         }
         let Some(entry) = self.consensus.peek_chosen() else {

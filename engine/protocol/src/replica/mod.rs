@@ -1,8 +1,8 @@
 //! One replica: the pure function from inputs to outputs.
 //!
 //! A step takes one input, lets consensus react, applies whatever became chosen, hands the results to
-//! those who wait, and proposes what has gathered. A follower applies a large entry by a tick that is due at once, so that
-//! what was begun goes first. State falls in two: the ledger, which only applied
+//! those who wait, and proposes what has gathered. A follower puts off what is beyond a step's share to a tick that is due at
+//! once, so that what was begun goes first. State falls in two: the ledger, which only applied
 //! entries change and which is equal on all replicas at the same slot, and what a leader keeps for
 //! its clients and its transactions, which is volatile and dropped when leadership ends.
 //!
@@ -106,7 +106,7 @@ pub struct Replica {
     /// Accounts whose waiters are to be tried again at the end of the step.
     pub(crate) woken: BTreeSet<AccountId>,
     pub(crate) housekeeping_ns: u64,
-    /// A chosen entry is to be applied by the next tick, which is due.
+    /// What is chosen goes beyond the share of a step: the next tick applies it, and is due.
     is_apply_put_off: bool,
     /// When the scan under way goes on.
     scan_at_ns: u64,
@@ -232,7 +232,7 @@ impl Replica {
         self.outputs.pop_front()
     }
 
-    /// Whether the next `Input::Tick` is for a large entry: it is due, and whatever came before it may go first.
+    /// Whether the next `Input::Tick` is there to apply an entry: it is due, and whatever came before it may go first.
     #[must_use]
     pub fn is_apply_put_off(&self) -> bool {
         self.is_apply_put_off
@@ -379,19 +379,21 @@ impl Replica {
     /// waits; the group does for the flush that the step has begun, and for what the inputs behind it ask for.
     fn apply_chosen(&mut self, is_tick: bool) {
         let mut applied = core::mem::take(&mut self.applied);
-        let waits_for_nobody = self.leading.is_none() && !self.consensus.is_replaying();
+        let is_awaited = self.leading.is_some() || self.consensus.is_replaying();
+        // Behind by more than a pipeline it has to keep pace with what it acknowledges.
+        let behind = self.consensus.chosen_upto().0 - self.consensus.applied_upto().0;
         let mut share = ApplyShare {
-            takes_any: is_tick,
-            bytes_left: match waits_for_nobody {
-                true => self.config.apply_bytes,
-                false => usize::MAX,
+            takes_any: is_tick || behind > PIPELINE_MAX,
+            bytes_left: match is_awaited {
+                true => usize::MAX,
+                false => self.config.apply_bytes,
             },
         };
         self.is_apply_put_off = false;
         loop {
             // In this order: what a checkpoint freezes may have to be asked for from then on.
             self.begin_checkpoint_if_due();
-            if self.checkpoint_holds_apply() {
+            if self.checkpoint_holds_apply() || self.is_apply_loading() {
                 break;
             }
             let next = self.consensus.peek_chosen().map(Entry::bytes);
@@ -612,7 +614,7 @@ impl Replica {
 
 /// What one step may apply.
 struct ApplyShare {
-    /// A tick applies one entry, however large.
+    /// One entry, however large.
     takes_any: bool,
     bytes_left: usize,
 }

@@ -23,6 +23,8 @@ const FULL_DISK_PAUSE_NS: u64 = 2 * SECOND;
 const ANSWER_NS_MAX: u64 = SECOND;
 /// Of the scrubber behind each read.
 const SCRUB_PAUSE_NS: u64 = 2 * MS;
+/// How long a shell has other things to do before it applies an entry that its core has put off.
+const PUT_OFF_NS: u64 = 20 * MS;
 
 impl World {
     pub(super) fn own(&mut self, process: usize, life: u64, what: OwnEvent) {
@@ -99,6 +101,9 @@ impl World {
 
     pub(super) fn step(&mut self, process: usize, input: Input) {
         let now = self.clocks(process);
+        if self.processes[process].is_apply_put_off() && !matches!(input, Input::Tick) {
+            self.rare.add("input_before_apply");
+        }
         let effects = self.processes[process].step(now, input);
         self.carry_out(process, effects);
     }
@@ -363,7 +368,10 @@ impl World {
         let Some(at_ns) = clock.true_ns(deadline_ns) else {
             return;
         };
-        let at_ns = at_ns.max(self.now_ns());
+        let mut at_ns = at_ns.max(self.now_ns());
+        if self.processes[process].is_apply_put_off() {
+            at_ns += self.disk_stream.below(PUT_OFF_NS);
+        }
         if self.ticks[process].is_none_or(|planned| at_ns < planned) {
             self.ticks[process] = Some(at_ns);
             let delay_ns = at_ns - self.now_ns();
