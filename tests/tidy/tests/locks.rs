@@ -17,7 +17,9 @@ fn locked(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     packages
         .map(|block| {
             let mut names = block.lines().filter_map(|line| {
-                let value = line.strip_prefix("name = ").or_else(|| line.strip_prefix(' '))?;
+                let value = line
+                    .strip_prefix("name = ")
+                    .or_else(|| line.strip_prefix(' '))?;
                 value.trim_matches([' ', '"', ',']).split(' ').next()
             });
             (names.next().expect("a package has a name"), names.collect())

@@ -26,6 +26,9 @@ impl Process {
     /// Ends the core; the log stays as it is. The next core starts from the checkpoint of the group.
     pub(super) fn begin_rebuild(&mut self, now: Now, from: ReplicaId, effects: &mut Vec<Effect>) {
         let seed = self.running.as_ref().map_or(0, |running| running.seed);
+        // What the core has begun in its last step ends with it, as do its earlier reads and writes: the world would
+        // report their ends to what comes after it.
+        effects.retain(|effect| matches!(effect, Effect::Send { .. } | Effect::Reply { .. }));
         self.stop(false);
         self.incarnation += 1;
         let opened = match self.open_store() {
