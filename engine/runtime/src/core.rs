@@ -147,7 +147,7 @@ impl Core {
         })
     }
 
-    /// Whether the next tick is for a large entry, which may wait for a moment.
+    /// Whether the next tick is there to apply an entry, which may wait for a moment.
     pub(crate) fn is_apply_put_off(&self) -> bool {
         match self {
             Self::Running(replica) => replica.is_apply_put_off(),

@@ -437,7 +437,8 @@ impl Shell {
     fn turn(&mut self, started: Now) {
         self.has_begun = false;
         let now = self.take_inputs(started);
-        if (self.precedence).applies_now(self.core.is_apply_put_off(), self.has_begun) {
+        let is_put_off = self.core.is_apply_put_off();
+        if self.precedence.applies_now(is_put_off, self.has_begun) {
             self.step(now, Input::Tick);
         }
     }
