@@ -66,6 +66,14 @@ class Cluster:
     ) -> None:
         self._remove()
 
+    def kill(self, node: int) -> None:
+        """Ends a node's process without a word."""
+        self._quorate("kill", "-f", str(self.topology), "--node", str(node))
+
+    def start(self) -> None:
+        """Starts the nodes that do not run, and waits for none."""
+        self._quorate("start", "-f", str(self.topology), "--wait", "0s")
+
     def processes(self) -> dict[int, int]:
         """Node -> process id."""
         nodes = json.loads(self._quorate("ps", "-f", str(self.topology), "--json"))["nodes"]

@@ -14,8 +14,12 @@
 //!    is written or counted: what was altered in flight is asked for again.
 //! 3. A file that a whole generation here lists is not asked for: it has the same bytes there. Should it
 //!    not, the replicas have diverged, and that is an error, not something to repair.
-//! 4. At most one question is open, and none while bytes wait to be written: so a fetch takes as much memory
-//!    as two chunks, and as much of the other's time as the own disk lets it.
+//! 4. At most [`CHUNKS_MAX`] chunks are asked for or wait to be written: so much memory a fetch takes, and as
+//!    much of the other's time as the own disk lets it. Several, since a loaded replica answers after a while:
+//!    a group goes on meanwhile, and whoever does not take its checkpoints faster than it writes them is
+//!    never back.
+//! 5. Chunks are taken in the order in which they were asked for; one that is lost is asked for again with
+//!    those behind it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,8 +39,11 @@ const BLOCK: usize = BLOCK_BYTES as usize;
 const ANSWER_NS_MAX: u64 = SECOND;
 /// Who has nothing newer is asked again, once all others were.
 const PAUSE_NS: u64 = 100 * MS;
-/// Bytes asked for per second at most: a rebuild must not take the link from those who serve.
-pub const BYTES_PER_SECOND_MAX: u64 = 128 << 20;
+/// Bytes asked for per second at most: a rebuild must not take the link from those who serve, and has to be
+/// clearly faster than the 110 MiB that a group under full batches writes.
+pub const BYTES_PER_SECOND_MAX: u64 = 512 << 20;
+/// Chunks of a file that are under way at once.
+pub const CHUNKS_MAX: usize = 16;
 
 /// The checkpoint of the group cannot be taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -86,9 +93,18 @@ struct Files {
     manifest: Manifest,
     /// The first one is under way.
     missing: VecDeque<Listed>,
-    /// How much of it is taken, in bytes, and what that adds up to.
+    /// How much of it is asked for, in bytes.
+    asked: u64,
+    /// How much of it is taken, and what that adds up to.
     offset: u64,
     sum: ContentSum,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Question {
+    part: Part,
+    offset: u64,
+    sent_ns: u64,
 }
 
 /// One rebuild. The store is closed meanwhile.
@@ -102,8 +118,8 @@ pub struct Fetch {
     stage: Stage,
     /// What is whole on the own disk, published or not.
     have: BTreeMap<FileId, Listed>,
-    /// Sent, and when.
-    question: Option<(Part, u64, u64)>,
+    /// Sent and not answered, in order.
+    questions: VecDeque<Question>,
     /// No question before.
     not_before_ns: u64,
     operations: VecDeque<Operation>,
@@ -152,7 +168,7 @@ impl Fetch {
             asked: 0,
             stage: Stage::begin(),
             have: BTreeMap::new(),
-            question: None,
+            questions: VecDeque::new(),
             not_before_ns: 0,
             operations: VecDeque::new(),
             is_open: false,
@@ -172,19 +188,27 @@ impl Fetch {
         matches!(self.stage, Stage::Done)
     }
 
-    /// The next question, if it is time.
+    /// The next question, if it is time. Several may be due at once.
     pub fn next_question(&mut self, now_ns: u64) -> Option<(ReplicaId, Message)> {
-        if let Some((_, _, sent_ns)) = self.question
-            && now_ns >= sent_ns + ANSWER_NS_MAX
+        if let Some(oldest) = self.questions.front()
+            && now_ns >= oldest.sent_ns + ANSWER_NS_MAX
         {
             self.turn_to_next(now_ns);
         }
-        let waits = self.question.is_some() || self.is_open || !self.operations.is_empty();
-        if waits || now_ns < self.not_before_ns {
+        if now_ns < self.not_before_ns {
             return None;
         }
         let (part, offset) = self.wanted()?;
-        self.question = Some((part, offset, now_ns));
+        if let Stage::Files(files) = &mut self.stage {
+            files.asked += CHUNK_BYTES as u64;
+            let pause_ns = CHUNK_BYTES as u64 * SECOND / BYTES_PER_SECOND_MAX;
+            self.not_before_ns = self.not_before_ns.max(now_ns) + pause_ns;
+        }
+        self.questions.push_back(Question {
+            part,
+            offset,
+            sent_ns: now_ns,
+        });
         let to = self.peers[self.asked % self.peers.len()];
         Some((to, Message::Ask { part, offset }))
     }
@@ -192,14 +216,10 @@ impl Fetch {
     /// When [`Self::next_question`] is worth calling again, if nothing else happens.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
-        match self.question {
-            Some((_, _, sent_ns)) => sent_ns + ANSWER_NS_MAX,
-            None if self.is_open || !self.operations.is_empty() => u64::MAX,
-            None => match self.stage {
-                Stage::Manifest { .. } | Stage::Files(_) => self.not_before_ns,
-                Stage::Closing | Stage::Done => u64::MAX,
-            },
-        }
+        let oldest = self.questions.front();
+        let answer_ns = oldest.map_or(u64::MAX, |oldest| oldest.sent_ns + ANSWER_NS_MAX);
+        let next_ns = self.wanted().map_or(u64::MAX, |_| self.not_before_ns);
+        answer_ns.min(next_ns)
     }
 
     /// A replica of the group said something.
@@ -212,7 +232,7 @@ impl Fetch {
         from: ReplicaId,
         message: &Message,
     ) -> Result<(), FetchError> {
-        let Some((part, offset, sent_ns)) = self.question else {
+        let Some(&Question { part, offset, .. }) = self.questions.front() else {
             return Ok(());
         };
         match message {
@@ -222,10 +242,8 @@ impl Fetch {
                 total,
                 bytes,
             } if *at == offset && answers(part, *of) => {
-                self.question = None;
+                self.questions.pop_front();
                 let bytes = bytes.as_bytes();
-                let pause_ns = bytes.len() as u64 * SECOND / BYTES_PER_SECOND_MAX;
-                self.not_before_ns = sent_ns + pause_ns;
                 let taken = match *of {
                     Part::Manifest { number } => {
                         self.manifest_chunk(now_ns, from, number, *total, bytes)?
@@ -274,27 +292,36 @@ impl Fetch {
         }
     }
 
+    /// What is to be asked for next, unless something has to be answered or written before.
     fn wanted(&self) -> Option<(Part, u64)> {
         match &self.stage {
+            Stage::Manifest { .. } if !self.questions.is_empty() || self.writes() > 0 => None,
             Stage::Manifest { number: None, .. } => Some((Part::Newest, 0)),
             Stage::Manifest {
                 number: Some(number),
                 bytes,
             } => Some((Part::Manifest { number: *number }, bytes.len() as u64)),
-            Stage::Files(files) => files.missing.front().map(|listed| {
-                let part = Part::File {
-                    kind: listed.file.kind.code(),
-                    number: listed.file.number,
-                };
-                (part, files.offset)
-            }),
+            Stage::Files(files) => {
+                let listed = files.missing.front()?;
+                let under_way = self.questions.len() + self.writes();
+                let is_wanted = files.asked < bytes_of(listed) && under_way < CHUNKS_MAX;
+                is_wanted.then_some((part_of(listed.file), files.asked))
+            }
             Stage::Closing | Stage::Done => None,
         }
     }
 
+    /// Operations that are not carried out yet, most of them writes.
+    fn writes(&self) -> usize {
+        self.operations.len() + usize::from(self.is_open)
+    }
+
     /// Asks somebody else, a while later if all were asked.
     fn turn_to_next(&mut self, now_ns: u64) {
-        self.question = None;
+        self.questions.clear();
+        if let Stage::Files(files) = &mut self.stage {
+            files.asked = files.offset;
+        }
         self.asked += 1;
         if self.asked.is_multiple_of(self.peers.len()) {
             self.not_before_ns = now_ns + PAUSE_NS;
@@ -363,6 +390,7 @@ impl Fetch {
         self.stage = Stage::Files(Files {
             manifest,
             missing,
+            asked: 0,
             offset: 0,
             sum: ContentSum::default(),
         });
@@ -375,7 +403,7 @@ impl Fetch {
         let Stage::Files(files) = &mut self.stage else {
             unreachable!("a file is begun behind its manifest");
         };
-        (files.offset, files.sum) = (0, ContentSum::default());
+        (files.asked, files.offset, files.sum) = (0, 0, ContentSum::default());
         self.progress.files_left = files.missing.len();
         match files.missing.front() {
             Some(next) => self
@@ -391,7 +419,7 @@ impl Fetch {
             return false;
         };
         let listed = *files.missing.front().expect("it was asked for");
-        let total = u64::from(listed.blocks) * u64::from(BLOCK_BYTES);
+        let total = bytes_of(&listed);
         let offset = files.offset;
         let expected = (total - offset).min(CHUNK_BYTES as u64);
         if chunk.len() as u64 != expected {
@@ -459,6 +487,17 @@ impl Stage {
             bytes: Vec::new(),
         }
     }
+}
+
+fn part_of(file: FileId) -> Part {
+    Part::File {
+        kind: file.kind.code(),
+        number: file.number,
+    }
+}
+
+fn bytes_of(listed: &Listed) -> u64 {
+    u64::from(listed.blocks) * u64::from(BLOCK_BYTES)
 }
 
 /// Whether a chunk of `found` can be the answer to a question for `asked`.

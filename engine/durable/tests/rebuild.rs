@@ -3,13 +3,16 @@
 
 mod support;
 
-use quorate_durable::fetch::{Fetch, FetchError};
+use std::collections::VecDeque;
+
+use quorate_durable::fetch::{CHUNKS_MAX, Fetch, FetchError};
 use quorate_durable::serve::{Answer, answer};
 use quorate_protocol::ids::ReplicaId;
 use quorate_protocol::prng::Prng;
-use quorate_protocol::snapshot::Message;
+use quorate_protocol::snapshot::{Message, Part};
+use quorate_protocol::time::MS;
 use quorate_protocol::words::Words;
-use quorate_storage::store::{Binding, Finish, Manifest, Read, Store, Unreadable, open};
+use quorate_storage::store::{Binding, Finish, Manifest, Operation, Read, Store, Unreadable, open};
 
 use support::Files;
 
@@ -156,6 +159,56 @@ fn fetch(
         now_ns = now_ns.max(fetch.deadline_ns());
     }
     (fetch.is_done(), fetch)
+}
+
+/// Answers come while more is asked; some are lost, and with them nothing but time.
+#[test]
+fn several_chunks_are_under_way_and_never_more_than_agreed() {
+    let (mut theirs, other) = filled(3, 8000);
+    let mut most = 0;
+    for seed in 0..10 {
+        let random = &mut Prng::new(seed);
+        let mut files = Files::default();
+        let mut fetch = Fetch::new(&files.open(), OTHER, [ReplicaId(3)].into_iter());
+        let mut on_their_way = VecDeque::new();
+        let (mut unwritten, mut now_ns) = (0, 0);
+        while !fetch.is_done() {
+            on_their_way.extend(std::iter::from_fn(|| fetch.next_question(now_ns)));
+            let under_way = on_their_way.len() + unwritten;
+            assert!(under_way <= CHUNKS_MAX, "{under_way} chunks");
+            most = most.max(under_way);
+            match random.range(0, 20) {
+                0 => on_their_way.clear(),
+                1..=10 => {
+                    if let Some((to, question)) = on_their_way.pop_front() {
+                        let message = reply(&other, &mut theirs, &question);
+                        fetch.on_message(now_ns, to, &message).expect("one shard");
+                        let of_file = matches!(
+                            question,
+                            Message::Ask {
+                                part: Part::File { .. },
+                                ..
+                            }
+                        );
+                        unwritten += usize::from(of_file);
+                    }
+                }
+                _ => {
+                    if let Some(operation) = fetch.next_operation() {
+                        files.carry_out(&operation);
+                        unwritten -= usize::from(matches!(operation, Operation::Write { .. }));
+                        fetch.finish_operation(&operation);
+                    }
+                }
+            }
+            now_ns += match on_their_way.is_empty() {
+                true => 100 * MS,
+                false => MS,
+            };
+        }
+        assert_eq!(newest(&mut files), *other.manifest());
+    }
+    assert_eq!(most, CHUNKS_MAX);
 }
 
 fn newest(files: &mut Files) -> Manifest {

@@ -97,6 +97,9 @@ pub const CUTS_MAX: usize = 8;
 /// What the entries between two checkpoints weigh at most, unless the cluster says otherwise: bytes of the log, and
 /// so of a replay. A restart replays up to two of them in some seconds.
 pub const CHECKPOINT_WEIGHT: u64 = 256 << 20;
+/// A leader keeps so many times that of its log for a member that is away or behind: some 20 s of full batches, which
+/// it gets entry by entry when it is back. Whoever was away for longer takes a checkpoint, and then these.
+pub const KEPT_FOR_MEMBERS: u64 = 8;
 /// So many checkpoints may come after a part of that. A store has room for 256 times as many files.
 pub const EARLY_CHECKPOINTS: u64 = 256;
 /// The part is at least one in so many,

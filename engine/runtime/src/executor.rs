@@ -414,7 +414,7 @@ impl Shell {
                     } => busy(&self.connections, now, connection, request),
                 }
             }
-            if let Some((replica, message)) = rebuild.go_on(now.mono_ns) {
+            while let Some((replica, message)) = rebuild.go_on(now.mono_ns) {
                 let to = ReplicaAddress { replica, ..address };
                 self.peers.send(to, &between_shells(message));
             }

@@ -19,9 +19,9 @@ pub(crate) const SLICE: Duration = Duration::from_micros(200);
 pub(crate) const STEPS_PER_CLOCK_READING: usize = 8;
 
 /// Bytes that wait for one peer's socket. Above it messages to that peer are dropped, which the
-/// protocol allows; it holds a leader's whole pipeline twice.
+/// protocol allows; it holds a leader's whole pipeline, and twice as much for one that catches up.
 pub(crate) const PEER_BYTES_MAX: usize = 32 << 20;
-const _: () = assert!(PEER_BYTES_MAX >= 16 * (FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX));
+const _: () = assert!(PEER_BYTES_MAX >= 24 * (FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX));
 const _: () = assert!(PIPELINE_MAX <= 8);
 /// Memory that a buffer towards a peer of the own group keeps when it is empty: what a loaded leader sends in a turn.
 pub(crate) const PEER_BYTES_KEPT: usize = 4 << 20;

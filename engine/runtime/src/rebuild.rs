@@ -84,7 +84,7 @@ impl Rebuild {
         self.fetch.on_message(now_ns, from, message)
     }
 
-    /// Begins the next operation, and says what to ask whom.
+    /// Begins the next operation, and says what to ask whom, until there is nothing more to ask for now.
     pub(crate) fn go_on(&mut self, now_ns: u64) -> Option<(ReplicaId, Message)> {
         if let Some(operation) = self.carried_out.borrow_mut().take() {
             self.fetch.finish_operation(&operation);

@@ -1,9 +1,15 @@
-//! Holes: asking peers for chosen entries, serving them, and replaying the own log after a start.
+//! Holes: asking peers for chosen entries.
 //!
-//! A replica that knows of chosen slots it cannot prove asks one peer at a time for the next range,
-//! and the next peer when no answer comes. Any replica serves, from memory or through a read of its
-//! WAL. One read of the WAL is open at a time; the own replay goes first, then one waiting request
-//! per peer.
+//! A replica that knows of chosen slots it cannot prove asks one peer at a time for them, and the next peer
+//! when no answer comes. Two questions are open at once, each for as many slots as a leader has in flight:
+//!
+//! ```text
+//! leader     ------- PIPELINE_MAX slots in a round trip -------> chosen
+//! catch-up   --- QUESTIONS_MAX x PIPELINE_MAX in a round trip -> learnt
+//! ```
+//!
+//! So whoever is behind gains on its group, whatever the load and however far apart they are, as long as
+//! its own disk and link have room for twice what the group does.
 //!
 //! A chosen slot whose own record is lost (see `lost`) is asked for before anything else, of everybody
 //! in turn. Who cannot give the first slot of a question as chosen, since its record is lost there, too,
@@ -23,31 +29,41 @@ use super::consensus::{Consensus, Role};
 use super::journal::Effect;
 use super::message::{LoggedEntry, Message, SlotRecord, SlotReport};
 use super::quorum::ReplicaSet;
-use crate::config::LostRecord;
 use crate::entry::Entry;
 use crate::ids::{ReplicaId, Slot};
-use crate::limits::{FRAME_PAYLOAD_MAX, WINDOW_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, PIPELINE_MAX, WINDOW_MAX};
 use crate::output::StopReason;
-use crate::planted::{Bug, planted};
 use crate::time::MS;
 
 /// How long an asked peer has to answer before the next one is asked; and how long nobody is asked
 /// once everybody has answered in vain.
 const CATCH_UP_RETRY_NS: u64 = 250 * MS;
-/// Bytes of one chunk of the replay after a start.
-const REPLAY_CHUNK_BYTES_MAX: usize = 4 << 20;
+/// Questions that are open at once: one is answered while the next is on its way.
+pub(super) const QUESTIONS_MAX: usize = 2;
+/// Slots of one question.
+pub(super) const QUESTION_SLOTS_MAX: usize = 8;
+const _: () = assert!(QUESTION_SLOTS_MAX as u64 == PIPELINE_MAX);
+/// Slots of all answers that may be on their way.
+const ANSWERED_SLOTS_MAX: usize = QUESTIONS_MAX * QUESTION_SLOTS_MAX;
+/// Bytes of them.
+const ANSWER_BYTES_MAX: usize = ANSWERED_SLOTS_MAX * ENTRY_BYTES_MAX;
 /// Fetched entries between two watermark records. Below the window: see `record_accepted`.
 const WATERMARK_LAG: u64 = WINDOW_MAX / 2;
-/// What an entry costs in a message beside its bytes, at most.
-const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// What peers are known to have, and the open question to one of them.
+/// The last slot that a question from `from` on may be for.
+pub(super) fn last_of_question(from: Slot) -> Slot {
+    Slot(from.0.saturating_add(QUESTION_SLOTS_MAX as u64 - 1))
+}
+
+/// What peers are known to have, and the open questions to one of them.
 #[derive(Debug, Default)]
 pub(super) struct Fetch {
     /// A checkpoint of some peer covers all slots up to here.
     covered_upto: Slot,
     claims: BTreeMap<ReplicaId, Slot>,
-    open: Option<Question>,
+    open: Option<Questions>,
+    /// Chosen entries that came before those of slots below: of the next [`ANSWERED_SLOTS_MAX`] slots.
+    early: BTreeMap<Slot, Entry>,
     /// Who did not answer last.
     silent: Option<ReplicaId>,
     /// The slot that the reports are about.
@@ -60,10 +76,28 @@ pub(super) struct Fetch {
     again_at_ns: Option<u64>,
 }
 
+/// Slots, inclusive.
 #[derive(Clone, Copy, Debug)]
-struct Question {
+pub(super) struct Range {
+    pub(super) from: Slot,
+    pub(super) upto: Slot,
+}
+
+/// To one peer.
+#[derive(Debug)]
+struct Questions {
     to: ReplicaId,
+    /// Not answered in full yet; ascending.
+    ranges: VecDeque<Range>,
     retry_at_ns: u64,
+}
+
+impl Questions {
+    /// Whether nothing is open any more: all slots below `slot` are here.
+    fn is_answered_below(&mut self, slot: Slot) -> bool {
+        self.ranges.retain(|range| range.upto >= slot);
+        self.ranges.is_empty()
+    }
 }
 
 /// A chosen slot that is missing here.
@@ -91,7 +125,7 @@ impl Fetch {
     }
 
     pub(super) fn retry_at_ns(&self) -> Option<u64> {
-        let open = self.open.map(|question| question.retry_at_ns);
+        let open = self.open.as_ref().map(|open| open.retry_at_ns);
         [open, self.again_at_ns].into_iter().flatten().min()
     }
 
@@ -103,6 +137,20 @@ impl Fetch {
     /// Whether somebody says that `slot` is chosen.
     fn is_claimed(&self, slot: Slot) -> bool {
         self.claims.values().any(|&upto| upto >= slot)
+    }
+
+    /// All slots up to here are chosen, says `peer`.
+    fn claim_of(&self, peer: ReplicaId) -> Slot {
+        self.claims.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// The first slot from `missing` on that no open question asks for, if another may be asked.
+    fn next_unasked(&self, missing: Slot) -> Option<Slot> {
+        let Some(open) = &self.open else {
+            return Some(missing);
+        };
+        let behind = open.ranges.back().map_or(missing, |last| last.upto.next());
+        (open.ranges.len() < QUESTIONS_MAX).then_some(behind.max(missing))
     }
 
     /// Forgets reports on other slots than `wanted`.
@@ -149,42 +197,8 @@ impl Fetch {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    from: Slot,
-    upto: Slot,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Purpose {
-    Replay,
-    Serve { to: ReplicaId },
-}
-
-/// Reads of the own WAL.
-#[derive(Debug, Default)]
-pub(super) struct LogReads {
-    /// Read for the replay and not given out yet.
-    replay: VecDeque<LoggedEntry>,
-    open: Option<(Range, Purpose)>,
-    /// The last request of each peer that needs the WAL.
-    waiting: BTreeMap<ReplicaId, Range>,
-}
-
-impl LogReads {
-    pub(super) fn peek_replayed(&self) -> Option<&Entry> {
-        self.replay.front().map(|logged| &logged.entry)
-    }
-
-    pub(super) fn next_replayed(&mut self, slot: Slot) -> Option<Entry> {
-        let logged = self.replay.pop_front()?;
-        assert!(logged.slot == slot, "the replay is in slot order");
-        Some(logged.entry)
-    }
-}
-
 impl Consensus {
-    /// The chosen slot to fetch next, if one is known to be missing and there is room for it.
+    /// The chosen slot to fetch next, if one is known to be missing.
     fn wanted(&self) -> Option<Wanted> {
         if !self.may_learn() {
             return None;
@@ -198,32 +212,78 @@ impl Consensus {
             return Some(Wanted::Lost(slot));
         }
         let next = chosen_upto.next();
-        let room = !self.log.is_replaying() && !self.log.is_full();
-        (room && self.fetch.is_claimed(next)).then_some(Wanted::Next(next))
+        let wanted = !self.log.is_replaying() && self.fetch.is_claimed(next);
+        wanted.then_some(Wanted::Next(next))
     }
 
-    /// Asks for what is missing below the highest `chosen_upto` that a peer claimed, unless a
-    /// question is open.
+    /// Asks for what is missing below the highest `chosen_upto` that a peer claimed, as far as no open
+    /// question does.
     pub(super) fn pursue(&mut self, now_ns: u64) {
         let Some(wanted) = self.wanted() else {
             self.fetch.open = None;
+            self.fetch.early.clear();
             return;
         };
         self.fetch.turn_to(wanted.slot());
-        if self.fetch.open.is_some() || self.fetch.again_at_ns.is_some() {
+        if self.fetch.again_at_ns.is_some() {
             return;
         }
-        let leader = self.following.map(|following| following.ballot.replica());
-        let source = self.fetch.source(wanted, &self.settings.peers, leader);
-        let Some((to, upto)) = source else {
-            self.settle_reports(now_ns, wanted);
+        if let Wanted::Next(slot) = wanted {
+            self.fetch.open.take_if(|open| open.is_answered_below(slot));
+            // Apply lags: nothing more is asked for than it can follow.
+            if !self.log.has_room(ANSWER_BYTES_MAX) {
+                return;
+            }
+        } else if self.fetch.open.is_some() {
+            // One at a time.
             return;
+        }
+        let (to, known_upto) = match &self.fetch.open {
+            Some(open) => (open.to, self.fetch.claim_of(open.to)),
+            None => {
+                let leader = self.following.map(|following| following.ballot.replica());
+                let source = self.fetch.source(wanted, &self.settings.peers, leader);
+                let Some(found) = source else {
+                    self.settle_reports(now_ns, wanted);
+                    return;
+                };
+                found
+            }
         };
-        self.fetch.open = Some(Question {
+        match wanted {
+            Wanted::Lost(from) => {
+                self.ask(now_ns, to, from, known_upto);
+            }
+            Wanted::Next(slot) => {
+                let upto = known_upto.min(self.last_unproved(slot));
+                while let Some(from) = self.fetch.next_unasked(slot)
+                    && from <= upto
+                {
+                    self.ask(now_ns, to, from, upto);
+                }
+            }
+        }
+    }
+
+    /// The slot before the first one above `missing` that only needs those below it to be proved: the
+    /// leader whom this replica follows proposed it.
+    fn last_unproved(&self, missing: Slot) -> Slot {
+        let Some(following) = self.following else {
+            return Slot(u64::MAX);
+        };
+        let mut held = self.log.above(missing);
+        let proved = held.find(|(_, held)| held.accepted == following.ballot);
+        proved.map_or(Slot(u64::MAX), |(slot, _)| Slot(slot.0 - 1))
+    }
+
+    fn ask(&mut self, now_ns: u64, to: ReplicaId, from: Slot, upto: Slot) {
+        let upto = upto.min(last_of_question(from));
+        let open = self.fetch.open.get_or_insert_with(|| Questions {
             to,
+            ranges: VecDeque::new(),
             retry_at_ns: now_ns + CATCH_UP_RETRY_NS,
         });
-        let from = wanted.slot();
+        open.ranges.push_back(Range { from, upto });
         self.journal.send(to, Message::CatchUp { from, upto });
     }
 
@@ -234,11 +294,8 @@ impl Consensus {
             self.fetch.told = ReplicaSet::default();
             self.pursue(now_ns);
         }
-        if let Some(question) = self.fetch.open
-            && question.retry_at_ns <= now_ns
-        {
-            self.fetch.open = None;
-            self.fetch.silent = Some(question.to);
+        if let Some(open) = (self.fetch.open).take_if(|open| open.retry_at_ns <= now_ns) {
+            self.fetch.silent = Some(open.to);
             // It may never answer again, and those before it may have learnt the entry meanwhile.
             self.fetch.told = ReplicaSet::default();
             self.pursue(now_ns);
@@ -257,11 +314,9 @@ impl Consensus {
         let before = self.wanted();
         let nothing = entries.is_empty();
         for logged in entries {
-            if !self.learn(now_ns, logged.slot, logged.entry) {
-                break;
-            }
+            self.take_entry(now_ns, logged.slot, logged.entry);
         }
-        let asked = self.fetch.open.is_some_and(|question| question.to == from);
+        let asked = (self.fetch.open.as_ref()).is_some_and(|open| open.to == from);
         if nothing && asked {
             // It restarted and knows less than it claimed; it will know again.
             self.fetch.claims.insert(from, chosen_upto);
@@ -273,11 +328,17 @@ impl Consensus {
         if let Some(report) = report {
             self.take_report(now_ns, from, report);
         }
-        if self.wanted() != before {
+        let wanted = self.wanted();
+        if wanted != before {
             if asked {
                 self.fetch.silent = None;
             }
-            self.fetch.open = None;
+            match (wanted, &mut self.fetch.open) {
+                (Some(Wanted::Next(_)), Some(open)) => {
+                    open.retry_at_ns = now_ns + CATCH_UP_RETRY_NS
+                }
+                (_, open) => *open = None,
+            }
         }
         self.pursue(now_ns);
         self.count_votes();
@@ -338,6 +399,26 @@ impl Consensus {
         }
     }
 
+    /// The entry of `slot` is chosen: learns it and those that came before it, or keeps it until it is its turn.
+    fn take_entry(&mut self, now_ns: u64, slot: Slot, entry: Entry) {
+        let next = self.log.chosen_upto().next();
+        if slot > next {
+            if slot.0 - next.0 < ANSWERED_SLOTS_MAX as u64 {
+                self.fetch.early.insert(slot, entry);
+            }
+            return;
+        }
+        let mut learnt = self.learn(now_ns, slot, entry);
+        while learnt && let Some((slot, entry)) = self.fetch.early.pop_first() {
+            let next = self.log.chosen_upto().next();
+            if slot > next {
+                self.fetch.early.insert(slot, entry);
+                return;
+            }
+            learnt = self.learn(now_ns, slot, entry);
+        }
+    }
+
     /// The entry of `slot` is known to be chosen. False if it cannot be taken now.
     ///
     /// It is recorded under our promised ballot unless exactly this entry is held already: never
@@ -373,219 +454,5 @@ impl Consensus {
         self.land_flight(slot);
         self.log.choose_next();
         true
-    }
-
-    pub(super) fn on_catch_up(&mut self, to: ReplicaId, from: Slot, upto: Slot) {
-        let upto = upto.min(self.log.chosen_upto());
-        if from > self.log.chosen_upto() {
-            // Chosen, says who asks; not known here.
-            let report = self.own_report(from);
-            self.send_entries(to, Vec::new(), Some(report));
-            return;
-        }
-        if from >= self.log.start() {
-            self.serve_from_memory(to, from, upto);
-            return;
-        }
-        if from > upto {
-            return;
-        }
-        if from < self.log.wal_start() {
-            // Nothing but `log_start` can be said of it.
-            self.send_entries(to, Vec::new(), None);
-            return;
-        }
-        let upto = upto.min(Slot(self.log.start().0 - 1));
-        self.reads.waiting.insert(to, Range { from, upto });
-        self.pump_log_reads();
-    }
-
-    /// What is held or lost of one slot; not for slots that only the WAL holds.
-    fn own_report(&self, slot: Slot) -> SlotReport {
-        let record = if let Some(held) = self.log.get(slot) {
-            SlotRecord::Accepted {
-                accepted: held.accepted,
-                entry: held.entry.clone(),
-            }
-        } else if let Some(accepted) = self.lost.accepted(slot) {
-            SlotRecord::Lost { accepted }
-        } else {
-            assert!(slot > self.log.chosen_upto());
-            SlotRecord::Nothing
-        };
-        SlotReport { slot, record }
-    }
-
-    fn serve_from_memory(&mut self, to: ReplicaId, from: Slot, upto: Slot) {
-        let mut room = Room::default();
-        let entries = (from.0..=upto.0)
-            .map_while(|slot| {
-                let slot = Slot(slot);
-                let held = self
-                    .log
-                    .get(slot)
-                    .expect("chosen slots above the start are held");
-                room.take(&held.entry).then(|| LoggedEntry {
-                    slot,
-                    accepted: held.accepted,
-                    entry: held.entry.clone(),
-                })
-            })
-            .collect();
-        self.send_entries(to, entries, None);
-    }
-
-    fn send_entries(
-        &mut self,
-        to: ReplicaId,
-        entries: Vec<LoggedEntry>,
-        report: Option<SlotReport>,
-    ) {
-        if report.is_some() && self.rejoining.is_some() {
-            // It does not know what it has accepted. Who asks takes silence as such.
-            return;
-        }
-        self.journal.send(
-            to,
-            Message::Entries {
-                entries,
-                chosen_upto: self.log.chosen_upto(),
-                log_start: if planted(Bug::CheckpointHidden) {
-                    Slot(1)
-                } else {
-                    self.log.wal_start()
-                },
-                report,
-            },
-        );
-    }
-
-    /// Opens the next read of the WAL, if one is wanted and none is open.
-    pub(super) fn pump_log_reads(&mut self) {
-        if self.reads.open.is_some() {
-            return;
-        }
-        let Some((range, purpose, bytes_max)) = self.next_replay().or_else(|| self.next_serve())
-        else {
-            return;
-        };
-        assert!(range.from <= range.upto && range.upto <= self.log.chosen_upto());
-        self.reads.open = Some((range, purpose));
-        self.journal.push(Effect::ReadLog {
-            from: range.from,
-            upto: range.upto,
-            bytes_max,
-        });
-    }
-
-    fn next_replay(&self) -> Option<(Range, Purpose, usize)> {
-        if !self.log.is_replaying() || !self.reads.replay.is_empty() {
-            return None;
-        }
-        let range = Range {
-            from: self.log.applied_upto().next(),
-            upto: Slot(self.log.start().0 - 1),
-        };
-        // A lost slot waits until it was fetched and written again.
-        let range = self.readable(range)?;
-        Some((range, Purpose::Replay, REPLAY_CHUNK_BYTES_MAX))
-    }
-
-    fn next_serve(&mut self) -> Option<(Range, Purpose, usize)> {
-        while let Some((to, range)) = self.reads.waiting.pop_first() {
-            if range.from < self.log.wal_start() {
-                self.send_entries(to, Vec::new(), None);
-                continue;
-            }
-            if let Some(range) = self.readable(range) {
-                return Some((range, Purpose::Serve { to }, FRAME_PAYLOAD_MAX));
-            }
-            // A copy that was fetched and is not durable yet is served to whoever asks again.
-            if self.lost.accepted(range.from).is_some() {
-                let report = self.own_report(range.from);
-                self.send_entries(to, Vec::new(), Some(report));
-            }
-        }
-        None
-    }
-
-    /// The part of a range before its first lost slot.
-    fn readable(&self, range: Range) -> Option<Range> {
-        match self.lost.first_unreadable(range.from) {
-            Some(lost) if lost == range.from => None,
-            Some(lost) => Some(Range {
-                upto: range.upto.min(Slot(lost.0 - 1)),
-                ..range
-            }),
-            None => Some(range),
-        }
-    }
-
-    /// What the WAL held. A slot that it does not know at all is a fault of the log: it was durable.
-    pub(super) fn take_log_read(
-        &mut self,
-        now_ns: u64,
-        from: Slot,
-        mut entries: Vec<LoggedEntry>,
-        lost: Option<LostRecord>,
-    ) {
-        let Some((range, purpose)) = self.reads.open.take_if(|(range, _)| range.from == from)
-        else {
-            return;
-        };
-        let expected = (range.from.0..=range.upto.0).map(Slot);
-        let whole = entries
-            .iter()
-            .zip(expected)
-            .take_while(|(logged, slot)| logged.slot == *slot)
-            .count();
-        entries.truncate(whole);
-        let behind = Slot(range.from.0 + whole as u64);
-        let lost = lost.filter(|lost| lost.slot == behind && behind <= range.upto);
-        let covered = behind <= self.log.covered_upto();
-        if covered && (lost.is_some() || entries.is_empty()) {
-            // A checkpoint has what it said, and may have released it while it was being read; it cannot be
-            // served from here any more.
-            self.log.release_below(behind.next());
-        } else if let Some(lost) = lost {
-            // Rotten since it was written. No ballot above the promise was ever accepted.
-            let accepted = lost.accepted.min(self.promised);
-            self.lost.add(LostRecord { accepted, ..lost });
-        } else if entries.is_empty() {
-            self.stop(StopReason::LogLost { slot: from });
-            return;
-        }
-        match purpose {
-            Purpose::Replay => self.reads.replay.extend(entries),
-            Purpose::Serve { to } if entries.is_empty() => {
-                let report = (!covered).then(|| self.own_report(from));
-                self.send_entries(to, Vec::new(), report);
-            }
-            Purpose::Serve { to } => {
-                let mut room = Room::default();
-                let fitting = entries
-                    .iter()
-                    .take_while(|logged| room.take(&logged.entry))
-                    .count();
-                entries.truncate(fitting);
-                self.send_entries(to, entries, None);
-            }
-        }
-        self.pump_log_reads();
-        self.pursue(now_ns);
-    }
-}
-
-/// Room for entries in one message: the first always fits.
-#[derive(Default)]
-struct Room {
-    used: usize,
-}
-
-impl Room {
-    fn take(&mut self, entry: &Entry) -> bool {
-        let first = self.used == 0;
-        self.used += entry.bytes() + ENTRY_OVERHEAD_BYTES;
-        first || self.used <= FRAME_PAYLOAD_MAX
     }
 }

@@ -9,15 +9,16 @@
 
 use alloc::vec::Vec;
 
-use super::catch_up::{Fetch, LogReads};
+use super::catch_up::Fetch;
 use super::election::{Campaign, PreVotes};
 use super::follower::Following;
 use super::journal::{Effect, Journal};
 use super::leader::Leader;
-use super::log::Log;
+use super::log::{Kept, Log};
 use super::lost::LostRecords;
 use super::message::{LoggedEntry, Message};
 use super::rejoin::Rejoining;
+use super::serving::LogReads;
 use crate::client;
 use crate::config::{LostRecord, Recovered, ReplicaConfig};
 use crate::entry::Entry;
@@ -304,11 +305,21 @@ impl Consensus {
     }
 
     /// A checkpoint of the state at `upto` is durable, beside the one before it; it is the first to cover entries of this
-    /// weight. Entries that weigh `kept` stay in the log.
-    pub fn on_checkpoint(&mut self, upto: Slot, weight: u64, kept: u64) {
+    /// weight. Entries that weigh `kept` stay in the log; at a leader up to `kept_max`, while it knows of a member that
+    /// does not have them.
+    pub fn on_checkpoint(&mut self, upto: Slot, weight: u64, kept: u64, kept_max: u64) {
         if self.stopped.is_some() {
             return;
         }
+        let known_everywhere = match &self.role {
+            Role::Leader(leader) => leader.chosen_everywhere(&self.settings.peers),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => Slot(u64::MAX),
+        };
+        let kept = Kept {
+            weight: kept,
+            weight_max: kept_max,
+            known_everywhere,
+        };
         let below = self.log.cover(upto, weight, kept);
         self.lost.forget_upto(Slot(below.0 - 1));
         self.journal.push(Effect::ReleaseLog { below });

@@ -77,6 +77,7 @@ impl Consensus {
         if leader.rounds.confirm(confirmed) {
             self.send_round(now_ns);
         }
+        self.send_owed(from);
         self.fetch.claim(from, chosen_upto);
         self.pursue(now_ns);
         self.advance_transfer(now_ns);

@@ -5,11 +5,14 @@
 //! that as proof); a leader that learns otherwise has been deposed and stops at once.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::consensus::{Consensus, Role};
-use super::journal::Effect;
+use super::journal::{Effect, Journal};
 use super::lease::Rounds;
+use super::log::Log;
 use super::message::Message;
+use super::progress::Progress;
 use super::quorum::ReplicaSet;
 use super::transfer::Transfer;
 use crate::entry::Entry;
@@ -26,17 +29,6 @@ struct Flight {
     sent_ns: u64,
 }
 
-/// What the leader knows of a follower, from its heartbeat answers under this ballot.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    /// The last heartbeat round answered.
-    pub(super) round: u64,
-    pub(super) chosen_upto: Slot,
-    pub(super) heard_ns: Option<u64>,
-    /// Since when every answer came in time and was nearly up to date.
-    pub(super) caught_up_since_ns: Option<u64>,
-}
-
 /// The state of one leadership.
 #[derive(Debug)]
 pub(super) struct Leader {
@@ -48,6 +40,7 @@ pub(super) struct Leader {
     /// The entry of the opening slot is applied, and it is our own.
     serving: bool,
     pub(super) progress: BTreeMap<ReplicaId, Progress>,
+    began_ns: u64,
     pub(super) rounds: Rounds,
     pub(super) heartbeat_at_ns: u64,
     pub(super) transfer: Option<Transfer>,
@@ -65,6 +58,7 @@ impl Leader {
             opening: None,
             serving: planted(Bug::ServesBeforeOpening),
             progress: BTreeMap::new(),
+            began_ns: now_ns,
             rounds: Rounds::new(round_last, now_ns),
             heartbeat_at_ns: now_ns,
             transfer: None,
@@ -111,6 +105,38 @@ impl Leader {
             .min(self.rounds.quorum_lost_ns(timing))
             .min(resend_ns.unwrap_or(u64::MAX))
             .min(self.transfer.as_ref().map_or(u64::MAX, Transfer::until_ns))
+    }
+
+    /// Proposals of these slots, unless `peer` has voted.
+    fn send_again(
+        &self,
+        peer: ReplicaId,
+        slots: impl Iterator<Item = Slot>,
+        log: &Log,
+        journal: &mut Journal,
+    ) {
+        for slot in slots {
+            if !self.flights[&slot].votes.contains(peer) {
+                let held = log.get(slot).expect("a proposer holds its proposals");
+                let accept = Message::Accept {
+                    ballot: self.ballot,
+                    slot,
+                    chosen_upto: log.chosen_upto(),
+                    entry: held.entry.clone(),
+                };
+                journal.send(peer, accept);
+            }
+        }
+    }
+
+    /// The least that a follower is known to know as chosen.
+    pub(super) fn chosen_everywhere(&self, peers: &[ReplicaId]) -> Slot {
+        let known = |peer| {
+            self.progress
+                .get(peer)
+                .map_or(Slot::ZERO, |progress| progress.chosen_upto)
+        };
+        peers.iter().map(known).min().unwrap_or(Slot(u64::MAX))
     }
 
     fn has_room(&self) -> bool {
@@ -220,16 +246,21 @@ impl Consensus {
                 sent_ns: now_ns,
             },
         );
+        let chosen_upto = self.log.chosen_upto();
         for &peer in &self.settings.peers {
-            self.journal.send(
-                peer,
-                Message::Accept {
+            let progress = leader.progress.entry(peer).or_default();
+            let silent_ns = now_ns - progress.heard_ns.unwrap_or(leader.began_ns);
+            progress.is_owed |= !progress.takes_in(chosen_upto)
+                || silent_ns >= self.settings.timing.election_min_ns;
+            if !progress.is_owed {
+                let accept = Message::Accept {
                     ballot,
                     slot,
-                    chosen_upto: self.log.chosen_upto(),
+                    chosen_upto,
                     entry: entry.clone(),
-                },
-            );
+                };
+                self.journal.send(peer, accept);
+            }
         }
         self.record_accepted(ballot, slot, entry, 0);
         slot
@@ -298,26 +329,32 @@ impl Consensus {
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
-        let overdue = leader
-            .flights
-            .iter_mut()
-            .filter(|(_, flight)| now_ns >= flight.sent_ns + ACCEPT_RESEND_NS);
-        for (&slot, flight) in overdue {
-            flight.sent_ns = now_ns;
-            let held = self.log.get(slot).expect("a proposer holds its proposals");
-            for &peer in &self.settings.peers {
-                if !flight.votes.contains(peer) {
-                    self.journal.send(
-                        peer,
-                        Message::Accept {
-                            ballot: leader.ballot,
-                            slot,
-                            chosen_upto: self.log.chosen_upto(),
-                            entry: held.entry.clone(),
-                        },
-                    );
-                }
+        let mut overdue = Vec::new();
+        for (&slot, flight) in &mut leader.flights {
+            if now_ns >= flight.sent_ns + ACCEPT_RESEND_NS {
+                flight.sent_ns = now_ns;
+                overdue.push(slot);
             }
+        }
+        for &peer in &self.settings.peers {
+            let progress = leader.progress.entry(peer).or_default();
+            if progress.takes_in(self.log.chosen_upto()) {
+                let slots = overdue.iter().copied();
+                leader.send_again(peer, slots, &self.log, &mut self.journal);
+            }
+        }
+    }
+
+    /// A follower has answered: what was proposed while it was too far behind or silent goes to it, unless
+    /// it is still behind.
+    pub(super) fn send_owed(&mut self, peer: ReplicaId) {
+        let Role::Leader(leader) = &mut self.role else {
+            return;
+        };
+        let progress = leader.progress.entry(peer).or_default();
+        if progress.takes_in(self.log.chosen_upto()) && core::mem::take(&mut progress.is_owed) {
+            let slots: Vec<Slot> = leader.flights.keys().copied().collect();
+            leader.send_again(peer, slots.into_iter(), &self.log, &mut self.journal);
         }
     }
 

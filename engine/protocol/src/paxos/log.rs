@@ -36,6 +36,16 @@ pub(super) struct Held {
     pub(super) seq: PersistSeq,
 }
 
+/// How much of what checkpoints cover stays in the WAL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    /// Entries that weigh so much in any case.
+    pub(super) weight: u64,
+    /// So much for whoever does not have all up to `known_everywhere`.
+    pub(super) weight_max: u64,
+    pub(super) known_everywhere: Slot,
+}
+
 #[derive(Debug)]
 pub(super) struct Log {
     held: BTreeMap<Slot, Held>,
@@ -112,20 +122,17 @@ impl Log {
 
     /// A newer checkpoint is durable, the first to cover entries that weigh so much. Returns from which slot on the WAL is
     /// needed: a start may have to fall back to the checkpoint before, and a peer that was away for a moment is to find
-    /// entries that weigh `kept`, or it had to take a whole checkpoint.
-    pub(super) fn cover(&mut self, upto: Slot, weight: u64, kept: u64) -> Slot {
+    /// entries, or it had to take a whole checkpoint.
+    pub(super) fn cover(&mut self, upto: Slot, weight: u64, kept: Kept) -> Slot {
         assert!(self.covered_upto <= upto && upto <= self.applied_upto);
         self.older.push_back((self.covered_upto, weight));
         self.covered_upto = upto;
-        while self.older.len() > 1
-            && self
-                .older
-                .iter()
-                .skip(1)
-                .map(|(_, weight)| weight)
-                .sum::<u64>()
-                >= kept
-        {
+        while let Some(&(next, _)) = self.older.get(1) {
+            let weight: u64 = self.older.iter().skip(1).map(|(_, weight)| weight).sum();
+            let is_needed = next > kept.known_everywhere && weight < kept.weight_max;
+            if weight < kept.weight || is_needed {
+                break;
+            }
             self.older.pop_front();
         }
         let (oldest, _) = self.older[0];
@@ -162,6 +169,13 @@ impl Log {
     /// Whether apply lags so far behind that nothing more should be taken in.
     pub(super) fn is_full(&self) -> bool {
         self.unapplied_bytes > LOG_TAIL_BYTES_MAX
+    }
+
+    /// Whether apply lags by less than half of what it may, so that entries of so many bytes fit.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let half = LOG_TAIL_BYTES_MAX / 2;
+        assert!(bytes <= half);
+        self.unapplied_bytes <= half
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Held> {

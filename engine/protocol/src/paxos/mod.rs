@@ -16,12 +16,14 @@
 //! | `choice` | what reports on a slot allow, lost records among them |
 //! | `lost` | records that were durable and cannot be read any more |
 //! | `leader` | phase 2, check-quorum |
+//! | `progress` | what followers are known to have, and what is sent to them at once |
 //! | `heartbeat` | the leader's rounds, and reads by lease or by round |
 //! | `lease` | what a round proves once a quorum has answered it |
 //! | `transfer` | handing leadership over |
 //! | `plausible` | messages that nobody can have sent |
 //! | `rejoin` | a replica whose disk was lost, until it votes again |
-//! | `catch_up` | holes, serving the log, replay after a restart |
+//! | `catch_up` | holes: asking peers for chosen entries |
+//! | `serving` | answering them, and the replay after a restart |
 
 mod acceptor;
 mod catch_up;
@@ -37,8 +39,10 @@ mod log;
 mod lost;
 pub mod message;
 mod plausible;
+mod progress;
 mod quorum;
 mod rejoin;
+mod serving;
 mod transfer;
 
 #[cfg(test)]

@@ -10,8 +10,8 @@
 //! arrive at any later time. Its reads go by heartbeat rounds until the next ballot.
 
 use super::consensus::{Consensus, Role};
-use super::leader::Progress;
 use super::message::Message;
+use super::progress::Progress;
 use crate::ids::{Ballot, ReplicaId, Slot};
 use crate::limits::{PIPELINE_MAX, Timing};
 use crate::planted::{Bug, planted};

@@ -9,6 +9,7 @@
 //! written by then, apply waits for it: what is frozen is bounded, and replicas stay alike.
 
 use crate::checkpoint;
+use crate::limits::KEPT_FOR_MEMBERS;
 use crate::output::Output;
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
@@ -96,7 +97,11 @@ impl Replica {
         assert_eq!(number, self.ledger.checkpoint(), "the checkpoint under way");
         let slot = self.ledger.end_checkpoint();
         let kept = self.config.checkpoint_weight.unwrap_or(0);
+        let kept_max = match self.is_disk_full {
+            true => kept,
+            false => kept * KEPT_FOR_MEMBERS,
+        };
         self.consensus
-            .on_checkpoint(slot, self.checkpoints.weight, kept);
+            .on_checkpoint(slot, self.checkpoints.weight, kept, kept_max);
     }
 }

@@ -38,10 +38,12 @@ impl SegmentFiles {
         let evicted = {
             let mut open = self.open.borrow_mut();
             open.insert(segment, file.clone());
-            // The newest take the writes; the oldest is needed least.
-            (open.len() > OPEN_MAX).then(|| open.pop_first()).flatten()
+            // The newest take the writes; the oldest is needed least, unless somebody is reading just that one.
+            let oldest = open.keys().copied().find(|other| *other != segment);
+            let oldest = oldest.filter(|_| open.len() > OPEN_MAX);
+            oldest.and_then(|oldest| open.remove(&oldest))
         };
-        if let Some((_, evicted)) = evicted {
+        if let Some(evicted) = evicted {
             evicted.close().await;
         }
         Ok(file)

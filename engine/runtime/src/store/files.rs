@@ -202,7 +202,8 @@ impl StoreFiles {
         })
     }
 
-    async fn open(&self, file: FileId) -> Result<Option<Rc<DmaFile>>, Fatal> {
+    /// Opens a file ahead of several reads at once; `None` if it was removed.
+    pub(crate) async fn open(&self, file: FileId) -> Result<Option<Rc<DmaFile>>, Fatal> {
         let kept = self.open.borrow().get(&file).cloned();
         if kept.is_some() {
             return Ok(kept);
@@ -227,8 +228,9 @@ impl StoreFiles {
         let evicted = {
             let mut open = self.open.borrow_mut();
             open.insert(file, opened);
-            // The oldest is needed least; it is opened again when it is.
-            let oldest = open.keys().min_by_key(|file| file.number).copied();
+            // The oldest is needed least, but for the one that is wanted now; it is opened again when it is.
+            let others = open.keys().filter(|other| **other != file);
+            let oldest = others.min_by_key(|file| file.number).copied();
             (open.len() > OPEN_MAX)
                 .then(|| oldest.and_then(|oldest| open.remove_entry(&oldest)))
                 .flatten()

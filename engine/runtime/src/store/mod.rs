@@ -36,11 +36,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use glommio::Task;
+use glommio::io::ReadResult;
 use glommio::sync::Semaphore;
+use quorate_durable::fetch::CHUNKS_MAX;
 use quorate_durable::keeper::{Keeper, Step};
 use quorate_durable::question::Question;
 use quorate_durable::repair::FoundWhole;
-use quorate_durable::serve::{Answer, answer};
+use quorate_durable::serve::{Answer, FileRead, answer};
 use quorate_net::give_way;
 use quorate_protocol::ids::{AccountId, ReplicaAddress};
 use quorate_protocol::input::Input;
@@ -50,7 +52,7 @@ use quorate_protocol::snapshot::{Message, Part};
 use quorate_protocol::time::Timestamp;
 use quorate_storage::store::{BlockRun, Counters, Damage, Operation};
 
-use crate::fatal::end_process;
+use crate::fatal::{Fatal, end_process};
 use crate::inbox::Inbox;
 use crate::peers::Peers;
 use crate::room::Room;
@@ -62,8 +64,8 @@ pub(crate) use open::{Files, Indexing, load_checkpoint, open_store};
 use mover::Ahead;
 use repair::{Asked, Reader};
 
-/// Questions of other replicas that wait: each asks one at a time.
-const ASKED_MAX: usize = 8;
+/// Questions of other replicas that wait: two that rebuild ask for so many chunks at a time.
+const ASKED_MAX: usize = 2 * CHUNKS_MAX;
 
 /// The store of a running replica.
 pub(crate) struct Store {
@@ -314,35 +316,57 @@ impl Shared {
 
     async fn serve_for_ever(&self) {
         loop {
-            let asked = self.asked.borrow_mut().pop_front();
-            let Some((to, part, offset)) = asked else {
+            let asked = std::mem::take(&mut *self.asked.borrow_mut());
+            if asked.is_empty() {
                 self.chunk_wanted.wait().await;
                 continue;
-            };
-            let found = answer(self.keeper.borrow().store(), part, offset);
-            let message = match found {
-                Answer::Say(message) => message,
-                Answer::Read(wanted) => {
-                    match self
-                        .files
-                        .read(wanted.file, wanted.offset, wanted.bytes)
-                        .await
-                    {
+            }
+            // All reads are under way before the first is waited for: a loaded executor comes back to each only
+            // after a turn. The answers leave in the order of the questions.
+            let mut begun = Vec::with_capacity(asked.len());
+            for (to, part, offset) in asked {
+                begun.push((to, self.begin(part, offset).await));
+            }
+            for (to, begun) in begun {
+                let message = match begun {
+                    Begun::Said(message) => message,
+                    Begun::Reads(wanted, read) => match read.await {
                         Ok(Some(read)) => wanted.chunk(&read),
                         Ok(None) => wanted.gone(),
                         Err(fault) => end_process(&fault),
-                    }
-                }
-            };
-            self.peers.send(to, &between_shells(message));
+                    },
+                };
+                self.peers.send(to, &between_shells(message));
+            }
             give_way().await;
         }
+    }
+
+    async fn begin(&self, part: Part, offset: u64) -> Begun {
+        let found = answer(self.keeper.borrow().store(), part, offset);
+        let wanted = match found {
+            Answer::Say(message) => return Begun::Said(message),
+            Answer::Read(wanted) => wanted,
+        };
+        // Once, not by each of the reads.
+        if let Err(fault) = self.files.open(wanted.file).await {
+            end_process(&fault);
+        }
+        let files = Rc::clone(&self.files);
+        let read = async move { files.read(wanted.file, wanted.offset, wanted.bytes).await };
+        Begun::Reads(wanted, glommio::spawn_local(read))
     }
 
     fn report_damage(&self, problem: String) {
         *self.damage.borrow_mut() = Some(problem);
         self.inbox.nudge();
     }
+}
+
+/// The answer to another replica's question.
+enum Begun {
+    Said(Message),
+    Reads(FileRead, Task<Result<Option<ReadResult>, Fatal>>),
 }
 
 /// A message that no core has stamped.

@@ -108,7 +108,7 @@ impl Process {
             rebuild.writes.begin(operation, room, disk, &mut started);
             effects.extend(started.into_iter().map(Effect::Store));
         }
-        if let Some((to, message)) = rebuild.fetch.next_question(now.mono_ns) {
+        while let Some((to, message)) = rebuild.fetch.next_question(now.mono_ns) {
             let to = peer_of(self.config.address, to);
             effects.push(snapshot(to, message));
         }

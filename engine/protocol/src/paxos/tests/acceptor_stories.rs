@@ -155,9 +155,10 @@ fn chosen_upto_proves_only_entries_accepted_under_the_senders_ballot() {
         Slot(0),
         "slot 1 may hold something else"
     );
+    // What is held of slot 2 is the leader's own: only slot 1 is missing.
     assert!(sent(&heard).contains(&Message::CatchUp {
         from: Slot(1),
-        upto: Slot(2)
+        upto: Slot(1)
     }));
     let other = entry(new, 7);
     hand.say(

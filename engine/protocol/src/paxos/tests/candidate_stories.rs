@@ -341,7 +341,7 @@ fn one_replica_alone_leads_once_its_ballot_is_durable_and_replays_first() {
     assert!(hand.drain().contains(&Effect::ReadLog {
         from: Slot(1),
         upto: Slot(2),
-        bytes_max: 4 << 20
+        bytes_max: 8 << 20
     }));
     assert_eq!(hand.core.role(), Role::Recovering);
     assert_eq!(hand.core.next_chosen(), None);

@@ -11,7 +11,7 @@ use crate::config::Recovered;
 use crate::entry::{Entry, EntryBuilder};
 use crate::ids::{Ballot, PersistSeq, Slot};
 use crate::ledger::Transfer;
-use crate::limits::{BATCH_MAX, LOG_TAIL_BYTES_MAX, TIMING, WINDOW_MAX};
+use crate::limits::{BATCH_MAX, LOG_TAIL_BYTES_MAX, PIPELINE_MAX, TIMING, WINDOW_MAX};
 use crate::output::{Record, StopReason};
 use crate::paxos::Effect;
 use crate::paxos::log::{Held, Log};
@@ -45,67 +45,127 @@ fn a_hole_is_asked_for_at_the_first_heartbeat_and_once() {
     let mut hand = Hand::new(3, Recovered::default());
     let leader = ballot(1, B);
     hand.say(B, accept(leader, 2, 0, &entry(leader, 2)));
-    assert_eq!(asked(&hand.say(B, heartbeat(leader, 2))), [catch_up(1, 2)]);
-    assert_eq!(
-        asked(&hand.say(B, heartbeat(leader, 2))),
-        [],
-        "one question at a time"
-    );
+    // Slot 2 is held as its leader proposed it: it needs no more than the slot before.
+    assert_eq!(asked(&hand.say(B, heartbeat(leader, 2))), [catch_up(1, 1)]);
+    assert_eq!(asked(&hand.say(B, heartbeat(leader, 2))), [], "once");
     hand.say(B, entries(vec![logged(1, leader, &entry(leader, 1))], 2));
     hand.say(B, heartbeat(leader, 2));
     assert_eq!(hand.applied().len(), 2);
 }
 
+fn run(leader: Ballot, slots: core::ops::RangeInclusive<u64>) -> Vec<LoggedEntry> {
+    let logged = slots.map(|slot| logged(slot, leader, &entry(leader, slot)));
+    logged.collect()
+}
+
+/// One question at a time, an entry each, was slower than a loaded group went on: whoever had been away for
+/// some seconds was never back.
 #[test]
-fn the_next_range_is_asked_for_when_one_has_come_and_a_silent_peer_is_replaced() {
+fn twice_as_many_slots_are_asked_for_at_once_as_a_leader_has_in_flight() {
     let mut hand = Hand::new(3, Recovered::default());
     let leader = ballot(1, B);
-    let value = entry(leader, 1);
-    hand.say(B, heartbeat(leader, 5));
-    let next = hand.say(
-        B,
-        entries(
-            vec![logged(1, leader, &value), logged(2, leader, &value)],
-            5,
-        ),
-    );
-    assert_eq!(asked(&next), [catch_up(3, 5)]);
+    let questions = asked(&hand.say(B, heartbeat(leader, 40)));
+    assert_eq!(questions, [catch_up(1, 8), catch_up(9, 16)]);
+    let slots = questions.len() as u64 * PIPELINE_MAX;
+    assert_eq!(slots, 2 * PIPELINE_MAX);
+    // Part of an answer asks for nothing new; the whole of it does.
+    assert_eq!(asked(&hand.say(B, entries(run(leader, 1..=7), 40))), []);
+    let next = hand.say(B, entries(run(leader, 8..=8), 41));
+    assert_eq!(asked(&next), [catch_up(17, 24)]);
+    let next = hand.say(B, entries(run(leader, 9..=24), 41));
+    assert_eq!(asked(&next), [catch_up(25, 32), catch_up(33, 40)]);
+    let next = hand.say(B, entries(run(leader, 25..=40), 41));
+    assert_eq!(asked(&next), [catch_up(41, 41)]);
+}
+
+#[test]
+fn a_silent_peer_is_replaced_and_asked_again_once_the_other_has_told_all_it_knows() {
+    let mut hand = Hand::new(3, Recovered::default());
+    let leader = ballot(1, B);
+    hand.say(B, heartbeat(leader, 20));
+    hand.say(B, entries(run(leader, 1..=8), 20));
     // C is known to have some of it as well.
-    hand.say(C, entries(Vec::new(), 4));
+    hand.say(C, entries(Vec::new(), 18));
     let watermark = hand.time_out();
     assert_eq!(asked(&watermark), [], "B still has time to answer");
     let timed_out = hand.time_out();
-    assert!(timed_out.contains(&Effect::Send {
+    let to_c = |from, upto| Effect::Send {
         to: C,
-        message: catch_up(3, 4)
-    }));
-    let moved = hand.say(
-        C,
-        entries(
-            vec![logged(3, leader, &value), logged(4, leader, &value)],
-            4,
-        ),
-    );
+        message: catch_up(from, upto),
+    };
+    assert!(timed_out.contains(&to_c(9, 16)) && timed_out.contains(&to_c(17, 18)));
+    let moved = hand.say(C, entries(run(leader, 9..=18), 18));
     assert!(moved.contains(&Effect::Send {
         to: B,
-        message: catch_up(5, 5)
+        message: catch_up(19, 20)
     }));
 }
 
 #[test]
-fn entries_with_gaps_or_of_slots_known_already_are_harmless() {
+fn entries_that_come_early_wait_for_their_turn_and_those_known_already_are_harmless() {
     let mut hand = Hand::new(3, Recovered::default());
-    let value = |stamp| entry(ballot(1, B), stamp);
     let leader = ballot(1, B);
-    hand.say(B, entries(vec![logged(2, leader, &value(2))], 2));
+    hand.say(B, entries(run(leader, 2..=2), 3));
     assert_eq!(hand.core.chosen_upto(), Slot(0));
-    let both = entries(
-        vec![logged(1, leader, &value(1)), logged(3, leader, &value(3))],
-        3,
-    );
+    let both = entries([run(leader, 1..=1), run(leader, 3..=3)].concat(), 3);
     hand.say(B, both.clone());
-    assert_eq!(hand.core.chosen_upto(), Slot(1));
+    assert_eq!(hand.core.chosen_upto(), Slot(3));
     assert_eq!(persisted(&hand.say(B, both)), [], "idempotent");
+    // Nobody asked for anything so far ahead: it is not kept.
+    hand.say(B, entries(run(leader, 20..=20), 20));
+    hand.say(B, entries(run(leader, 4..=19), 20));
+    assert_eq!(hand.core.chosen_upto(), Slot(19));
+}
+
+/// Entries that a leader proposes are refused by a replica that is a window behind, and take the room on its
+/// link that it needs to catch up.
+#[test]
+fn a_follower_that_is_far_behind_is_sent_no_proposals_until_it_takes_them_in() {
+    let (mut hand, _) = Hand::leader(3);
+    let own = hand.core.leading().expect("leads");
+    let propose = |hand: &mut Hand| {
+        let (slot, _) = hand.propose(1);
+        let effects = hand.drain();
+        hand.durable();
+        hand.say(B, Message::Accepted { ballot: own, slot });
+        hand.applied();
+        let to = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send {
+                to,
+                message: Message::Accept { .. },
+            } => Some(to),
+            _ => None,
+        });
+        to.collect::<Vec<_>>()
+    };
+    let knows = |hand: &mut Hand, from, chosen_upto| {
+        let round = 1;
+        hand.say(
+            from,
+            Message::HeartbeatReply {
+                ballot: own,
+                round,
+                chosen_upto,
+            },
+        )
+    };
+    knows(&mut hand, C, Slot(0));
+    for _ in 0..=WINDOW_MAX - PIPELINE_MAX {
+        assert_eq!(propose(&mut hand), [B, C]);
+    }
+    assert_eq!(propose(&mut hand), [B]);
+    let chosen_upto = hand.core.chosen_upto();
+    // Its next question shows that it is near enough: what is in flight by then goes to it.
+    let (in_flight, _) = hand.propose(1);
+    hand.durable();
+    let served = hand.say(C, catch_up(chosen_upto.0 - 8, chosen_upto.0));
+    let owed = sent(&served)
+        .into_iter()
+        .filter_map(|message| match message {
+            Message::Accept { slot, .. } => Some(slot),
+            _ => None,
+        });
+    assert_eq!(owed.collect::<Vec<_>>(), [in_flight]);
 }
 
 #[test]
@@ -160,9 +220,10 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
         sent(&hand.say(C, catch_up(3, 9))),
         [entries(vec![logged(3, leader, &values[2])], 3)]
     );
-    // One read is open: the request waits, the newest of each peer.
-    assert_eq!(hand.say(C, catch_up(1, 1)), []);
-    assert_eq!(hand.say(C, catch_up(1, 9)), []);
+    // One read is open: requests wait, the two newest of each peer.
+    assert_eq!(hand.say(C, catch_up(2, 2)), []);
+    assert_eq!(hand.say(C, catch_up(1, 2)), []);
+    assert_eq!(hand.say(C, catch_up(3, 3)), []);
     let both = vec![logged(1, leader, &values[0]), logged(2, leader, &values[1])];
     hand.core
         .on_log_read(hand.now(), Slot(1), both.clone(), None);
@@ -177,7 +238,9 @@ fn any_replica_serves_what_it_knows_from_memory_and_older_slots_from_its_log() {
     ));
     hand.core
         .on_log_read(hand.now(), Slot(1), both.clone(), None);
-    assert_eq!(sent(&hand.drain()), [entries(both, 3)]);
+    // What is in memory comes behind what was asked for before.
+    let third = vec![logged(3, leader, &values[2])];
+    assert_eq!(sent(&hand.drain()), [entries(both, 3), entries(third, 3)]);
     assert_eq!(hand.applied().len(), 3);
 }
 
@@ -216,8 +279,8 @@ fn a_slot_that_is_released_while_it_is_read_for_a_peer_is_no_loss() {
     assert_eq!(hand.applied().len(), 3);
     let read = hand.say(C, catch_up(1, 3));
     assert!(matches!(read[..], [Effect::ReadLog { from: Slot(1), .. }]));
-    hand.core.on_checkpoint(Slot(1), 1, 0);
-    hand.core.on_checkpoint(Slot(2), 1, 0);
+    hand.core.on_checkpoint(Slot(1), 1, 0, 0);
+    hand.core.on_checkpoint(Slot(2), 1, 0, 0);
     assert!(
         hand.drain()
             .contains(&Effect::ReleaseLog { below: Slot(2) })
@@ -250,7 +313,7 @@ fn the_log_keeps_entries_of_some_weight_however_many_checkpoints_cover_them() {
     assert_eq!(hand.applied().len(), 6);
     // Each checkpoint covers another slot, of weight 10 but for the last one's 100; 20 are to stay.
     let mut released = |slot, weight| {
-        hand.core.on_checkpoint(Slot(slot), weight, 20);
+        hand.core.on_checkpoint(Slot(slot), weight, 20, 20);
         let effects = hand.drain();
         let below = effects.iter().find_map(|effect| match effect {
             Effect::ReleaseLog { below } => Some(below.0),
@@ -265,6 +328,49 @@ fn the_log_keeps_entries_of_some_weight_however_many_checkpoints_cover_them() {
         "two slots behind the newest checkpoint"
     );
     assert_eq!(released(5, 100), 5, "the last one alone weighs more");
+}
+
+/// With as much log as everybody keeps, a member that was away for three seconds under full batches needed a whole
+/// checkpoint, which its group outgrew while it was fetched.
+#[test]
+fn a_leader_keeps_more_of_its_log_for_a_member_that_does_not_have_it_but_not_without_end() {
+    let (mut hand, own) = Hand::leader(3);
+    let knows = |hand: &mut Hand, from, upto| {
+        let reply = Message::HeartbeatReply {
+            ballot: own,
+            round: 1,
+            chosen_upto: Slot(upto),
+        };
+        hand.say(from, reply);
+    };
+    for upto in 1..=9 {
+        let (slot, _) = hand.propose(1);
+        hand.durable();
+        hand.say(B, Message::Accepted { ballot: own, slot });
+        hand.applied();
+        knows(&mut hand, B, upto);
+    }
+    // Checkpoints of weight 10; 20 are kept for anybody, 50 for somebody.
+    let released = |hand: &mut Hand, slot| {
+        hand.core.on_checkpoint(Slot(slot), 10, 20, 50);
+        let effects = hand.drain();
+        let below = effects.iter().find_map(|effect| match effect {
+            Effect::ReleaseLog { below } => Some(below.0),
+            _ => None,
+        });
+        below.expect("told each time")
+    };
+    let below = [1, 2, 3, 4, 5, 6].map(|slot| released(&mut hand, slot));
+    assert_eq!(
+        below,
+        [1, 1, 1, 1, 1, 2],
+        "C was never heard, and 50 are left"
+    );
+    assert_eq!(released(&mut hand, 7), 3);
+    knows(&mut hand, C, 4);
+    assert_eq!(released(&mut hand, 8), 5, "it has all before");
+    knows(&mut hand, C, 9);
+    assert_eq!(released(&mut hand, 9), 8);
 }
 
 /// The tail above the watermark may never have been chosen.
@@ -426,14 +532,15 @@ fn applied_and_durable_entries_leave_memory_at_the_bound_and_nothing_else_does()
 }
 
 #[test]
-fn one_answer_holds_at_most_a_frame_of_entries_and_at_least_one() {
+fn a_question_is_answered_in_full_with_at_most_a_frame_of_entries_in_each_message() {
     let mut hand = Hand::new(3, Recovered::default());
     let leader = ballot(1, B);
     let run = (1..=3).map(|slot| logged(slot, leader, &large(slot)));
     hand.say(B, entries(run.collect(), 3));
     let answer = sent(&hand.say(C, catch_up(1, 3)));
-    let [Message::Entries { entries, .. }] = &answer[..] else {
-        panic!("{answer:?}");
-    };
-    assert_eq!(entries.len(), 1);
+    let slots = answer.iter().map(|message| match message {
+        Message::Entries { entries, .. } => entries.iter().map(|logged| logged.slot.0).collect(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(slots.collect::<Vec<Vec<u64>>>(), [[1], [2], [3]]);
 }

@@ -1,10 +1,16 @@
 //! Stories of a whole group, without random faults.
 
+use alloc::vec;
+
+use zerocopy::FromBytes;
+
 use super::world::{Faults, World};
 use crate::client::Role;
-use crate::ids::{ReplicaId, Slot};
-use crate::limits::TIMING;
-use crate::time::{MS, SECOND};
+use crate::entry::{Entry, EntryBuilder};
+use crate::ids::{Ballot, ReplicaId, Slot};
+use crate::ledger::Transfer;
+use crate::limits::{BATCH_MAX, PIPELINE_MAX, TIMING, WINDOW_MAX};
+use crate::time::{MS, SECOND, Timestamp};
 
 const A: ReplicaId = ReplicaId(1);
 const B: ReplicaId = ReplicaId(2);
@@ -264,4 +270,43 @@ fn everything_restarts_and_the_log_is_replayed_and_completed() {
         assert!(slot > acknowledged);
         world.run_until(SECOND, "all replayed", |world| all_applied(world, slot));
     }
+}
+
+/// A third of the largest batch: a message holds three.
+fn third_of_a_batch(origin: Ballot, stamp: Timestamp) -> Entry {
+    let mut builder = EntryBuilder::new();
+    let transfer: Transfer = FromBytes::read_from_bytes(&[0; 128]).expect("all bytes are valid");
+    builder.transfers(&vec![transfer; BATCH_MAX / 3]);
+    builder.finish(origin, stamp, 0)
+}
+
+/// Asked for a message at a time, a leader with eight entries in flight was faster than whoever had been away,
+/// whose group did without it until its load fell.
+#[test]
+fn a_replica_that_was_away_is_back_while_its_group_goes_on_as_fast_as_it_can() {
+    let (mut world, leader) = group(7);
+    let [away, _] = others(leader);
+    world.faults.delay_ns_max = 40 * MS;
+    world.entry = third_of_a_batch;
+    world.load = 1000;
+    world.crash(away, 0);
+    world.run(2 * SECOND);
+    let (behind, began_ns) = (world.acknowledged.0, world.now_ns);
+    assert!(behind > 3 * WINDOW_MAX, "{behind} slots");
+    world.start(away);
+    world.run_until(5 * SECOND, "it is back", |world| {
+        let chosen_upto = |id: ReplicaId| {
+            let core = &world.nodes[usize::from(id.0) - 1].core;
+            core.as_ref().expect("runs").chosen_upto().0
+        };
+        chosen_upto(away) + 2 * PIPELINE_MAX >= chosen_upto(leader)
+    });
+    // It was not the load that fell.
+    let before = behind as f64 / 2.0;
+    let since = (world.acknowledged.0 - behind) as f64 * SECOND as f64;
+    let since = since / (world.now_ns - began_ns) as f64;
+    assert!(
+        since > 0.8 * before,
+        "{since} entries a second, {before} before"
+    );
 }

@@ -252,7 +252,7 @@ fn a_chosen_slot_that_is_lost_is_fetched_and_written_before_anything_above_is_ap
     assert!(out.contains(&Effect::ReadLog {
         from: Slot(1),
         upto: Slot(1),
-        bytes_max: 4 << 20
+        bytes_max: 8 << 20
     }));
     assert_eq!(questions(&out), [(B, catch_up(2, 2))]);
     hand.core.on_log_read(
@@ -277,7 +277,7 @@ fn a_chosen_slot_that_is_lost_is_fetched_and_written_before_anything_above_is_ap
     assert!(hand.durable().contains(&Effect::ReadLog {
         from: Slot(2),
         upto: Slot(3),
-        bytes_max: 4 << 20
+        bytes_max: 8 << 20
     }));
     let rest = vec![logged(2, under, &values[1]), logged(3, under, &values[2])];
     hand.core.on_log_read(hand.now(), Slot(2), rest, None);
@@ -366,7 +366,7 @@ fn a_lost_slot_is_reported_to_who_asks_for_it_and_what_lies_before_is_served() {
     assert!(out.contains(&Effect::ReadLog {
         from: Slot(1),
         upto: Slot(1),
-        bytes_max: crate::limits::FRAME_PAYLOAD_MAX
+        bytes_max: 8 << 20
     }));
 }
 

@@ -105,6 +105,8 @@ pub struct World {
     pub preferred: ReplicaId,
     /// Per 1,000 chances, how often a leader proposes.
     pub load: u64,
+    /// What it proposes.
+    pub entry: fn(Ballot, Timestamp) -> Entry,
     /// Records may rot at several replicas at once; then replicas may stop over slots whose copies are
     /// lost, and only contradictions count.
     pub rots_anywhere: bool,
@@ -155,6 +157,7 @@ impl World {
             timing,
             preferred: ReplicaId(1),
             load: 0,
+            entry: Entry::noop,
             rots_anywhere: false,
             stops: 0,
             chosen: BTreeMap::new(),
@@ -335,12 +338,13 @@ impl World {
         let now = self.now_of(id);
         self.proposals += 1;
         let stamp = Timestamp(self.proposals);
+        let entry = self.entry;
         let core = self.node(id).core.as_mut()?;
         if !core.can_propose() {
             return None;
         }
         let ballot = core.leading().expect("can propose");
-        let slot = core.propose(now, Entry::noop(ballot, stamp));
+        let slot = core.propose(now, entry(ballot, stamp));
         self.drain(id);
         Some(slot)
     }
@@ -582,7 +586,7 @@ impl World {
                 let disk = &mut self.node(id).disk;
                 disk.checkpoint_before = disk.checkpoint;
                 disk.checkpoint = slot;
-                self.core(id).on_checkpoint(slot, 1, 0);
+                self.core(id).on_checkpoint(slot, 1, 0, 0);
             }
         }
         // Flushes that were answered before apply leave the queue of the next round of effects.
