@@ -35,7 +35,7 @@ use quorate_storage::store::{
 use thiserror::Error;
 
 const BLOCK: usize = BLOCK_BYTES as usize;
-/// A question without an answer is put to the next replica.
+/// If no answer has come for so long, the open questions are put to the next replica.
 const ANSWER_NS_MAX: u64 = SECOND;
 /// Who has nothing newer is asked again, once all others were.
 const PAUSE_NS: u64 = 100 * MS;
@@ -120,6 +120,8 @@ pub struct Fetch {
     have: BTreeMap<FileId, Listed>,
     /// Sent and not answered, in order.
     questions: VecDeque<Question>,
+    /// When the last answer came.
+    answered_ns: u64,
     /// No question before.
     not_before_ns: u64,
     operations: VecDeque<Operation>,
@@ -169,6 +171,7 @@ impl Fetch {
             stage: Stage::begin(),
             have: BTreeMap::new(),
             questions: VecDeque::new(),
+            answered_ns: 0,
             not_before_ns: 0,
             operations: VecDeque::new(),
             is_open: false,
@@ -190,9 +193,7 @@ impl Fetch {
 
     /// The next question, if it is time. Several may be due at once.
     pub fn next_question(&mut self, now_ns: u64) -> Option<(ReplicaId, Message)> {
-        if let Some(oldest) = self.questions.front()
-            && now_ns >= oldest.sent_ns + ANSWER_NS_MAX
-        {
+        if now_ns >= self.too_late_ns() {
             self.turn_to_next(now_ns);
         }
         if now_ns < self.not_before_ns {
@@ -216,10 +217,16 @@ impl Fetch {
     /// When [`Self::next_question`] is worth calling again, if nothing else happens.
     #[must_use]
     pub fn deadline_ns(&self) -> u64 {
-        let oldest = self.questions.front();
-        let answer_ns = oldest.map_or(u64::MAX, |oldest| oldest.sent_ns + ANSWER_NS_MAX);
         let next_ns = self.wanted().map_or(u64::MAX, |_| self.not_before_ns);
-        answer_ns.min(next_ns)
+        self.too_late_ns().min(next_ns)
+    }
+
+    /// When whoever is asked counts as silent. On a slow link the last of many answers is long on its way, but
+    /// those before it arrive.
+    fn too_late_ns(&self) -> u64 {
+        self.questions.front().map_or(u64::MAX, |oldest| {
+            oldest.sent_ns.max(self.answered_ns) + ANSWER_NS_MAX
+        })
     }
 
     /// A replica of the group said something.
@@ -243,6 +250,7 @@ impl Fetch {
                 bytes,
             } if *at == offset && answers(part, *of) => {
                 self.questions.pop_front();
+                self.answered_ns = now_ns;
                 let bytes = bytes.as_bytes();
                 let taken = match *of {
                     Part::Manifest { number } => {

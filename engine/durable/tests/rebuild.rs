@@ -211,6 +211,32 @@ fn several_chunks_are_under_way_and_never_more_than_agreed() {
     assert_eq!(most, CHUNKS_MAX);
 }
 
+/// A link that takes a chunk every 300 ms: the last of sixteen is five seconds on its way, and nobody else is
+/// asked for what comes.
+#[test]
+fn a_slow_link_is_not_taken_for_silence() {
+    let (mut theirs, other) = filled(1, 8000);
+    let mut files = Files::default();
+    let mut fetch = Fetch::new(&files.open(), OTHER, [ReplicaId(3)].into_iter());
+    let mut on_their_way = VecDeque::new();
+    let mut now_ns = 0;
+    while !fetch.is_done() {
+        on_their_way.extend(std::iter::from_fn(|| fetch.next_question(now_ns)));
+        while let Some(operation) = fetch.next_operation() {
+            files.carry_out(&operation);
+            fetch.finish_operation(&operation);
+        }
+        now_ns += 300 * MS;
+        if let Some((to, question)) = on_their_way.pop_front() {
+            assert_eq!(to, OTHER);
+            let message = reply(&other, &mut theirs, &question);
+            fetch.on_message(now_ns, to, &message).expect("one shard");
+        }
+    }
+    assert_eq!(fetch.progress().chunks_refused, 0);
+    assert_eq!(newest(&mut files), *other.manifest());
+}
+
 fn newest(files: &mut Files) -> Manifest {
     files.open().manifest().clone()
 }

@@ -321,7 +321,13 @@ impl Consensus {
             // It restarted and knows less than it claimed; it will know again.
             self.fetch.claims.insert(from, chosen_upto);
             self.fetch.silent = Some(from);
-            self.fetch.open = None;
+            let gives_reason =
+                report.is_some() || before.is_none_or(|wanted| wanted.slot() > chosen_upto);
+            // Without a reason it would be asked again at once, twice for each of its answers: the questions stay
+            // open until their time is up.
+            if gives_reason {
+                self.fetch.open = None;
+            }
         } else {
             self.fetch.claim(from, chosen_upto);
         }

@@ -101,6 +101,21 @@ fn a_silent_peer_is_replaced_and_asked_again_once_the_other_has_told_all_it_know
     }));
 }
 
+/// Each of two open questions was answered with nothing, and each of the answers asked two more: the messages of
+/// a minute filled the memory.
+#[test]
+fn an_answer_without_entries_or_reason_asks_for_nothing_new() {
+    let mut hand = Hand::new(3, Recovered::default());
+    let leader = ballot(1, B);
+    hand.say(B, heartbeat(leader, 40));
+    for _ in 0..3 {
+        assert_eq!(asked(&hand.say(B, entries(Vec::new(), 40))), []);
+    }
+    hand.time_out();
+    let again = asked(&hand.time_out());
+    assert_eq!(again, [catch_up(1, 8), catch_up(9, 16)]);
+}
+
 #[test]
 fn entries_that_come_early_wait_for_their_turn_and_those_known_already_are_harmless() {
     let mut hand = Hand::new(3, Recovered::default());
