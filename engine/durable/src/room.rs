@@ -12,6 +12,7 @@
 //! The shell looks at the disk and keeps the reserve; here is what follows from what it sees. What a replica
 //! does about it is the core's (`Input::DiskFull`).
 
+use quorate_protocol::limits::KEPT_FOR_MEMBERS;
 use quorate_storage::planted::{Bug, planted};
 use quorate_storage::wal::Operation;
 
@@ -30,6 +31,9 @@ pub struct Marks {
     /// From here on it is not any more: the reserve fits again, and a segment beyond `low`, so that it does
     /// not fill up again at once.
     pub high: u64,
+    /// From here on there is room for the log that a leader keeps for members that are away, and as much as for
+    /// `high` behind it: such log is not given back to the file system, so it must never be what fills the disk.
+    pub ample: u64,
 }
 
 impl Marks {
@@ -38,10 +42,12 @@ impl Marks {
     pub fn new(segment_bytes: u64, checkpoint_bytes: u64) -> Self {
         let reserve = RESERVE_SEGMENTS * segment_bytes;
         let low = segment_bytes + checkpoint_bytes;
+        let high = reserve + low + segment_bytes;
         Self {
             reserve,
             low,
-            high: reserve + low + segment_bytes,
+            high,
+            ample: high + KEPT_FOR_MEMBERS * checkpoint_bytes,
         }
     }
 }
@@ -68,6 +74,12 @@ impl Room {
     #[must_use]
     pub fn marks(&self) -> Marks {
         self.marks
+    }
+
+    /// Whether so much free room lets a leader keep more log for members that are away.
+    #[must_use]
+    pub fn is_ample(&self, free: u64) -> bool {
+        !self.is_full && free >= self.marks.ample
     }
 
     /// Whether nothing is begun that can wait.
@@ -129,6 +141,7 @@ mod tests {
         let marks = Marks::new(64 * MIB, 256 * MIB);
         assert_eq!(marks.reserve, 128 * MIB);
         assert_eq!(marks.low, 320 * MIB);
+        assert_eq!(marks.ample, marks.high + 2048 * MIB);
         // With the reserve made again it is not full.
         assert!(marks.high - marks.reserve > marks.low);
     }

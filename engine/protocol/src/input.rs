@@ -60,4 +60,7 @@ pub enum Input {
     /// The disk came to have too little room to begin anything on, or has enough again. What is under way
     /// goes on; while it is full a leader answers new work `busy`.
     DiskFull { is_full: bool },
+    /// The disk came to have room for what a leader keeps of its log for members that are away
+    /// (`KEPT_FOR_MEMBERS`), or has it no more. Without a word it has not.
+    RoomForLog { is_ample: bool },
 }

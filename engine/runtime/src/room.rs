@@ -30,6 +30,7 @@ const RESERVE_NAME: &str = "reserve";
 pub(crate) struct Room {
     directory: PathBuf,
     known: Cell<Known>,
+    is_ample: Cell<bool>,
     inbox: Rc<Inbox>,
 }
 
@@ -40,6 +41,7 @@ impl Room {
         Self {
             directory: directory.to_owned(),
             known: Cell::new(Known::new(marks, true)),
+            is_ample: Cell::default(),
             inbox: Rc::clone(inbox),
         }
     }
@@ -55,6 +57,8 @@ impl Room {
         }
         self.look();
         self.tell();
+        self.is_ample.set(false);
+        self.look_whether_ample();
     }
 
     /// Looks after it for as long as the replica lives.
@@ -70,6 +74,7 @@ impl Room {
             } else {
                 self.look();
             }
+            self.look_whether_ample();
         }
     }
 
@@ -184,6 +189,15 @@ impl Room {
     fn tell(&self) {
         let is_full = self.is_full();
         self.inbox.push_own(Input::DiskFull { is_full });
+    }
+
+    /// A core that begins was told nothing, which means that it is not.
+    fn look_whether_ample(&self) {
+        let known = self.known.get();
+        let is_ample = self.free().is_some_and(|free| known.is_ample(free));
+        if self.is_ample.replace(is_ample) != is_ample {
+            self.inbox.push_own(Input::RoomForLog { is_ample });
+        }
     }
 
     fn described(&self) -> String {

@@ -31,22 +31,21 @@ use super::message::{LoggedEntry, Message, SlotRecord, SlotReport};
 use super::quorum::ReplicaSet;
 use crate::entry::Entry;
 use crate::ids::{ReplicaId, Slot};
-use crate::limits::{ENTRY_BYTES_MAX, PIPELINE_MAX, WINDOW_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, LOG_TAIL_BYTES_MAX, PIPELINE_MAX, WINDOW_MAX};
 use crate::output::StopReason;
 use crate::time::MS;
 
 /// How long an asked peer has to answer before the next one is asked; and how long nobody is asked
 /// once everybody has answered in vain.
-const CATCH_UP_RETRY_NS: u64 = 250 * MS;
+pub(super) const CATCH_UP_RETRY_NS: u64 = 250 * MS;
 /// Questions that are open at once: one is answered while the next is on its way.
 pub(super) const QUESTIONS_MAX: usize = 2;
 /// Slots of one question.
 pub(super) const QUESTION_SLOTS_MAX: usize = 8;
-const _: () = assert!(QUESTION_SLOTS_MAX as u64 == PIPELINE_MAX);
+const _: () = assert!(QUESTION_SLOTS_MAX as u64 >= PIPELINE_MAX);
 /// Slots of all answers that may be on their way.
 const ANSWERED_SLOTS_MAX: usize = QUESTIONS_MAX * QUESTION_SLOTS_MAX;
-/// Bytes of them.
-const ANSWER_BYTES_MAX: usize = ANSWERED_SLOTS_MAX * ENTRY_BYTES_MAX;
+const _: () = assert!(ANSWERED_SLOTS_MAX * ENTRY_BYTES_MAX <= LOG_TAIL_BYTES_MAX / 2);
 /// Fetched entries between two watermark records. Below the window: see `record_accepted`.
 const WATERMARK_LAG: u64 = WINDOW_MAX / 2;
 
@@ -231,7 +230,7 @@ impl Consensus {
         if let Wanted::Next(slot) = wanted {
             self.fetch.open.take_if(|open| open.is_answered_below(slot));
             // Apply lags: nothing more is asked for than it can follow.
-            if !self.log.has_room(ANSWER_BYTES_MAX) {
+            if !self.log.apply_follows() {
                 return;
             }
         } else if self.fetch.open.is_some() {
@@ -415,12 +414,12 @@ impl Consensus {
             return;
         }
         let mut learnt = self.learn(now_ns, slot, entry);
-        while learnt && let Some((slot, entry)) = self.fetch.early.pop_first() {
-            let next = self.log.chosen_upto().next();
-            if slot > next {
-                self.fetch.early.insert(slot, entry);
-                return;
-            }
+        while learnt
+            && !self.log.is_full()
+            && let Some(early) = self.fetch.early.first_entry()
+            && *early.key() <= self.log.chosen_upto().next()
+        {
+            let (slot, entry) = early.remove_entry();
             learnt = self.learn(now_ns, slot, entry);
         }
     }

@@ -273,6 +273,11 @@ impl Consensus {
         if leader.ballot != ballot {
             return;
         }
+        leader.progress.entry(from).or_default().note_vote(slot);
+        self.send_owed(from);
+        let Role::Leader(leader) = &mut self.role else {
+            unreachable!("it led just now")
+        };
         if let Some(flight) = leader.flights.get_mut(&slot) {
             flight.votes.insert(from);
             self.count_votes();

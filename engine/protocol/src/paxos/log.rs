@@ -65,6 +65,8 @@ pub(super) struct Log {
     kept_bytes_max: usize,
     /// Bytes of entries above `applied_upto`, without overhead.
     unapplied_bytes: usize,
+    /// Of those, the ones that are chosen: only these can be applied.
+    to_apply_bytes: usize,
 }
 
 impl Log {
@@ -92,6 +94,7 @@ impl Log {
             kept_bytes: 0,
             kept_bytes_max: kept_bytes_max.min(LOG_TAIL_BYTES_MAX),
             unapplied_bytes: 0,
+            to_apply_bytes: 0,
         };
         for logged in recovered.tail {
             if logged.slot > chosen_upto && !planted(Bug::TailForgotten) {
@@ -171,11 +174,10 @@ impl Log {
         self.unapplied_bytes > LOG_TAIL_BYTES_MAX
     }
 
-    /// Whether apply lags by less than half of what it may, so that entries of so many bytes fit.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        let half = LOG_TAIL_BYTES_MAX / 2;
-        assert!(bytes <= half);
-        self.unapplied_bytes <= half
+    /// Whether apply follows: no more than half of the bound waits for it. What is accepted above a hole does not
+    /// count, since nothing but filling the hole lets it be applied.
+    pub(super) fn apply_follows(&self) -> bool {
+        self.to_apply_bytes <= LOG_TAIL_BYTES_MAX / 2
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Held> {
@@ -207,7 +209,9 @@ impl Log {
     /// Slot `chosen_upto + 1` is chosen, with the entry held here.
     pub(super) fn choose_next(&mut self) {
         let slot = self.chosen_upto.next();
-        assert!(self.held.contains_key(&slot), "{slot} chosen but not held");
+        let held = self.held.get(&slot);
+        let held = held.unwrap_or_else(|| panic!("{slot} chosen but not held"));
+        self.to_apply_bytes += held.entry.bytes();
         self.chosen_upto = slot;
     }
 
@@ -218,6 +222,7 @@ impl Log {
         self.applied_upto = slot;
         let entry = self.held.get(&slot)?.entry.clone();
         self.unapplied_bytes -= entry.bytes();
+        self.to_apply_bytes -= entry.bytes();
         Some(entry)
     }
 

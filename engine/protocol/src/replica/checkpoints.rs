@@ -97,9 +97,9 @@ impl Replica {
         assert_eq!(number, self.ledger.checkpoint(), "the checkpoint under way");
         let slot = self.ledger.end_checkpoint();
         let kept = self.config.checkpoint_weight.unwrap_or(0);
-        let kept_max = match self.is_disk_full {
-            true => kept,
-            false => kept * KEPT_FOR_MEMBERS,
+        let kept_max = match self.is_room_ample && !self.is_disk_full {
+            true => kept * KEPT_FOR_MEMBERS,
+            false => kept,
         };
         self.consensus
             .on_checkpoint(slot, self.checkpoints.weight, kept, kept_max);

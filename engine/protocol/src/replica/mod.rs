@@ -114,6 +114,8 @@ pub struct Replica {
 
     /// What the shell said last.
     pub(crate) is_disk_full: bool,
+    /// There is room for more log than is always kept.
+    is_room_ample: bool,
 }
 
 impl Replica {
@@ -184,6 +186,7 @@ impl Replica {
             scan_at_ns: 0,
             in_doubt_scan_ns: 0,
             is_disk_full: false,
+            is_room_ample: false,
         };
         // What it wants at once may be to stop, and then nothing else would ever make it step.
         replica.drain_consensus();
@@ -217,6 +220,7 @@ impl Replica {
             Input::CheckpointRoom => self.on_checkpoint_room(),
             Input::CheckpointDurable { number } => self.on_checkpoint_durable(number),
             Input::DiskFull { is_full } => self.is_disk_full = is_full,
+            Input::RoomForLog { is_ample } => self.is_room_ample = is_ample,
             Input::Disconnected { connection } => {
                 for key in self.requests.of_connection(connection) {
                     self.requests.close(key);

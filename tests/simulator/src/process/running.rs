@@ -67,6 +67,8 @@ impl Running {
             if let Some(is_full) = self.room.take_news() {
                 effects.push(Effect::ToldFull(is_full));
                 self.replica.step(now, Input::DiskFull { is_full });
+                let is_ample = !is_full;
+                self.replica.step(now, Input::RoomForLog { is_ample });
             }
             self.settle(now, disk, effects);
             self.write(disk, effects);

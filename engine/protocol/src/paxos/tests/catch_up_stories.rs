@@ -14,6 +14,7 @@ use crate::ledger::Transfer;
 use crate::limits::{BATCH_MAX, LOG_TAIL_BYTES_MAX, PIPELINE_MAX, TIMING, WINDOW_MAX};
 use crate::output::{Record, StopReason};
 use crate::paxos::Effect;
+use crate::paxos::catch_up::CATCH_UP_RETRY_NS;
 use crate::paxos::log::{Held, Log};
 use crate::paxos::message::{LoggedEntry, Message};
 use crate::time::Timestamp;
@@ -99,6 +100,63 @@ fn a_silent_peer_is_replaced_and_asked_again_once_the_other_has_told_all_it_know
         to: B,
         message: catch_up(19, 20)
     }));
+}
+
+/// What was accepted above the hole counted as a lag of apply, beyond which nothing was asked for: with 33 full
+/// batches there, the hole was never filled, by no restart either.
+#[test]
+fn a_hole_below_a_window_of_full_batches_is_asked_for_until_it_is_filled() {
+    for held in [30, 33, WINDOW_MAX - 1] {
+        let mut hand = Hand::new(3, Recovered::default());
+        let leader = ballot(1, B);
+        hand.say(B, heartbeat(leader, 1));
+        // The answer is lost; proposals go on.
+        for slot in 2..2 + held {
+            hand.say(B, accept(leader, slot, 1, &large(slot)));
+        }
+        hand.durable();
+        for _ in 0..3 {
+            hand.now_ns += CATCH_UP_RETRY_NS;
+            hand.core.on_tick(hand.now());
+            assert_eq!(asked(&hand.drain()), [catch_up(1, 1)], "{held} held");
+        }
+        hand.say(B, entries(vec![logged(1, leader, &large(1))], 1 + held));
+        hand.say(B, heartbeat(leader, 1 + held));
+        assert_eq!(hand.core.chosen_upto(), Slot(1 + held));
+    }
+}
+
+/// Only heartbeat answers counted as a sign of where a follower is: after 57 entries nobody was sent anything
+/// before the next one, 50 ms later.
+#[test]
+fn followers_that_vote_are_sent_proposals_however_rare_heartbeats_are() {
+    let (mut hand, own) = Hand::leader(3);
+    for peer in [B, C] {
+        let reply = Message::HeartbeatReply {
+            ballot: own,
+            round: 1,
+            chosen_upto: Slot(0),
+        };
+        hand.say(peer, reply);
+    }
+    for _ in 0..1000 {
+        let (slot, _) = hand.propose(1);
+        let effects = hand.drain();
+        hand.durable();
+        let to = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send {
+                to,
+                message: Message::Accept { .. },
+            } => Some(to),
+            _ => None,
+        });
+        assert_eq!(to.collect::<Vec<_>>(), [B, C], "{slot}");
+        for peer in [B, C] {
+            hand.say(peer, Message::Accepted { ballot: own, slot });
+        }
+        hand.applied();
+    }
+    assert_eq!(hand.core.chosen_upto(), Slot(1000));
 }
 
 /// Each of two open questions was answered with nothing, and each of the answers asked two more: the messages of

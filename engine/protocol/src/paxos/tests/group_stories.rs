@@ -272,12 +272,26 @@ fn everything_restarts_and_the_log_is_replayed_and_completed() {
     }
 }
 
-/// A third of the largest batch: a message holds three.
-fn third_of_a_batch(origin: Ballot, stamp: Timestamp) -> Entry {
+fn transfers(count: usize, origin: Ballot, stamp: Timestamp) -> Entry {
     let mut builder = EntryBuilder::new();
     let transfer: Transfer = FromBytes::read_from_bytes(&[0; 128]).expect("all bytes are valid");
-    builder.transfers(&vec![transfer; BATCH_MAX / 3]);
+    builder.transfers(&vec![transfer; count]);
     builder.finish(origin, stamp, 0)
+}
+
+/// A message holds three.
+fn third_of_a_batch(origin: Ballot, stamp: Timestamp) -> Entry {
+    transfers(BATCH_MAX / 3, origin, stamp)
+}
+
+/// A message holds one.
+fn full_batch(origin: Ballot, stamp: Timestamp) -> Entry {
+    transfers(BATCH_MAX, origin, stamp)
+}
+
+fn chosen_upto(world: &World, id: ReplicaId) -> u64 {
+    let core = &world.nodes[usize::from(id.0) - 1].core;
+    core.as_ref().expect("runs").chosen_upto().0
 }
 
 /// Asked for a message at a time, a leader with eight entries in flight was faster than whoever had been away,
@@ -295,11 +309,7 @@ fn a_replica_that_was_away_is_back_while_its_group_goes_on_as_fast_as_it_can() {
     assert!(behind > 3 * WINDOW_MAX, "{behind} slots");
     world.start(away);
     world.run_until(5 * SECOND, "it is back", |world| {
-        let chosen_upto = |id: ReplicaId| {
-            let core = &world.nodes[usize::from(id.0) - 1].core;
-            core.as_ref().expect("runs").chosen_upto().0
-        };
-        chosen_upto(away) + 2 * PIPELINE_MAX >= chosen_upto(leader)
+        chosen_upto(world, away) + 2 * PIPELINE_MAX >= chosen_upto(world, leader)
     });
     // It was not the load that fell.
     let before = behind as f64 / 2.0;
@@ -309,4 +319,31 @@ fn a_replica_that_was_away_is_back_while_its_group_goes_on_as_fast_as_it_can() {
         since > 0.8 * before,
         "{since} entries a second, {before} before"
     );
+}
+
+/// While the last of the gap was on its way, proposals were accepted above it; from 33 full batches on nothing was
+/// asked for any more, and the group had lost a member for good (see `catch_up_stories`).
+#[test]
+fn with_full_batches_it_is_back_too_and_is_needed_for_the_quorum_then() {
+    for seed in 0..4 {
+        let (mut world, leader) = group(seed);
+        let [away, other] = others(leader);
+        world.faults.delay_ns_max = 40 * MS;
+        world.entry = full_batch;
+        world.load = 1000;
+        world.crash(away, 0);
+        world.run(SECOND);
+        world.start(away);
+        world.run_until(5 * SECOND, "it is back", |world| {
+            chosen_upto(world, away) + 2 * PIPELINE_MAX >= chosen_upto(world, leader)
+        });
+        world.run(SECOND);
+        world.crash(other, 0);
+        let before = world.acknowledged;
+        world.run(SECOND);
+        assert!(world.acknowledged.0 > before.0 + WINDOW_MAX, "seed {seed}");
+        world.load = 0;
+        world.run(SECOND);
+        assert_eq!(chosen_upto(&world, away), chosen_upto(&world, leader));
+    }
 }
