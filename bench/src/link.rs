@@ -14,13 +14,12 @@ use quorate_net::Sockets;
 use quorate_client::session::OPS_MAX;
 use quorate_client::{AsyncClient, BlockingClient, ClientOptions, TransferRecord};
 use quorate_config::ClusterConfig;
-use quorate_protocol::client::{AccountAnswer, ReplyBody, RequestBody};
+use quorate_protocol::client::AccountAnswer;
 use quorate_protocol::ids::{AccountId, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, ResultCode, ResultRow, Transfer};
 use quorate_protocol::words::Rows;
 
 use crate::drive::Cluster;
-use crate::observe::AskShard;
 use crate::output::say;
 use crate::setup::Bank;
 use crate::verify::VerifyReport;
@@ -51,6 +50,11 @@ impl Link {
             Ok(report) => report.into(),
             Err(error) => VerifyReport::unavailable(error.to_string()),
         }
+    }
+
+    /// The client, to ask the shards what they counted and own.
+    pub fn client(&mut self) -> &mut BlockingClient {
+        &mut self.0
     }
 
     /// The client itself, to carry out moves.
@@ -87,12 +91,6 @@ impl Bank for Link {
 
     fn next_id(&mut self) -> TransferId {
         self.0.new_transfer_id()
-    }
-}
-
-impl AskShard for Link {
-    fn ask(&mut self, shard: ShardId, body: RequestBody) -> anyhow::Result<ReplyBody> {
-        Ok(self.0.shard_request(shard, body)?)
     }
 }
 

@@ -8,22 +8,27 @@
 //! payments it has not seen. The result is measured on payments that neither has seen. A recorded
 //! file is split: its older half makes the plan, its newer half is the traffic after it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use quorate_client::observe;
 use quorate_client::reshard::{AccountMove, Applied, ApplyOptions, apply};
-use quorate_planner::{Decision, GateOptions, LiveOptions, Observed, Plan, plan_live};
+use quorate_planner::{
+    Decision, GateOptions, LiveOptions, Observed, Plan, WeightedPair, plan_live,
+};
+use quorate_protocol::ids::{AccountId, ShardId};
 
 use crate::args::LocalityArguments;
+use crate::balance::{accounts_max_over_avg, load_max_over_avg};
 use crate::drive::Measured;
 use crate::failure::Failure;
 use crate::generator::{warn_after, warn_before};
 use crate::link::Link;
 use crate::locality_report::{Balance, DuringReport, LocalityReport, PlanReport, ReshardReport};
-use crate::observe::{self, Window};
 use crate::output::Document;
 use crate::output::say;
 use crate::run::{Bench, load_config};
@@ -76,15 +81,15 @@ fn stages(
 ) -> Result<(), Failure> {
     let shards = bench.config.shards;
     bench.prepare(link, &funding(bench))?;
-    observe::reset(link, shards)?;
+    reset(bench, link)?;
 
     let before = load(bench, "before", Part::Older, 0)?;
-    let older = observe::window(link, shards)?;
+    let older = window(bench, link)?;
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
     check_stop(bench)?;
 
     let newer = held_out(bench, link)?;
-    let owners = observe::owners(link, shards)?;
+    let placed = owners(bench, link)?;
     let observed = match &newer {
         None => Observed::OneWindow(&older.pairs),
         Some(newer) => Observed::TwoWindows {
@@ -97,13 +102,13 @@ fn stages(
         seed: bench.selection.seed,
         ..LiveOptions::default()
     };
-    let plan = plan_live(observed, &owners, shards, &options).context("planning")?;
+    let plan = plan_live(observed, &placed, shards, &options).context("planning")?;
     say(format_args!("planned: {} moves", plan.moves.len()));
     let dropped = older.dropped + newer.as_ref().map_or(0, |window| window.dropped);
     report.plan = Some(PlanReport::of(&plan, dropped));
     let mut balance = Balance {
-        load_before: observe::load_max_over_avg(&older.pairs, &owners, shards),
-        accounts_before: observe::accounts_max_over_avg(&owners, shards),
+        load_before: load_max_over_avg(&older.pairs, &placed, shards),
+        accounts_before: accounts_max_over_avg(&placed, shards),
         ..Balance::default()
     };
     report.compare(&plan, balance);
@@ -116,13 +121,13 @@ fn stages(
     report.reshard = Some(ReshardReport::of(&applied, seconds));
     check_stop(bench)?;
 
-    observe::reset(link, shards)?;
+    reset(bench, link)?;
     let after = load(bench, "after", Part::Newer, 3)?;
     report.after = Some(bench.report(&after, link.verify(TIME_LIMIT)));
-    let owners = observe::owners(link, shards)?;
-    let window = observe::window(link, shards)?;
-    balance.load_after = Some(observe::load_max_over_avg(&window.pairs, &owners, shards));
-    balance.accounts_after = Some(observe::accounts_max_over_avg(&owners, shards));
+    let placed = owners(bench, link)?;
+    let window = window(bench, link)?;
+    balance.load_after = Some(load_max_over_avg(&window.pairs, &placed, shards));
+    balance.accounts_after = Some(accounts_max_over_avg(&placed, shards));
     report.compare(&plan, balance);
     check_complete(&applied)
 }
@@ -146,15 +151,43 @@ fn held_out(bench: &Bench, link: &mut Link) -> anyhow::Result<Option<Window>> {
     let Some(seconds) = bench.options.seconds else {
         return Ok(None);
     };
-    let shards = bench.config.shards;
-    observe::reset(link, shards)?;
+    reset(bench, link)?;
     let mut job = bench.job("held out", Part::Whole, 1);
     job.options.warmup = Duration::ZERO;
     job.options.seconds = Some(Duration::from_secs(
         (seconds.as_secs() / HELD_OUT_DIVISOR).max(1),
     ));
     job.run(None)?;
-    observe::window(link, shards).map(Some)
+    window(bench, link).map(Some)
+}
+
+/// Committed pairs of all shards since the last reset.
+#[derive(Debug)]
+struct Window {
+    pairs: Vec<WeightedPair>,
+    /// Transfers that the leaders' bounded tables could not take.
+    dropped: u64,
+}
+
+fn reset(bench: &Bench, link: &mut Link) -> anyhow::Result<()> {
+    observe::reset(link.client(), bench.config.shard_ids()).context("resetting what was counted")
+}
+
+fn window(bench: &Bench, link: &mut Link) -> anyhow::Result<Window> {
+    let counted = observe::counted(link.client(), bench.config.shard_ids())
+        .context("reading what was counted")?;
+    Ok(Window {
+        pairs: counted.pairs.into_iter().map(Into::into).collect(),
+        dropped: counted.dropped,
+    })
+}
+
+/// The owner of every account; asked only while nothing moves.
+fn owners(bench: &Bench, link: &mut Link) -> anyhow::Result<BTreeMap<AccountId, ShardId>> {
+    let owners = observe::owners(link.client(), bench.config.shard_ids());
+    owners
+        .and_then(observe::Owners::unique)
+        .context("listing the accounts")
 }
 
 /// Carries the plan out while the load goes on; the load ends with the last move.

@@ -2,7 +2,8 @@
 //!
 //! [`session`] is the pure part: routing, retries, deadlines. Two transports drive it: [`blocking`]
 //! with the standard library, and `nonblocking` on a glommio executor (feature `glommio`).
-//! [`history`] reads what happened to an account, [`ulid`] makes transfer ids.
+//! [`history`] reads what happened to an account, [`observe`] what leaders counted and who owns what,
+//! [`ulid`] makes transfer ids.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod handshake;
 pub mod history;
 #[cfg(feature = "glommio")]
 pub mod nonblocking;
+pub mod observe;
 pub mod reshard;
 pub mod session;
 mod topology;

@@ -4,7 +4,6 @@
 //! from the C library's process-wide generator.
 
 mod apply;
-mod observe;
 mod plan;
 
 use clap::Subcommand;

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use quorate_client::{BlockingClient, ClientOptions};
+use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use quorate_planner::{
-    Decision, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions, map_csv,
-    plan_from_trace, plan_live,
+    Decision, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions,
+    WeightedPair, map_csv, plan_from_trace, plan_live,
 };
 
-use super::observe::{counted, owners};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::print::say;
@@ -129,8 +128,12 @@ fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure>
 /// A plan from what the leaders of a running cluster counted since they lead.
 pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
-    let counted = counted(&mut client, config)?;
-    let owners = owners(&mut client, config)?;
+    let counted =
+        observe::counted(&mut client, config.shard_ids()).context("observe the traffic")?;
+    // Another tool's moves may be under way, so an account may have been listed twice.
+    let owners = observe::owners(&mut client, config.shard_ids())
+        .context("list the accounts")?
+        .newest();
     say(format_args!(
         "observed: {} pairs, {} local and {} cross-shard transfers, {} not counted; {} accounts",
         counted.pairs.len(),
@@ -144,7 +147,8 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
         seed: gate.seed,
         ..LiveOptions::default()
     };
-    let observed = Observed::OneWindow(&counted.pairs);
+    let pairs: Vec<WeightedPair> = counted.pairs.into_iter().map(Into::into).collect();
+    let observed = Observed::OneWindow(&pairs);
     plan_live(observed, &owners, config.shards, &options).map_err(failure)
 }
 
