@@ -148,6 +148,14 @@ pub struct WorkloadArguments {
     /// Percentage of payments inside a community [default: 90]
     #[arg(long, value_name = "PCT", value_parser = parse_percent)]
     pub inside: Option<f64>,
+    /// Percentage of the accounts that change community with every period: each trades places with
+    /// one of another community [default: 0]
+    #[arg(long, value_name = "PCT", value_parser = parse_percent)]
+    pub drift: Option<f64>,
+    /// Length of a period of --drift; the loads of `locality` go on where the one before ended
+    /// [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub drift_every: Option<u32>,
     /// Percentage of the accounts that are hot [default: 1]
     #[arg(long, value_name = "PCT", value_parser = parse_percent)]
     pub hot_accounts: Option<f64>,
@@ -277,6 +285,8 @@ mod tests {
             ("--accounts 1", "--accounts"),
             ("--cross 101", "--cross"),
             ("--theta NaN", "--theta"),
+            ("--drift 101", "--drift"),
+            ("--drift-every 0", "--drift-every"),
             ("--mode open", "--rate"),
             ("--mode open --rate 0", "--rate"),
             ("--seconds 0", "--seconds"),

@@ -110,6 +110,8 @@ pub struct Measured {
     pub measured_from_unix_ns: u64,
     /// From the end of the warm-up to the end of sending, or to the last commit if that was later.
     pub measured_ns: u64,
+    /// From the start of the warm-up to the end of sending: what drift has had of this load.
+    pub sent_ns: u64,
     /// Share of one core that this thread used while measuring.
     pub generator_cpu: f64,
     /// The stop flag ended it.
@@ -232,8 +234,9 @@ impl Run {
         over
     }
 
-    fn take(&self, client: usize) -> Vec<Draw> {
-        self.feed.borrow_mut().take(client, self.options.batch)
+    fn take(&self, client: usize, intended_ns: u64) -> Vec<Draw> {
+        let mut feed = self.feed.borrow_mut();
+        feed.take(client, self.options.batch, intended_ns)
     }
 
     /// In an open loop, puts what is due into the backlog until the end.
@@ -341,6 +344,7 @@ impl Run {
             measured_ns: ended_ns
                 .saturating_sub(self.warmup_ns)
                 .max(recorder.last_commit_ns()),
+            sent_ns: ended_ns,
             recorder,
             generator_cpu: self.cpu.borrow().share(),
             interrupted: self.stop.load(Ordering::Relaxed) && ended_ns < self.end_ns,
@@ -355,14 +359,14 @@ async fn closed_loop<C: Cluster>(run: &Run, cluster: &C, client: usize) {
         if run.is_over(now_ns) {
             return;
         }
-        let draws = run.take(client);
+        let draws = run.take(client, now_ns);
         send(run, cluster, now_ns, &draws).await;
     }
 }
 
 async fn open_loop<C: Cluster>(run: &Run, backlog: &Backlog, cluster: &C, client: usize) {
     while let Some(intended_ns) = backlog.pop().await {
-        let draws = run.take(client);
+        let draws = run.take(client, intended_ns);
         send(run, cluster, intended_ns, &draws).await;
     }
 }

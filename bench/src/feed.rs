@@ -4,22 +4,26 @@ use std::sync::Arc;
 
 use quorate_planner::trace::Trace;
 
-use crate::workload::{Draw, Payments};
+use crate::workload::{Draw, DriftingPayments, Payments};
 
 /// The payments of one run.
 #[derive(Debug)]
 pub enum Feed {
     /// One stream per client, so that what a client pays does not depend on how fast others are.
     Endless(Vec<Payments>),
+    /// The same, and who pays whom depends on the time.
+    Drifting(DriftingPayments),
     /// All clients share one list.
     Replay(Replay),
 }
 
 impl Feed {
     /// The next payments of `client`, `count` of them unless the list ends; empty: nothing is left.
-    pub fn take(&mut self, client: usize, count: usize) -> Vec<Draw> {
+    /// They are meant to be sent at `intended_ns` since the start of the load.
+    pub fn take(&mut self, client: usize, count: usize, intended_ns: u64) -> Vec<Draw> {
         match self {
             Self::Endless(streams) => streams[client].by_ref().take(count).collect(),
+            Self::Drifting(payments) => payments.take(client, count, intended_ns),
             Self::Replay(replay) => replay.take(count),
         }
     }
@@ -28,7 +32,7 @@ impl Feed {
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         match self {
-            Self::Endless(_) => false,
+            Self::Endless(_) | Self::Drifting(_) => false,
             Self::Replay(replay) => replay.is_exhausted(),
         }
     }
@@ -116,18 +120,18 @@ mod tests {
         let mut amounts = Vec::new();
         let mut client = 0;
         while !feed.is_exhausted() {
-            amounts.extend(feed.take(client % 3, 4).iter().map(|draw| draw.amount));
+            amounts.extend(feed.take(client % 3, 4, 0).iter().map(|draw| draw.amount));
             client += 1;
         }
         assert_eq!(amounts, (1..=25).collect::<Vec<u128>>());
-        assert!(feed.take(0, 4).is_empty());
+        assert!(feed.take(0, 4, 0).is_empty());
     }
 
     #[test]
     fn a_repeated_replay_starts_again() {
         let mut feed = Feed::Replay(Replay::repeated(list(3)));
         let amounts: Vec<u128> = (0..4)
-            .flat_map(|_| feed.take(0, 2))
+            .flat_map(|_| feed.take(0, 2, 0))
             .map(|draw| draw.amount)
             .collect();
         assert_eq!(amounts, [1, 2, 3, 1, 2, 3]);

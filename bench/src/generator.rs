@@ -46,6 +46,8 @@ pub struct Job {
     pub part: Part,
     /// Number among the loads of one command; each has other payments.
     pub round: u32,
+    /// What drift has had of the loads before this one.
+    pub before_ns: u64,
     pub options: Options,
     pub cpu: usize,
     pub stop: Arc<AtomicBool>,
@@ -79,7 +81,9 @@ impl Job {
             .map(|_| Rc::new(AsyncLink::new(&self.config, &sockets)))
             .collect();
         let clients = self.options.clients;
-        let feed = self.selection.feed(clients, self.part, self.round);
+        let feed = self
+            .selection
+            .feed(clients, self.part, self.round, self.before_ns);
         let progress = |phase: Phase, row: &SecondRow| {
             let name = match phase {
                 Phase::Warmup => "warm-up",

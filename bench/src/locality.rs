@@ -83,12 +83,13 @@ fn stages(
     bench.prepare(link, &funding(bench))?;
     reset(bench, link)?;
 
-    let before = load(bench, "before", Part::Older, 0)?;
+    let before = load(bench, "before", Part::Older, 0, 0)?;
+    let mut drifted_ns = before.sent_ns;
     let older = window(bench, link)?;
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
     check_stop(bench)?;
 
-    let newer = held_out(bench, link)?;
+    let newer = held_out(bench, link, &mut drifted_ns)?;
     let placed = owners(bench, link)?;
     let observed = match &newer {
         None => Observed::OneWindow(&older.pairs),
@@ -116,13 +117,14 @@ fn stages(
         return Err(Failure::Refused(plan.reason));
     }
 
-    let (during, applied, seconds) = move_under_load(bench, &plan)?;
+    let (during, applied, seconds) = move_under_load(bench, &plan, drifted_ns)?;
+    drifted_ns += during.sent_ns;
     report.during = Some(DuringReport::of(&during));
     report.reshard = Some(ReshardReport::of(&applied, seconds));
     check_stop(bench)?;
 
     reset(bench, link)?;
-    let after = load(bench, "after", Part::Newer, 3)?;
+    let after = load(bench, "after", Part::Newer, 3, drifted_ns)?;
     report.after = Some(bench.report(&after, link.verify(TIME_LIMIT)));
     let placed = owners(bench, link)?;
     let window = window(bench, link)?;
@@ -139,25 +141,36 @@ fn funding(bench: &Bench) -> Funding {
     }
 }
 
-fn load(bench: &Bench, name: &'static str, part: Part, round: u32) -> anyhow::Result<Measured> {
-    let (measured, _) = bench.job(name, part, round).run(None)?;
+fn load(
+    bench: &Bench,
+    name: &'static str,
+    part: Part,
+    round: u32,
+    drifted_ns: u64,
+) -> anyhow::Result<Measured> {
+    let (measured, _) = bench.job(name, part, round, drifted_ns).run(None)?;
     warn_after(&measured);
     Ok(measured)
 }
 
 /// A short load whose payments the plan will not have seen; `None` for a recorded file, which has no
 /// third part to give.
-fn held_out(bench: &Bench, link: &mut Link) -> anyhow::Result<Option<Window>> {
+fn held_out(
+    bench: &Bench,
+    link: &mut Link,
+    drifted_ns: &mut u64,
+) -> anyhow::Result<Option<Window>> {
     let Some(seconds) = bench.options.seconds else {
         return Ok(None);
     };
     reset(bench, link)?;
-    let mut job = bench.job("held out", Part::Whole, 1);
+    let mut job = bench.job("held out", Part::Whole, 1, *drifted_ns);
     job.options.warmup = Duration::ZERO;
     job.options.seconds = Some(Duration::from_secs(
         (seconds.as_secs() / HELD_OUT_DIVISOR).max(1),
     ));
-    job.run(None)?;
+    let (measured, _) = job.run(None)?;
+    *drifted_ns += measured.sent_ns;
     window(bench, link).map(Some)
 }
 
@@ -191,9 +204,13 @@ fn owners(bench: &Bench, link: &mut Link) -> anyhow::Result<BTreeMap<AccountId, 
 }
 
 /// Carries the plan out while the load goes on; the load ends with the last move.
-fn move_under_load(bench: &Bench, plan: &Plan) -> anyhow::Result<(Measured, Applied, f64)> {
+fn move_under_load(
+    bench: &Bench,
+    plan: &Plan,
+    drifted_ns: u64,
+) -> anyhow::Result<(Measured, Applied, f64)> {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut job = bench.job("during", Part::OlderRepeated, 2);
+    let mut job = bench.job("during", Part::OlderRepeated, 2, drifted_ns);
     job.options.warmup = Duration::ZERO;
     job.options.seconds = None;
     job.stop = Arc::clone(&stop);

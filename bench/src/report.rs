@@ -61,6 +61,8 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// Transfers of the replayed file.
     pub trace_transfers: Option<u64>,
+    /// What shapes the payments: the workload's own options, with their defaults.
+    pub shape: BTreeMap<&'static str, f64>,
 }
 
 /// Percentiles of request latency in microseconds; `null` if there was no request.
@@ -360,6 +362,7 @@ mod tests {
                 warmup_seconds: 2,
                 rate: None,
                 trace_transfers: None,
+                shape: BTreeMap::from([("theta", 1.0)]),
             },
         };
         let verify = VerifyReport::unavailable("nobody was asked".to_owned());

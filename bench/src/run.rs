@@ -70,15 +70,16 @@ impl Bench {
         Ok(())
     }
 
-    /// One load on a thread of its own.
+    /// One load on a thread of its own; drift has had `before_ns` before it.
     #[must_use]
-    pub fn job(&self, name: &'static str, part: Part, round: u32) -> Job {
+    pub fn job(&self, name: &'static str, part: Part, round: u32, before_ns: u64) -> Job {
         Job {
             config: self.config.clone(),
             selection: self.selection.clone(),
             name,
             part,
             round,
+            before_ns,
             options: self.options,
             cpu: self.cpu,
             stop: Arc::clone(&self.stop),
@@ -130,6 +131,7 @@ impl Bench {
                     Mode::Open { rate, .. } => Some(rate),
                 },
                 trace_transfers: self.selection.trace().map(transfers),
+                shape: self.selection.shape(),
             },
         }
     }
@@ -176,7 +178,7 @@ fn load(bench: &Bench, link: &mut Link, acked: Option<AckedFile>) -> anyhow::Res
         Some(draws) => Funding::outgoing(draws, 1),
     };
     bench.prepare(link, &funding)?;
-    let (measured, acked) = bench.job("run", Part::Whole, 0).run(acked)?;
+    let (measured, acked) = bench.job("run", Part::Whole, 0, 0).run(acked)?;
     if let Some(acked) = acked {
         acked.finish()?;
     }

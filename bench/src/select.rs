@@ -1,6 +1,6 @@
 //! From the options to a workload: what fits together, and what is said when it does not.
 
-use std::rc::Rc;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::feed::{Feed, Replay, draws_of};
 use crate::generator::default_connections;
 use crate::schedule::Arrivals;
 use crate::workload::{
-    Communities, CrossMix, Draw, HotSet, MEMBERS, MixError, Payments, Shape, Uniform, ZipfAccounts,
+    Communities, CrossMix, Draw, Drift, DriftingCommunities, DriftingPayments, HotSet, MEMBERS,
+    MixError, Payments, Shape, Uniform, ZipfAccounts, trades_per_period,
 };
 
 /// Accounts of the synthetic workloads unless told otherwise.
@@ -24,6 +25,8 @@ const ACCOUNTS: u32 = 9_000;
 const SECONDS: u64 = 10;
 /// Seconds of warm-up unless told otherwise.
 const WARMUP_SECONDS: u64 = 2;
+/// Seconds of a period of drift unless told otherwise.
+const DRIFT_SECONDS: u32 = 10;
 
 /// A workload whose options were checked. It can be sent to the generator's thread, where its feeds
 /// are made.
@@ -42,9 +45,18 @@ pub struct Selection {
 #[derive(Clone, Debug)]
 enum Kind {
     Uniform,
-    Zipf { theta: f64 },
-    HotSet { accounts: f64, traffic: f64 },
-    Communities { inside: f64, theta: f64 },
+    Zipf {
+        theta: f64,
+    },
+    HotSet {
+        accounts: f64,
+        traffic: f64,
+    },
+    Communities {
+        inside: f64,
+        theta: f64,
+        drift: Option<Drift>,
+    },
     Replay(Arc<[Draw]>),
 }
 
@@ -71,7 +83,7 @@ impl Selection {
         let kind = Kind::of(arguments)?;
         let selection = Self {
             name: arguments.workload,
-            accounts: kind.accounts(arguments.accounts)?,
+            accounts: accounts(&kind, arguments.accounts)?,
             seed: arguments.seed,
             kind,
             cross: arguments.cross.map(|percent| percent / 100.0),
@@ -95,10 +107,12 @@ impl Selection {
     }
 
     /// The payments of `clients` clients. Loads that follow each other differ in `round`: the same
-    /// communities, other payments, or a plan would be judged on the payments that made it.
+    /// communities, other payments, or a plan would be judged on the payments that made it. Drift
+    /// has had `before_ns` before this load.
     #[must_use]
-    pub fn feed(&self, clients: usize, part: Part, round: u32) -> Feed {
+    pub fn feed(&self, clients: usize, part: Part, round: u32, before_ns: u64) -> Feed {
         let (accounts, seed) = (self.accounts, self.seed);
+        let numbers = (u64::from(round) << 32..).take(clients);
         let shape = match &self.kind {
             Kind::Uniform => Shape::Uniform(Uniform::new(accounts)),
             Kind::Zipf { theta } => Shape::Zipf(ZipfAccounts::new(accounts, *theta, seed)),
@@ -106,17 +120,37 @@ impl Selection {
                 accounts: hot,
                 traffic,
             } => Shape::HotSet(HotSet::new(accounts, *hot, *traffic, seed)),
-            Kind::Communities { inside, theta } => {
-                Shape::Communities(Communities::new(accounts, *inside, *theta, seed))
+            Kind::Communities {
+                inside,
+                theta,
+                drift,
+            } => {
+                let communities = Communities::new(accounts, *inside, *theta, seed);
+                match drift {
+                    None => Shape::Communities(communities),
+                    Some(drift) => {
+                        let shape = DriftingCommunities::new(communities, *drift, seed);
+                        let shape = Arc::new(shape);
+                        let payments = DriftingPayments::new(shape, seed, numbers, before_ns);
+                        return Feed::Drifting(payments);
+                    }
+                }
             }
             Kind::Replay(draws) => return Feed::Replay(replay(draws, part)),
         };
-        let shape = Rc::new(shape);
+        let shape = Arc::new(shape);
         let mix = self.mix().expect("checked when the selection was made");
-        let mix = mix.map(Rc::new);
-        let first = u64::from(round) << 32;
-        let stream = |client| Payments::new(Rc::clone(&shape), mix.clone(), seed, client);
-        Feed::Endless((first..).take(clients).map(stream).collect())
+        let mix = mix.map(Arc::new);
+        let stream = |client| Payments::new(Arc::clone(&shape), mix.clone(), seed, client);
+        Feed::Endless(numbers.map(stream).collect())
+    }
+
+    /// What of the options shapes the payments, by the options' names and units.
+    #[must_use]
+    pub fn shape(&self) -> BTreeMap<&'static str, f64> {
+        let mut shape = self.kind.shape();
+        shape.extend(self.cross.map(|share| ("cross_percent", percent_of(share))));
+        shape
     }
 
     fn mix(&self) -> Result<Option<CrossMix>, MixError> {
@@ -140,6 +174,7 @@ impl Kind {
             WorkloadName::Communities => Self::Communities {
                 inside: share(arguments.inside, 90.0),
                 theta: arguments.theta.unwrap_or(1.0),
+                drift: drift(arguments)?,
             },
             WorkloadName::Replay => {
                 let path = arguments.trace.as_deref().ok_or_else(|| {
@@ -151,19 +186,62 @@ impl Kind {
         })
     }
 
-    fn accounts(&self, asked: Option<u32>) -> Result<u32, Failure> {
+    fn shape(&self) -> BTreeMap<&'static str, f64> {
         match self {
-            Self::Replay(draws) => accounts_of(draws),
-            Self::Communities { .. } if asked.is_some_and(|n| n < 2 * MEMBERS) => {
-                Err(usage(format!(
-                    "--accounts: communities have {MEMBERS} members and pay each other, so at \
-                     least {}",
-                    2 * MEMBERS
-                )))
+            Self::Uniform | Self::Replay(_) => BTreeMap::new(),
+            Self::Zipf { theta } => BTreeMap::from([("theta", *theta)]),
+            Self::HotSet { accounts, traffic } => BTreeMap::from([
+                ("hot_accounts_percent", percent_of(*accounts)),
+                ("hot_traffic_percent", percent_of(*traffic)),
+            ]),
+            Self::Communities {
+                inside,
+                theta,
+                drift,
+            } => {
+                let inside = ("inside_percent", percent_of(*inside));
+                let mut shape = BTreeMap::from([inside, ("theta", *theta)]);
+                if let Some(drift) = drift {
+                    shape.insert("drift_percent", drift.percent);
+                    shape.insert("drift_every_seconds", drift.every.as_secs_f64());
+                }
+                shape
             }
-            Self::Uniform | Self::Zipf { .. } | Self::HotSet { .. } | Self::Communities { .. } => {
-                Ok(asked.unwrap_or(ACCOUNTS))
-            }
+        }
+    }
+}
+
+/// The drift asked for; none if nobody is to change.
+fn drift(arguments: &WorkloadArguments) -> Result<Option<Drift>, Failure> {
+    match (arguments.drift, arguments.drift_every) {
+        (None, Some(_)) => Err(usage(
+            "--drift-every: without --drift nothing happens then".to_owned(),
+        )),
+        (Some(percent), every) if percent > 0.0 => Ok(Some(Drift {
+            percent,
+            every: Duration::from_secs(every.unwrap_or(DRIFT_SECONDS).into()),
+        })),
+        (Some(_) | None, _) => Ok(None),
+    }
+}
+
+/// How many accounts take part.
+fn accounts(kind: &Kind, asked: Option<u32>) -> Result<u32, Failure> {
+    let accounts = asked.unwrap_or(ACCOUNTS);
+    match kind {
+        Kind::Replay(draws) => accounts_of(draws),
+        Kind::Communities { .. } if accounts < 2 * MEMBERS => Err(usage(format!(
+            "--accounts: communities have {MEMBERS} members and pay each other, so at least {}",
+            2 * MEMBERS
+        ))),
+        Kind::Communities {
+            drift: Some(drift), ..
+        } if trades_per_period(accounts, drift.percent) == 0 => Err(usage(format!(
+            "--drift: {} % of {accounts} accounts are not two, which trade places",
+            drift.percent
+        ))),
+        Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. } | Kind::Communities { .. } => {
+            Ok(accounts)
         }
     }
 }
@@ -234,7 +312,7 @@ fn mode(load: &LoadArguments) -> Result<Mode, Failure> {
 /// An option that the workload would not read is a mistake: nobody should believe it had an effect.
 fn refuse_foreign(arguments: &WorkloadArguments) -> Result<(), Failure> {
     use WorkloadName::{Communities, HotSet, Replay, Uniform, Zipf};
-    let given: [(&str, bool, &[WorkloadName]); 7] = [
+    let given: [(&str, bool, &[WorkloadName]); 9] = [
         (
             "--accounts",
             arguments.accounts.is_some(),
@@ -247,6 +325,12 @@ fn refuse_foreign(arguments: &WorkloadArguments) -> Result<(), Failure> {
         ),
         ("--theta", arguments.theta.is_some(), &[Zipf, Communities]),
         ("--inside", arguments.inside.is_some(), &[Communities]),
+        ("--drift", arguments.drift.is_some(), &[Communities]),
+        (
+            "--drift-every",
+            arguments.drift_every.is_some(),
+            &[Communities],
+        ),
         (
             "--hot-accounts",
             arguments.hot_accounts.is_some(),
@@ -290,6 +374,11 @@ fn replay(draws: &Arc<[Draw]>, part: Part) -> Replay {
         Part::OlderRepeated => Replay::repeated(older.into()),
         Part::Newer => Replay::once(newer.into()),
     }
+}
+
+/// A share as it was typed: 0.29 times 100 is not 29.
+fn percent_of(share: f64) -> f64 {
+    (share * 1e8).round() / 1e6
 }
 
 fn usage(text: String) -> Failure {
@@ -342,6 +431,10 @@ pub(crate) mod tests {
             ("--workload uniform --rate 5", "--rate"),
             ("--workload uniform --arrivals poisson", "--arrivals"),
             ("--workload communities --accounts 199", "--accounts"),
+            ("--workload zipf --drift 1", "--drift"),
+            ("--workload uniform --drift-every 1", "--drift-every"),
+            ("--workload communities --drift-every 1", "--drift-every"),
+            ("--workload communities --drift 0.001", "--drift"),
             (
                 "--workload uniform --clients 4 --connections 5",
                 "--connections",
@@ -397,7 +490,7 @@ pub(crate) mod tests {
         assert_eq!(selection.accounts, 5);
         assert_eq!((options.seconds, options.warmup), (None, Duration::ZERO));
         let amounts = |part| -> Vec<u128> {
-            let draws = selection.feed(1, part, 0).take(0, 4);
+            let draws = selection.feed(1, part, 0, 0).take(0, 4, 0);
             draws.iter().map(|draw| draw.amount).collect()
         };
         assert_eq!(amounts(Part::Whole), [500_000, 1, 2_000_000]);
@@ -409,13 +502,44 @@ pub(crate) mod tests {
     fn every_client_has_a_stream_of_its_own_in_every_round() {
         let (selection, options) = select("--workload communities --clients 3").unwrap();
         let take = |round| -> Vec<Vec<Draw>> {
-            let mut feed = selection.feed(options.clients, Part::Whole, round);
-            (0..3).map(|client| feed.take(client, 5)).collect()
+            let mut feed = selection.feed(options.clients, Part::Whole, round, 0);
+            (0..3).map(|client| feed.take(client, 5, 0)).collect()
         };
         let taken = take(0);
         assert!(taken[0] != taken[1] && taken[1] != taken[2]);
         assert_eq!(taken, take(0));
         assert!(take(1).iter().all(|payments| !taken.contains(payments)));
         assert_eq!(options.seconds, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn no_drift_and_drift_of_nobody_are_the_same_load() {
+        let take = |options: &str, at_ns| {
+            let (selection, _) = select(options).unwrap();
+            selection.feed(1, Part::Whole, 0, 0).take(0, 500, at_ns)
+        };
+        let (without, minute) = ("--workload communities", 60_000_000_000);
+        let none = take("--workload communities --drift 0", minute);
+        assert_eq!(none, take(without, 0));
+        let drifting = "--workload communities --drift 5 --drift-every 30";
+        assert_eq!(take(drifting, 29_999_999_999), none);
+        assert_ne!(take(drifting, minute), none);
+    }
+
+    #[test]
+    fn the_shape_is_told_in_the_options_own_units() {
+        let shape = |options: &str| select(options).unwrap().0.shape();
+        let communities = shape("--workload communities --inside 29 --drift 2.5");
+        let expected = [
+            ("drift_every_seconds", 10.0),
+            ("drift_percent", 2.5),
+            ("inside_percent", 29.0),
+            ("theta", 1.0),
+        ];
+        assert_eq!(communities, BTreeMap::from(expected));
+        assert_eq!(
+            shape("--workload uniform --cross 25"),
+            BTreeMap::from([("cross_percent", 25.0)])
+        );
     }
 }

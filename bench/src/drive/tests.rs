@@ -95,8 +95,8 @@ fn options() -> Options {
 }
 
 fn endless(clients: u64) -> Feed {
-    let shape = Rc::new(Shape::Uniform(Uniform::new(100)));
-    let stream = |client| Payments::new(Rc::clone(&shape), None, 1, client);
+    let shape = Arc::new(Shape::Uniform(Uniform::new(100)));
+    let stream = |client| Payments::new(Arc::clone(&shape), None, 1, client);
     Feed::Endless((0..clients).map(stream).collect())
 }
 

@@ -5,6 +5,8 @@
 //! the same community, or, with the rest of the probability, uniform among all other communities'
 //! accounts. Members are scattered over the id space, so neither hash nor range placement knows them.
 
+use std::ops::Range;
+
 use rand::RngExt;
 
 use super::Stream;
@@ -64,15 +66,35 @@ impl Communities {
     }
 
     pub(super) fn pair(&self, stream: &mut Stream) -> (u32, u32) {
+        let (debit, credit) = self.pair_of_places(stream);
+        (self.accounts[debit], self.accounts[credit])
+    }
+
+    /// Two different places, debit and credit: whoever has them pays and is paid.
+    pub(super) fn pair_of_places(&self, stream: &mut Stream) -> (usize, usize) {
         let group = &self.groups[stream.random_range(0..self.groups.len())];
-        let (debit, credit) = if stream.random_bool(self.inside) {
+        if stream.random_bool(self.inside) {
             let (debit, credit) = group.ranks.pair(stream);
             (group.start + debit, group.start + credit)
         } else {
             let debit = group.start + group.ranks.rank(stream);
             (debit, self.outside(group, stream))
-        };
-        (self.accounts[debit], self.accounts[credit])
+        }
+    }
+
+    /// Number of places: one for each account.
+    pub(super) fn places(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// The account of each place.
+    pub(super) fn accounts(&self) -> &[u32] {
+        &self.accounts
+    }
+
+    /// The places of each community, in order and without gaps.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.groups.iter().map(|group| group.start..group.end)
     }
 
     /// A uniformly drawn position outside `group`.

@@ -1,17 +1,19 @@
 //! Who pays whom, and how much: pure, seeded generators.
 //!
 //! A seed fixes accounts and amounts for every client, whatever the cluster does; ids are never
-//! drawn here, they are new in every run. Accounts are `1..=accounts`. Shapes that favour some
+//! drawn here, they are new in every run. With drift, who has a drawn place in a community depends on
+//! the intended send time as well. Accounts are `1..=accounts`. Shapes that favour some
 //! accounts pick them from a seeded permutation, so that no placement gets them for free.
 
 mod communities;
 mod cross;
+mod drift;
 mod hot_set;
 mod permutation;
 mod uniform;
 mod zipf;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -21,6 +23,7 @@ use quorate_protocol::shard::map::splitmix64;
 
 pub use communities::{Communities, MEMBERS};
 pub use cross::{CrossMix, MixError};
+pub use drift::{Drift, DriftingCommunities, Members, trades_per_period};
 pub use hot_set::HotSet;
 pub use uniform::Uniform;
 pub use zipf::ZipfAccounts;
@@ -60,11 +63,11 @@ impl Shape {
     }
 }
 
-/// One client's stream of payments; never ends.
+/// One client's stream of payments; never ends. Threads may share a shape.
 #[derive(Debug)]
 pub struct Payments {
-    shape: Rc<Shape>,
-    mix: Option<Rc<CrossMix>>,
+    shape: Arc<Shape>,
+    mix: Option<Arc<CrossMix>>,
     stream: Stream,
 }
 
@@ -72,8 +75,8 @@ impl Payments {
     /// The stream of `client` under `seed`. With a `mix`, the share of cross-shard payments is
     /// fixed and the shape only proposes credit accounts.
     #[must_use]
-    pub fn new(shape: Rc<Shape>, mix: Option<Rc<CrossMix>>, seed: u64, client: u64) -> Self {
-        let stream = Stream::seed_from_u64(splitmix64(seed) ^ splitmix64(!client));
+    pub fn new(shape: Arc<Shape>, mix: Option<Arc<CrossMix>>, seed: u64, client: u64) -> Self {
+        let stream = stream_of(seed, client);
         Self { shape, mix, stream }
     }
 }
@@ -86,11 +89,63 @@ impl Iterator for Payments {
             None => self.shape.pair(&mut self.stream),
             Some(mix) => mix.pair(&self.shape, &mut self.stream),
         };
-        Some(Draw {
-            debit: AccountId(u128::from(debit)),
-            credit: AccountId(u128::from(credit)),
-            amount: self.stream.random_range(1..=AMOUNT_MAX),
-        })
+        Some(draw(debit, credit, &mut self.stream))
+    }
+}
+
+/// The payments of some clients whose communities change with time.
+#[derive(Debug)]
+pub struct DriftingPayments {
+    communities: Arc<DriftingCommunities>,
+    members: Members,
+    streams: Vec<Stream>,
+    /// Time that drift has had before this load.
+    before_ns: u64,
+}
+
+impl DriftingPayments {
+    /// One stream for each of `clients` under `seed`, for a load before which drift has had
+    /// `before_ns`.
+    #[must_use]
+    pub fn new(
+        communities: Arc<DriftingCommunities>,
+        seed: u64,
+        clients: impl Iterator<Item = u64>,
+        before_ns: u64,
+    ) -> Self {
+        Self {
+            members: communities.members(),
+            communities,
+            streams: clients.map(|client| stream_of(seed, client)).collect(),
+            before_ns,
+        }
+    }
+
+    /// The next `count` payments of the `client`-th stream, which are meant to be sent `at_ns` into
+    /// the load. Cheapest while times rise: they share the members.
+    pub fn take(&mut self, client: usize, count: usize, at_ns: u64) -> Vec<Draw> {
+        let at_ns = self.before_ns.saturating_add(at_ns);
+        let period = self.communities.period_at(at_ns);
+        self.members.go_to(period, &self.communities);
+        let stream = &mut self.streams[client];
+        let next = |_| {
+            let (debit, credit) = self.communities.pair(&self.members, stream);
+            draw(debit, credit, stream)
+        };
+        (0..count).map(next).collect()
+    }
+}
+
+/// The random numbers of one client.
+fn stream_of(seed: u64, client: u64) -> Stream {
+    Stream::seed_from_u64(splitmix64(seed) ^ splitmix64(!client))
+}
+
+fn draw(debit: u32, credit: u32, stream: &mut Stream) -> Draw {
+    Draw {
+        debit: AccountId(u128::from(debit)),
+        credit: AccountId(u128::from(credit)),
+        amount: stream.random_range(1..=AMOUNT_MAX),
     }
 }
 
@@ -98,6 +153,7 @@ impl Iterator for Payments {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn shapes(accounts: u32) -> Vec<Shape> {
         vec![
@@ -114,7 +170,7 @@ mod tests {
             accounts in 2_u32..500, seed: u64,
         ) {
             for shape in shapes(accounts) {
-                for draw in Payments::new(Rc::new(shape), None, seed, 0).take(300) {
+                for draw in Payments::new(Arc::new(shape), None, seed, 0).take(300) {
                     prop_assert!(draw.debit != draw.credit);
                     for account in [draw.debit, draw.credit] {
                         prop_assert!((1..=u128::from(accounts)).contains(&account.0));
@@ -127,9 +183,9 @@ mod tests {
 
     #[test]
     fn the_seed_fixes_the_payments_and_clients_differ() {
-        let shape = Rc::new(Shape::Uniform(Uniform::new(1000)));
+        let shape = Arc::new(Shape::Uniform(Uniform::new(1000)));
         let take = |seed, client| -> Vec<Draw> {
-            Payments::new(Rc::clone(&shape), None, seed, client)
+            Payments::new(Arc::clone(&shape), None, seed, client)
                 .take(100)
                 .collect()
         };
@@ -138,10 +194,56 @@ mod tests {
         assert_ne!(take(1, 0), take(2, 0));
     }
 
+    /// What drift changes is who is meant, not what is drawn: in period 0 nobody has changed, and
+    /// behind it the places and the amounts are still those of a load without drift.
+    #[test]
+    fn drift_leaves_the_first_period_and_all_amounts_as_they_are_without_it() {
+        let communities = || Communities::new(9_000, 0.9, 1.0, 5);
+        let still = Arc::new(Shape::Communities(communities()));
+        let drift = Drift {
+            percent: 50.0,
+            every: Duration::from_secs(1),
+        };
+        let shape = Arc::new(DriftingCommunities::new(communities(), drift, 5));
+        let mut drifting = DriftingPayments::new(shape, 5, 0..2, 0);
+        for client in 0..2 {
+            let mut without = Payments::new(Arc::clone(&still), None, 5, client);
+            let client = usize::try_from(client).unwrap();
+            let expected: Vec<Draw> = without.by_ref().take(1_000).collect();
+            assert_eq!(drifting.take(client, 1_000, 999_999_999), expected);
+            let later = drifting.take(client, 1_000, 3_000_000_000);
+            let expected: Vec<Draw> = without.take(1_000).collect();
+            assert_ne!(later, expected);
+            let amounts = |draws: &[Draw]| draws.iter().map(|d| d.amount).collect::<Vec<_>>();
+            assert_eq!(amounts(&later), amounts(&expected));
+        }
+    }
+
+    /// A load that follows another one goes on where drift was, not at its beginning.
+    #[test]
+    fn a_later_load_finds_the_communities_as_the_earlier_one_left_them() {
+        let drift = Drift {
+            percent: 10.0,
+            every: Duration::from_secs(1),
+        };
+        let communities = Communities::new(1_000, 0.9, 1.0, 5);
+        let shape = Arc::new(DriftingCommunities::new(communities, drift, 5));
+        let load = |before_ns| DriftingPayments::new(Arc::clone(&shape), 5, 0..1, before_ns);
+        let second = 1_000_000_000;
+        assert_eq!(
+            load(4 * second).take(0, 100, 2 * second),
+            load(0).take(0, 100, 6 * second)
+        );
+        assert_ne!(
+            load(0).take(0, 100, 2 * second),
+            load(0).take(0, 100, 6 * second)
+        );
+    }
+
     /// Published figures name a seed: a changed stream would make them irreproducible.
     #[test]
     fn the_stream_of_a_seed_is_pinned() {
-        let shape = Rc::new(Shape::Uniform(Uniform::new(9000)));
+        let shape = Arc::new(Shape::Uniform(Uniform::new(9000)));
         let first: Vec<(u128, u128, u128)> = Payments::new(shape, None, 42, 0)
             .take(3)
             .map(|draw| (draw.debit.0, draw.credit.0, draw.amount))

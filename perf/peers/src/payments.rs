@@ -4,7 +4,7 @@
 //! with two shards, and every payment crosses. A payment's id is this module's own: a client's
 //! number and a counter, since the peers need no more than that it is new.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use quorate_bench::workload::{CrossMix, Payments, Shape, Uniform};
 use quorate_protocol::ids::AccountId;
@@ -43,12 +43,12 @@ pub struct Payment {
 }
 
 impl Work {
-    /// The endless payments of `client`; the iterator stays on the thread that made it.
+    /// The endless payments of `client`.
     pub fn payments(&self, client: u32) -> impl Iterator<Item = Payment> + use<> {
-        let shape = Rc::new(Shape::Uniform(Uniform::new(self.accounts)));
+        let shape = Arc::new(Shape::Uniform(Uniform::new(self.accounts)));
         let mix = match self.kind {
             Kind::Local => None,
-            Kind::Cross => Some(Rc::new(self.mix())),
+            Kind::Cross => Some(Arc::new(self.mix())),
         };
         let draws = Payments::new(shape, mix, self.seed, u64::from(client));
         let first = i64::from(client) << COUNTER_BITS;
@@ -95,9 +95,9 @@ mod tests {
     /// Another stream would make the figures those of another load.
     #[test]
     fn local_payments_are_those_of_the_load_generator() {
-        let shape = Rc::new(Shape::Uniform(Uniform::new(10_000)));
+        let shape = Arc::new(Shape::Uniform(Uniform::new(10_000)));
         for client in [0, 3] {
-            let theirs = Payments::new(Rc::clone(&shape), None, 1, u64::from(client));
+            let theirs = Payments::new(Arc::clone(&shape), None, 1, u64::from(client));
             for (ours, draw) in LOCAL.payments(client).zip(theirs).take(1_000) {
                 let drawn = (draw.debit.0, draw.credit.0, draw.amount);
                 assert_eq!((ours.debit, ours.credit, ours.amount), {
