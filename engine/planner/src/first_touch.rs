@@ -8,7 +8,12 @@
 //! own load is the cap: turning its customers away would cost cross-shard transfers and balance
 //! nothing.
 
+use crate::graph::InteractionGraph;
 use crate::score::float;
+
+/// What a transfer of the history counts, against a new one, for the load cap: above 1, so that a
+/// short burst on one shard does not scatter the accounts that it brings.
+const HISTORY_LOAD: f64 = 1.5;
 
 /// Places accounts online. It sees one transfer at a time and never looks ahead.
 #[derive(Clone, Debug)]
@@ -34,6 +39,47 @@ impl FirstTouch {
             share_max: (cap / float(loads.len() as u64)).max(heaviest_share),
             loads,
             touches,
+        }
+    }
+
+    /// A placer that goes on after a history: `parts` of the vertices of its graph, which holds as
+    /// much as `transfers` new ones.
+    ///
+    /// # Panics
+    /// If a part is not below `shards`, or there are no shards.
+    #[must_use]
+    pub fn after(
+        graph: &InteractionGraph,
+        parts: &[u32],
+        shards: u32,
+        transfers: f64,
+        cap: f64,
+    ) -> Self {
+        let mut loads = vec![0; shards as usize];
+        for (&part, &load) in parts.iter().zip(graph.loads()) {
+            loads[part as usize] += load;
+        }
+        let all = float(2 * graph.total());
+        let scale = HISTORY_LOAD * 2.0 * transfers / all;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of touches"
+        )]
+        let loads = loads
+            .iter()
+            .map(|&load| (float(load) * scale) as u64)
+            .collect();
+        let heaviest = graph.loads().iter().max().copied().unwrap_or(0);
+        Self::new(cap, loads, float(heaviest) / all)
+    }
+
+    /// Lets numbered accounts transfer in order; those that have no part yet are placed.
+    pub fn place(&mut self, transfers: &[(u32, u32)], known: &mut [Option<u32>]) {
+        for &(a, b) in transfers {
+            let (a, b) = (a as usize, b as usize);
+            let placed = self.touch(known[a], known[b]);
+            (known[a], known[b]) = (Some(placed.0), Some(placed.1));
         }
     }
 

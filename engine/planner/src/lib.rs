@@ -25,6 +25,8 @@ pub mod graph;
 pub mod hubs;
 pub mod live;
 pub mod map_csv;
+mod measured;
+mod numbered;
 mod outcome;
 pub mod partition;
 pub mod plan;

@@ -5,23 +5,18 @@
 //! the transfers, as a cluster would place them when they are created. The map that is scored is the
 //! map that the plan holds, so anybody can check the figures with `map.csv` and the trace.
 
-use std::collections::BTreeMap;
-
-use quorate_protocol::ids::{AccountId, ShardId};
-use quorate_protocol::shard::map::Placement;
-
-use crate::candidate::{Candidate, LIMITS, Problem, candidate};
+use crate::candidate::{Candidate, Problem, candidate};
 use crate::error::PlanError;
 use crate::fingerprint::Fingerprint;
 use crate::first_touch::FirstTouch;
 use crate::gate::{Gain, GateOptions, within};
-use crate::graph::{InteractionGraph, WeightedPair};
-use crate::outcome::{Measured, Outcome, check_shards};
+use crate::graph::InteractionGraph;
+use crate::measured::Mapped;
+use crate::numbered::Numbered;
+use crate::outcome::{Outcome, check_shards};
 use crate::plan::{BacktestMethod, Method, Plan};
-use crate::refine::load_max;
-use crate::score::{Score, float, ratio};
-use crate::trace::{Trace, TraceTransfer};
-use crate::{hubs, outcome};
+use crate::score::{Score, float};
+use crate::trace::Trace;
 
 /// How a trace is planned.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -76,9 +71,6 @@ impl TraceOptions {
 const DOUBLINGS: u64 = 3;
 /// Weight of the oldest transfer; above 1 for the sake of whole numbers in between.
 const WEIGHT_MIN: u64 = 16;
-/// What a transfer of the history counts, against a new one, for the load cap of first touch:
-/// above 1, so that a short burst on one shard does not scatter the accounts that it brings.
-const HISTORY_LOAD: f64 = 1.5;
 
 /// Makes the plan.
 ///
@@ -86,22 +78,23 @@ const HISTORY_LOAD: f64 = 1.5;
 /// An option makes no sense, or METIS fails.
 pub fn plan_from_trace(trace: &Trace, options: &TraceOptions) -> Result<Plan, PlanError> {
     options.check()?;
-    let history = History::split(trace, options);
+    let numbered = Numbered::new(trace, options.shards);
+    let history = History::split(&numbered, options);
     let mut outcome = outcome(trace, options);
     if history.older.is_empty() || history.newer.is_empty() {
         return Ok(
             outcome.nothing("the trace is too short to plan on one part and score on another")
         );
     }
-    let graph = history.graph(recency)?;
+    let graph = numbered.graph(history.older, recency)?;
     let problem = Problem {
         graph: &graph,
-        current: history.parts_of(&graph, &history.home),
+        current: numbered.parts_of(&graph, &numbered.home),
         idle: vec![0; options.shards as usize],
         moves_max: usize::MAX,
         seed: options.seed,
     };
-    let stay = Score::of(&history.newer, &history.home, options.shards);
+    let stay = Score::of(history.newer, &numbered.home, options.shards);
     outcome.current = Some(stay.clone());
     outcome.hash = stay.cross_shard_ratio();
     let worth = |score: &Score| Gain::between(&stay, score, options.gate.cross_cost).least();
@@ -119,7 +112,18 @@ pub fn plan_from_trace(trace: &Trace, options: &TraceOptions) -> Result<Plan, Pl
     }
     match best {
         None => Ok(outcome.nothing("there are no more accounts than shards")),
-        Some(placed) => history.finish(outcome, &placed, options),
+        Some(placed) => {
+            let mapped = Mapped {
+                method: placed.method,
+                planned_on: history.older,
+                parts: &placed.parts,
+                scored_on: history.newer,
+                scored_parts: &placed.parts,
+                backtest: placed.score,
+                places_all: options.first_touch_cap.is_some(),
+            };
+            Ok(outcome.plan(mapped.measured(&numbered)?))
+        }
     }
 }
 
@@ -148,15 +152,11 @@ fn outcome(trace: &Trace, options: &TraceOptions) -> Outcome {
     }
 }
 
-/// A trace in dense account numbers, cut in two.
-struct History {
-    /// Every account of the trace, ascending; the position is its number.
-    accounts: Vec<AccountId>,
-    /// Hash home of each account, 0-based.
-    home: Vec<u32>,
-    older: Vec<(u32, u32)>,
-    newer: Vec<(u32, u32)>,
-    shards: u32,
+/// A trace cut in two.
+struct History<'a> {
+    numbered: &'a Numbered,
+    older: &'a [(u32, u32)],
+    newer: &'a [(u32, u32)],
 }
 
 /// A candidate with the accounts that came later.
@@ -167,58 +167,20 @@ struct Placed {
     score: Score,
 }
 
-impl History {
-    fn split(trace: &Trace, options: &TraceOptions) -> Self {
-        let ends = |t: &TraceTransfer| [t.debit, t.credit];
-        let mut accounts: Vec<AccountId> = trace.transfers().iter().flat_map(ends).collect();
-        accounts.sort_unstable();
-        accounts.dedup();
-        let number = |id| {
-            let found = accounts.binary_search(&id).expect("collected above");
-            u32::try_from(found).expect("a trace of 2^32 accounts does not fit in memory")
-        };
-        let mut older: Vec<(u32, u32)> = (trace.transfers().iter())
-            .map(|t| (number(t.debit), number(t.credit)))
-            .collect();
+impl<'a> History<'a> {
+    fn split(numbered: &'a Numbered, options: &TraceOptions) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a part of a length"
         )]
-        let cut = (float(older.len() as u64) * options.train) as usize;
-        let newer = older.split_off(cut);
-        let home = |&id| Placement::Hash.home(id, options.shards).0 - 1;
+        let cut = (float(numbered.transfers.len() as u64) * options.train) as usize;
+        let (older, newer) = numbered.transfers.split_at(cut);
         Self {
-            home: accounts.iter().map(home).collect(),
-            accounts,
+            numbered,
             older,
             newer,
-            shards: options.shards,
         }
-    }
-
-    /// The graph of the older part; `weight` of transfer i of n.
-    fn graph(&self, weight: fn(u64, u64) -> u64) -> Result<InteractionGraph, PlanError> {
-        let count = self.older.len() as u64;
-        let pairs: Vec<WeightedPair> = (0..)
-            .zip(&self.older)
-            .map(|(i, &(a, b))| WeightedPair {
-                a: self.accounts[a as usize],
-                b: self.accounts[b as usize],
-                weight: weight(i, count),
-            })
-            .collect();
-        InteractionGraph::from_pairs(&pairs)
-    }
-
-    /// The parts of a graph's vertices, from those of all accounts.
-    fn parts_of(&self, graph: &InteractionGraph, parts: &[u32]) -> Vec<u32> {
-        let number = |id: &AccountId| self.accounts.binary_search(id).expect("all are listed");
-        graph
-            .accounts()
-            .iter()
-            .map(|id| parts[number(id)])
-            .collect()
     }
 
     /// Lets the newer transfers happen under a candidate.
@@ -228,106 +190,21 @@ impl History {
         candidate: Candidate,
         options: &TraceOptions,
     ) -> Placed {
-        let mut known: Vec<Option<u32>> = vec![None; self.accounts.len()];
-        for (id, &part) in graph.accounts().iter().zip(&candidate.parts) {
-            known[self.accounts.binary_search(id).expect("all are listed")] = Some(part);
+        let mut known: Vec<Option<u32>> = vec![None; self.numbered.accounts.len()];
+        for (number, &part) in self.numbered.numbers(graph).zip(&candidate.parts) {
+            known[number] = Some(part);
         }
         if let Some(cap) = options.first_touch_cap {
-            let mut placer = self.placer(graph, &candidate.parts, cap);
-            for &(a, b) in &self.newer {
-                let (a, b) = (a as usize, b as usize);
-                let placed = placer.touch(known[a], known[b]);
-                (known[a], known[b]) = (Some(placed.0), Some(placed.1));
-            }
+            let transfers = float(self.older.len() as u64);
+            FirstTouch::after(graph, &candidate.parts, options.shards, transfers, cap)
+                .place(self.newer, &mut known);
         }
-        let parts: Vec<u32> = known
-            .iter()
-            .zip(&self.home)
-            .map(|(k, &home)| k.unwrap_or(home))
-            .collect();
+        let parts = self.numbered.or_home(&known);
         Placed {
             method: candidate.method,
-            score: Score::of(&self.newer, &parts, self.shards),
+            score: Score::of(self.newer, &parts, options.shards),
             parts,
         }
-    }
-
-    /// First touch that continues from the history, weighted as in the planning graph.
-    fn placer(&self, graph: &InteractionGraph, parts: &[u32], cap: f64) -> FirstTouch {
-        let mut loads = vec![0; self.shards as usize];
-        for (&part, &load) in parts.iter().zip(graph.loads()) {
-            loads[part as usize] += load;
-        }
-        let all = float(2 * graph.total());
-        let scale = HISTORY_LOAD * 2.0 * float(self.older.len() as u64) / all;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count of touches"
-        )]
-        let loads = loads
-            .iter()
-            .map(|&load| (float(load) * scale) as u64)
-            .collect();
-        let heaviest = graph.loads().iter().max().copied().unwrap_or(0);
-        FirstTouch::new(cap, loads, float(heaviest) / all)
-    }
-
-    /// Fills in what belongs to the candidate.
-    fn finish(
-        &self,
-        outcome: Outcome,
-        placed: &Placed,
-        options: &TraceOptions,
-    ) -> Result<Plan, PlanError> {
-        // Hubs and moves are about transfers as they were, not about their weight by age.
-        let graph = self.graph(|_, _| 1)?;
-        let planned = self.parts_of(&graph, &placed.parts);
-        let hubs = hubs::hubs(&graph, options.shards as usize);
-        let load_max = load_max(&graph, options.shards as usize, LIMITS.load);
-        let mut accounts = vec![0; options.shards as usize];
-        for &part in &placed.parts {
-            accounts[part as usize] += 1;
-        }
-        let measured = Measured {
-            method: placed.method,
-            in_sample: Score::of(&self.older, &placed.parts, self.shards),
-            backtest: placed.score.clone(),
-            accounts,
-            moves: outcome::moves(&graph, &self.parts_of(&graph, &self.home), &planned),
-            hubs: hubs::report(&graph, &hubs, &planned),
-            hub_floor: hubs::floor(&graph, &hubs, load_max),
-            hubs_striped: Some(self.striped(&graph, &hubs, placed)),
-            map: self.map(&graph, placed, options),
-        };
-        Ok(outcome.plan(measured))
-    }
-
-    /// The ratio on the newer part if crediting a hub were local everywhere.
-    fn striped(&self, graph: &InteractionGraph, hubs: &[usize], placed: &Placed) -> f64 {
-        let mut is_hub = vec![false; self.accounts.len()];
-        for &v in hubs {
-            let id = graph.accounts()[v];
-            is_hub[self.accounts.binary_search(&id).expect("all are listed")] = true;
-        }
-        let cross = (self.newer.iter())
-            .filter(|&&(a, b)| placed.parts[a as usize] != placed.parts[b as usize])
-            .filter(|&&(_, credit)| !is_hub[credit as usize])
-            .count();
-        ratio(cross as u64, self.newer.len() as u64)
-    }
-
-    /// Every account that was placed: those with a history, and by first touch the others.
-    fn map(
-        &self,
-        graph: &InteractionGraph,
-        placed: &Placed,
-        options: &TraceOptions,
-    ) -> BTreeMap<AccountId, ShardId> {
-        (self.accounts.iter().zip(&placed.parts))
-            .filter(|(id, _)| options.first_touch_cap.is_some() || graph.vertex(**id).is_some())
-            .map(|(&id, &part)| (id, ShardId(part + 1)))
-            .collect()
     }
 }
 
