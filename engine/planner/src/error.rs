@@ -12,6 +12,8 @@ pub enum PlanError {
         value: String,
         allowed: &'static str,
     },
+    #[error("the trace has {transfers} transfers, fewer than the {epochs} epochs to cut it into")]
+    ShortTrace { transfers: usize, epochs: u32 },
     #[error("the interaction graph has {0} edges or accounts, the limit is {1}")]
     TooLarge(usize, usize),
     #[error("account {0} has transfers but no owner in the current map")]

@@ -8,7 +8,8 @@
 //!
 //! Two entry points, [`plan_from_trace`] and [`plan_live`]. Both are functions of their arguments:
 //! the same input gives the same plan, byte for byte. Nothing here reads a clock or talks to a
-//! cluster; the only files read are traces. METIS is C code that uses process-global state, so this
+//! cluster; the only files read are traces. A trace may also be lived through in epochs, the map being
+//! updated after each ([`course`]). METIS is C code that uses process-global state, so this
 //! crate belongs in the command line's process, never in a server (see [`partition`]).
 //!
 //! Every figure in a plan that predicts something was measured on transfers which the planner had
@@ -17,9 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod candidate;
+pub mod course;
+mod course_plan;
+pub mod decay;
+pub mod epochs;
 pub mod error;
 pub mod fingerprint;
 pub mod first_touch;
+pub mod follow;
 pub mod gate;
 pub mod graph;
 pub mod hubs;
@@ -37,6 +43,8 @@ pub mod trace;
 pub mod trace_plan;
 pub mod windows;
 
+pub use course::{Course, EpochReport};
+pub use epochs::EPOCHS_MAX;
 pub use error::PlanError;
 pub use gate::GateOptions;
 pub use graph::WeightedPair;

@@ -160,6 +160,7 @@ impl Outcome {
             hubs: Vec::new(),
             hub_floor: 0.0,
             hubs_striped: None,
+            course: None,
             moves: Vec::new(),
             map: BTreeMap::new(),
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use quorate_protocol::ids::{AccountId, ShardId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::course::Course;
 use crate::gate::Gain;
 
 /// Whether the plan should be carried out.
@@ -137,6 +138,11 @@ pub struct Plan {
     /// The backtest ratio if every shard could credit every hub locally (advice; traces only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hubs_striped: Option<f64>,
+    /// What the map lived through on its way (traces in epochs only). Then `moves` lead to the map
+    /// after the last update, which was made on all transfers, `in_sample` is that map on all of
+    /// them, and `backtest` is the last epoch under the map before that update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
     /// Accounts to move, hottest first.
     pub moves: Vec<Move>,
     /// Every account that the plan places, for `map.csv`. Not part of the document.

@@ -4,6 +4,8 @@
 //! Accounts that first appear in the newer part are placed online by first touch, in the order of
 //! the transfers, as a cluster would place them when they are created. The map that is scored is the
 //! map that the plan holds, so anybody can check the figures with `map.csv` and the trace.
+//!
+//! With more than one epoch the trace is lived through instead, see [`Course`](crate::course::Course).
 
 use crate::candidate::{Candidate, Problem, candidate};
 use crate::error::PlanError;
@@ -17,13 +19,19 @@ use crate::outcome::{Outcome, check_shards};
 use crate::plan::{BacktestMethod, Method, Plan};
 use crate::score::{Score, float};
 use crate::trace::Trace;
+use crate::{course_plan, epochs};
 
 /// How a trace is planned.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct TraceOptions {
     pub shards: u32,
-    /// Part of the transfers that the plan is made on, between 0 and 1.
+    /// Part of the transfers that the plan is made on, between 0 and 1. Of no account if there is
+    /// more than one epoch.
     pub train: f64,
+    /// Stretches of equal numbers of transfers after each of which the map is updated; the plan's is
+    /// the one after the last update, its backtest the last epoch under the map before. With 1 the
+    /// map is made once, as `train` says.
+    pub epochs: u32,
     pub gate: GateOptions,
     /// Load over the average above which a shard takes no new account by first touch; `None` puts
     /// new accounts at their hash home.
@@ -38,6 +46,7 @@ impl TraceOptions {
         Self {
             shards,
             train: 0.5,
+            epochs: 1,
             gate: GateOptions::default(),
             first_touch_cap: Some(1.1),
             seed: 1,
@@ -46,6 +55,7 @@ impl TraceOptions {
 
     fn check(&self) -> Result<(), PlanError> {
         check_shards(self.shards)?;
+        epochs::check(self.epochs)?;
         self.gate.check()?;
         within(
             "train",
@@ -75,12 +85,24 @@ const WEIGHT_MIN: u64 = 16;
 /// Makes the plan.
 ///
 /// # Errors
-/// An option makes no sense, or METIS fails.
+/// An option makes no sense, there are fewer transfers than epochs, or METIS fails.
 pub fn plan_from_trace(trace: &Trace, options: &TraceOptions) -> Result<Plan, PlanError> {
     options.check()?;
     let numbered = Numbered::new(trace, options.shards);
-    let history = History::split(&numbered, options);
-    let mut outcome = outcome(trace, options);
+    let outcome = outcome(trace, options);
+    if options.epochs > 1 {
+        return course_plan::plan(&numbered, options, outcome);
+    }
+    plan_once(&numbered, options, outcome)
+}
+
+/// Makes the plan of a trace cut in two.
+fn plan_once(
+    numbered: &Numbered,
+    options: &TraceOptions,
+    mut outcome: Outcome,
+) -> Result<Plan, PlanError> {
+    let history = History::split(numbered, options);
     if history.older.is_empty() || history.newer.is_empty() {
         return Ok(
             outcome.nothing("the trace is too short to plan on one part and score on another")
@@ -122,16 +144,20 @@ pub fn plan_from_trace(trace: &Trace, options: &TraceOptions) -> Result<Plan, Pl
                 backtest: placed.score,
                 places_all: options.first_touch_cap.is_some(),
             };
-            Ok(outcome.plan(mapped.measured(&numbered)?))
+            Ok(outcome.plan(mapped.measured(numbered)?))
         }
     }
 }
 
 fn outcome(trace: &Trace, options: &TraceOptions) -> Outcome {
-    let mut digest = Fingerprint::new(1);
+    let cut_once = options.epochs == 1;
+    let mut digest = Fingerprint::new(if cut_once { 1 } else { 3 });
     digest.add(options.shards.into());
     digest.add(options.seed);
-    digest.add_float(options.train);
+    match cut_once {
+        true => digest.add_float(options.train),
+        false => digest.add(options.epochs.into()),
+    }
     digest.add_float(options.gate.cross_cost);
     digest.add_float(options.gate.min_gain);
     digest.add_float(options.first_touch_cap.unwrap_or(0.0));
@@ -145,7 +171,7 @@ fn outcome(trace: &Trace, options: &TraceOptions) -> Outcome {
         input_hash: digest.finish(),
         gate: options.gate,
         backtest_method: BacktestMethod::TimeSplit,
-        train: Some(options.train),
+        train: cut_once.then_some(options.train),
         first_touch_cap: options.first_touch_cap,
         hash: 0.0,
         current: None,

@@ -28,11 +28,21 @@ pub fn trace(transfers: &[(u32, u32)]) -> Trace {
     Trace::new(transfers.iter().enumerate().map(transfer).collect()).unwrap()
 }
 
+/// Whom a payment goes to that does not stay inside.
+#[derive(Clone, Copy)]
+enum Outside {
+    /// A member of some community, each drawn as for payments inside.
+    ByShare,
+    /// Any account of the other communities, all alike.
+    Uniform,
+}
+
 /// Communities: who belongs together, and how often each member is chosen.
 pub struct Communities {
     rng: Xoshiro256PlusPlus,
     members: Vec<Vec<u32>>,
     inside: f64,
+    outside: Outside,
     community: WeightedAliasIndex<f64>,
     member: Vec<WeightedAliasIndex<f64>>,
 }
@@ -90,8 +100,29 @@ impl Communities {
             community: WeightedAliasIndex::new(shares).unwrap(),
             members,
             inside,
+            outside: Outside::ByShare,
             rng,
         }
+    }
+
+    /// The communities of the load generator: equal shares, Zipf inside, uniform outside.
+    pub fn generated(accounts: u32, communities: u32, inside: f64, seed: u64) -> Self {
+        Self {
+            outside: Outside::Uniform,
+            ..Self::equal(accounts, communities, inside, seed)
+        }
+    }
+
+    /// Epochs of equally many transfers, a share of all accounts changing community between them.
+    pub fn drifting(&mut self, epochs: usize, transfers: usize, share: f64) -> Vec<(u32, u32)> {
+        let mut made = Vec::with_capacity(epochs * transfers);
+        for epoch in 0..epochs {
+            if epoch > 0 {
+                self.drift(share);
+            }
+            made.extend(self.transfers(transfers));
+        }
+        made
     }
 
     /// Lets a share of all accounts change places with accounts of other communities.
@@ -119,13 +150,24 @@ impl Communities {
         let mut made = Vec::with_capacity(count);
         while made.len() < count {
             let from = self.community.sample(&mut self.rng);
-            let to = if self.rng.random_bool(self.inside) {
-                from
-            } else {
-                self.community.sample(&mut self.rng)
+            let stays = self.rng.random_bool(self.inside);
+            let to = match (stays, self.outside) {
+                (true, _) => from,
+                (false, Outside::ByShare) => self.community.sample(&mut self.rng),
+                (false, Outside::Uniform) => {
+                    let other = self.rng.random_range(0..self.members.len() - 1);
+                    other + usize::from(other >= from)
+                }
             };
             let debit = self.members[from][self.member[from].sample(&mut self.rng)];
-            let credit = self.members[to][self.member[to].sample(&mut self.rng)];
+            let credit = match (stays, self.outside) {
+                (false, Outside::Uniform) => {
+                    self.members[to][self.rng.random_range(0..self.members[to].len())]
+                }
+                (true, _) | (false, Outside::ByShare) => {
+                    self.members[to][self.member[to].sample(&mut self.rng)]
+                }
+            };
             if debit != credit {
                 made.push((debit, credit));
             }
