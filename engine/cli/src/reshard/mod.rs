@@ -4,6 +4,7 @@
 //! from the C library's process-wide generator.
 
 mod apply;
+mod course;
 mod plan;
 
 use clap::Subcommand;

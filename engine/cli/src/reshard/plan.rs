@@ -9,10 +9,11 @@ use clap::Args;
 use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use quorate_planner::{
-    Decision, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions,
+    Decision, EPOCHS_MAX, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions,
     WeightedPair, map_csv, plan_from_trace, plan_live,
 };
 
+use super::course;
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::print::say;
@@ -39,11 +40,15 @@ pub struct PlanArgs {
     /// With --trace: number of shards
     #[arg(long, value_name = "K", requires = "trace")]
     pub shards: Option<u32>,
-    /// With --trace: part of the file that the plan is made on; the rest is the backtest
+    /// With --trace and one epoch: part of the file that the plan is made on; the rest is the backtest
     #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
     pub train: f64,
-    /// With --trace: how often the plan is made anew on the way through the file; only 1 so far
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1))]
+    /// With --trace: cut the file into N epochs of equally many transfers, and let the map follow
+    /// from one to the next: METIS makes it on the first; each later one is scored under the map
+    /// made before it, which is then updated, moving 5 % of the known accounts at most. The plan
+    /// tells that course beside METIS from scratch after every epoch. Its moves and its map are
+    /// those after the last update, its backtest is the last epoch under the map before
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EPOCHS_MAX)))]
     pub epochs: u32,
     /// With --trace: load over the average above which a shard takes no new account
     #[arg(long, default_value_t = 1.1, value_name = "X")]
@@ -85,6 +90,11 @@ impl GateArgs {
 pub fn run(args: &PlanArgs, context: Context) -> Outcome {
     let plan = match (&args.trace, args.shards) {
         (Some(trace), Some(shards)) => recorded(args, trace, shards)?,
+        _ if args.epochs > 1 => {
+            return Err(Failure::usage(
+                "reshard plan: --epochs above 1 needs --trace",
+            ));
+        }
         _ => live(&ClusterConfig::load(&cluster_of(args)?)?, args.gate)?,
     };
     let text = plan.to_json();
@@ -114,15 +124,22 @@ fn cluster_of(args: &PlanArgs) -> Result<PathBuf, Failure> {
 }
 
 fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure> {
+    let file = trace.display();
     let trace = Trace::open(trace).map_err(|error| Failure::Usage(error.into()))?;
     let options = TraceOptions {
         train: args.train,
+        epochs: args.epochs,
         gate: args.gate.options(),
         first_touch_cap: Some(args.first_touch_cap),
         seed: args.gate.seed,
         ..TraceOptions::new(shards)
     };
-    plan_from_trace(&trace, &options).map_err(failure)
+    plan_from_trace(&trace, &options).map_err(|error| {
+        if matches!(error, PlanError::ShortTrace { .. }) {
+            return Failure::usage(format_args!("{file}: {error}"));
+        }
+        failure(error)
+    })
 }
 
 /// A plan from what the leaders of a running cluster counted since they lead.
@@ -152,10 +169,10 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
     plan_live(observed, &owners, config.shards, &options).map_err(failure)
 }
 
-/// An option out of range is the user's; everything else is not.
+/// An option out of range is the user's, and a file too short for it; everything else is not.
 fn failure(error: PlanError) -> Failure {
     match error {
-        PlanError::Option { .. } => Failure::Usage(error.into()),
+        PlanError::Option { .. } | PlanError::ShortTrace { .. } => Failure::Usage(error.into()),
         PlanError::TooLarge(..)
         | PlanError::NoOwner(_)
         | PlanError::OwnerOutOfRange { .. }
@@ -207,8 +224,11 @@ fn people(plan: &Plan) -> String {
             plan.hubs.len(),
             plan.hub_floor
         ),
-        format!("moves: {}, hottest first", plan.moves.len()),
     ];
+    if let Some(course) = &plan.course {
+        lines.push(course::people(course));
+    }
+    lines.push(format!("moves: {}, hottest first", plan.moves.len()));
     for planned in plan.moves.iter().take(MOVES_SHOWN) {
         lines.push(format!(
             "  account {} from shard {} to {}",
