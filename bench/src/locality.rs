@@ -189,9 +189,10 @@ fn reset(bench: &Bench, link: &mut Link) -> anyhow::Result<()> {
 fn window(bench: &Bench, link: &mut Link) -> anyhow::Result<Window> {
     let counted = observe::counted(link.client(), bench.config.shard_ids())
         .context("reading what was counted")?;
+    let dropped = counted.sum().dropped;
     Ok(Window {
         pairs: counted.pairs.into_iter().map(Into::into).collect(),
-        dropped: counted.dropped,
+        dropped,
     })
 }
 

@@ -284,6 +284,12 @@ impl ReplicaView {
             document["in_doubt"] = status.in_doubt.into();
             document["committed_local"] = status.committed_local.into();
             document["committed_cross"] = status.committed_cross.into();
+            let latency = status.latency;
+            document["latency_us"] = json!({
+                "requests": latency.requests,
+                "p50": latency.p50_ns / 1_000,
+                "p99": latency.p99_ns / 1_000,
+            });
         }
         document
     }

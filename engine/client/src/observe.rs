@@ -2,9 +2,10 @@
 //!
 //! | question | answer | ends with |
 //! | --- | --- | --- |
-//! | `Observe { from, limit }` | `Pairs`, a page of the leader's table | `total` rows, or an empty page |
+//! | `Observe { from, limit }` | `Pairs`, a page of the leader's table, and its windows | `next` of 0 |
+//! | `ObserveOperations { from, limit }` | `Operations`, a page of the accounts in memory | `next` of 0 |
 //! | `ListAccounts { after, limit }` | `AccountList`, ascending above `after` | an empty page |
-//! | `ObserveReset` | `Done` | |
+//! | `BeginWindow`, `ObserveReset` | `Done` | |
 //!
 //! The leaders are asked one after the other while they serve, so the answers are of different
 //! instants: [`Owners`] says what that means for accounts that move meanwhile. Nothing is judged
@@ -12,9 +13,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::client::{PairRow, ReplyBody, RequestBody};
+use quorate_protocol::client::{OperationsRow, PairRow, ReplyBody, RequestBody, TelemetryWindow};
 use quorate_protocol::ids::{AccountId, ShardId};
-use quorate_protocol::limits::{ROWS_MAX, TELEMETRY_PAIRS_MAX};
+use quorate_protocol::limits::{OBSERVED_MAX, ROWS_MAX};
 use thiserror::Error;
 
 use crate::blocking::BlockingClient;
@@ -45,8 +46,12 @@ impl AskShard for BlockingClient {
 pub enum ObserveError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("shard {shard} counted more than the {} pairs that its table holds", TELEMETRY_PAIRS_MAX)]
-    TooManyPairs { shard: ShardId },
+    #[error("shard {shard} gave a page that begins at {next} behind the one at {from}")]
+    Backwards {
+        shard: ShardId,
+        from: u32,
+        next: u32,
+    },
     #[error("shard {shard} listed account {account} after {after}")]
     OutOfOrder {
         shard: ShardId,
@@ -61,14 +66,33 @@ pub enum ObserveError {
     },
 }
 
-/// Committed transfers of all shards since the last reset, or since their leaders lead.
+/// What all leaders counted since the last reset, or since they lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub pairs: Vec<PairRow>,
-    /// Transfers that the leaders' bounded tables could not take.
-    pub dropped: u64,
-    pub local: u64,
-    pub cross: u64,
+    /// Of each shard, the present one first.
+    pub windows: Vec<(ShardId, Vec<TelemetryWindow>)>,
+}
+
+impl Counted {
+    /// All windows of all shards, summed up; `began` is that of the first one.
+    #[must_use]
+    pub fn sum(&self) -> TelemetryWindow {
+        sum(self.windows.iter().flat_map(|(_, windows)| windows))
+    }
+}
+
+/// Several windows as one; `began` is the earliest.
+#[must_use]
+pub fn sum<'a>(windows: impl IntoIterator<Item = &'a TelemetryWindow>) -> TelemetryWindow {
+    let windows = windows.into_iter().copied();
+    let summed = windows.reduce(|a, b| TelemetryWindow {
+        began: a.began.min(b.began),
+        local: a.local + b.local,
+        cross: a.cross + b.cross,
+        dropped: a.dropped + b.dropped,
+    });
+    summed.unwrap_or_default()
 }
 
 /// Who listed which account.
@@ -114,10 +138,30 @@ pub fn reset(
     cluster: &mut impl AskShard,
     shards: impl IntoIterator<Item = ShardId>,
 ) -> Result<(), ObserveError> {
+    tell(cluster, shards, "observe_reset", &RequestBody::ObserveReset)
+}
+
+/// Lets all shards count what comes from now on in a window of its own.
+///
+/// # Errors
+/// A shard does not answer.
+pub fn begin_window(
+    cluster: &mut impl AskShard,
+    shards: impl IntoIterator<Item = ShardId>,
+) -> Result<(), ObserveError> {
+    tell(cluster, shards, "begin_window", &RequestBody::BeginWindow)
+}
+
+fn tell(
+    cluster: &mut impl AskShard,
+    shards: impl IntoIterator<Item = ShardId>,
+    name: &'static str,
+    body: &RequestBody,
+) -> Result<(), ObserveError> {
     for shard in shards {
-        match cluster.ask(shard, RequestBody::ObserveReset)? {
+        match cluster.ask(shard, body.clone())? {
             ReplyBody::Done => {}
-            other => return Err(unexpected(shard, "observe_reset", other)),
+            other => return Err(unexpected(shard, name, other)),
         }
     }
     Ok(())
@@ -145,30 +189,76 @@ fn add_pairs(
 ) -> Result<(), ObserveError> {
     let mut from = 0_u32;
     loop {
-        let limit = PAGE_ROWS;
+        let limit = OBSERVED_MAX;
         let reply = cluster.ask(shard, RequestBody::Observe { from, limit })?;
         let ReplyBody::Pairs {
             rows,
-            total,
-            dropped,
-            local,
-            cross,
+            next,
+            windows,
         } = reply
         else {
             return Err(unexpected(shard, "observe", reply));
         };
         counted.pairs.extend_from_slice(&rows);
-        let read = u32::try_from(rows.len()).expect("a page fits a frame");
-        from = from.saturating_add(read);
-        if rows.is_empty() || from >= total {
-            counted.dropped += dropped;
-            counted.local += local;
-            counted.cross += cross;
+        if next == 0 {
+            counted.windows.push((shard, windows));
             return Ok(());
         }
-        if usize::try_from(from).expect("a u32 fits a usize") > TELEMETRY_PAIRS_MAX {
-            return Err(ObserveError::TooManyPairs { shard });
+        from = behind(shard, from, next)?;
+    }
+}
+
+/// The windows of every shard, the present one first.
+///
+/// # Errors
+/// A shard does not answer.
+pub fn windows(
+    cluster: &mut impl AskShard,
+    shards: impl IntoIterator<Item = ShardId>,
+) -> Result<Vec<(ShardId, Vec<TelemetryWindow>)>, ObserveError> {
+    let mut of_all = Vec::new();
+    for shard in shards {
+        let (from, limit) = (0, 0);
+        match cluster.ask(shard, RequestBody::Observe { from, limit })? {
+            ReplyBody::Pairs { windows, .. } => of_all.push((shard, windows)),
+            other => return Err(unexpected(shard, "observe", other)),
         }
+    }
+    Ok(of_all)
+}
+
+/// How often each account in memory was used, of those that were, at the shard that owns it.
+///
+/// # Errors
+/// A shard does not answer, or its list does not end.
+pub fn operations(
+    cluster: &mut impl AskShard,
+    shards: impl IntoIterator<Item = ShardId>,
+) -> Result<Vec<(ShardId, OperationsRow)>, ObserveError> {
+    let mut used = Vec::new();
+    for shard in shards {
+        let mut from = 0_u32;
+        loop {
+            let limit = OBSERVED_MAX;
+            let reply = cluster.ask(shard, RequestBody::ObserveOperations { from, limit })?;
+            let ReplyBody::Operations { rows, next } = reply else {
+                return Err(unexpected(shard, "observe_operations", reply));
+            };
+            used.extend(rows.iter().map(|&row| (shard, row)));
+            if next == 0 {
+                break;
+            }
+            from = behind(shard, from, next)?;
+        }
+    }
+    Ok(used)
+}
+
+/// A page must begin behind the one before, or reading would never end.
+fn behind(shard: ShardId, from: u32, next: u32) -> Result<u32, ObserveError> {
+    match next > from {
+        true => Ok(next),
+        false => Err(ObserveError::Backwards { shard, from, next }),
     }
 }
 
@@ -215,6 +305,8 @@ fn unexpected(shard: ShardId, request: &'static str, reply: ReplyBody) -> Observ
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::client::WINDOWS;
+    use quorate_protocol::time::Timestamp;
     use quorate_protocol::words::Rows;
 
     use super::*;
@@ -225,8 +317,6 @@ mod tests {
     struct Pages {
         accounts: u128,
         pairs: u32,
-        /// Rows that the tables say they have.
-        total: u32,
         /// This one is listed by both.
         moving: Option<u128>,
         resets: Vec<ShardId>,
@@ -237,7 +327,6 @@ mod tests {
             Self {
                 accounts,
                 pairs,
-                total: pairs,
                 moving: None,
                 resets: Vec::new(),
             }
@@ -258,20 +347,38 @@ mod tests {
                     let row = |n: u32| PairRow {
                         a: AccountId(u128::from(n)),
                         b: AccountId(u128::from(n + 1)),
-                        weight: 1,
+                        counts: [1; WINDOWS],
                         reserved: 0,
                     };
-                    let page: Vec<PairRow> =
-                        (from..self.pairs).take(limit as usize).map(row).collect();
-                    ReplyBody::Pairs {
-                        rows: Rows::from_slice(&page),
-                        total: self.total,
-                        dropped: 5,
+                    // The server may give less than it is asked for, and places may be free.
+                    let end = self.pairs.min(from + limit / 2);
+                    let page: Vec<PairRow> = (from..end).filter(|n| n % 4 > 0).map(row).collect();
+                    let window = TelemetryWindow {
+                        began: Timestamp(u64::from(shard.0)),
                         local: 7,
                         cross: 3,
+                        dropped: 5,
+                    };
+                    ReplyBody::Pairs {
+                        rows: Rows::from_slice(&page),
+                        next: if end < self.pairs { end } else { 0 },
+                        windows: vec![window; 2],
                     }
                 }
-                RequestBody::ObserveReset => {
+                RequestBody::ObserveOperations { from, limit } => {
+                    let row = |n: u32| OperationsRow {
+                        account: AccountId(u128::from(n)),
+                        operations: 2,
+                        reserved: 0,
+                    };
+                    let end = self.pairs.min(from + limit);
+                    let page: Vec<OperationsRow> = (from..end).map(row).collect();
+                    ReplyBody::Operations {
+                        rows: Rows::from_slice(&page),
+                        next: if end < self.pairs { end } else { 0 },
+                    }
+                }
+                RequestBody::BeginWindow | RequestBody::ObserveReset => {
                     self.resets.push(shard);
                     ReplyBody::Done
                 }
@@ -297,11 +404,15 @@ mod tests {
         assert_eq!(owners[&AccountId(3)], ShardId(1));
         assert_eq!(owners[&AccountId(70_000)], ShardId(2));
         let counted = counted(&mut pages, SHARDS).unwrap();
-        assert_eq!(counted.pairs.len(), 80_000);
-        // Each reply has the sums of its shard; every shard counts once, however many pages it has.
-        assert_eq!((counted.dropped, counted.local, counted.cross), (10, 14, 6));
+        assert_eq!(counted.pairs.len(), 60_000);
+        // Each reply has the windows of its shard; every shard counts once, however many pages it has.
+        let sum = counted.sum();
+        assert_eq!((sum.dropped, sum.local, sum.cross), (20, 28, 12));
+        assert_eq!(sum.began, Timestamp(1));
+        assert_eq!(operations(&mut pages, SHARDS).unwrap().len(), 80_000);
         reset(&mut pages, SHARDS).unwrap();
-        assert_eq!(pages.resets, SHARDS);
+        begin_window(&mut pages, SHARDS).unwrap();
+        assert_eq!(pages.resets, [SHARDS, SHARDS].concat());
     }
 
     #[test]
@@ -319,13 +430,17 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_shrinks_meanwhile_ends_and_one_that_never_ends_is_an_error() {
-        let mut pages = Pages::new(0, 20_000);
-        pages.total = 30_000;
-        assert_eq!(counted(&mut pages, SHARDS).unwrap().pairs.len(), 40_000);
-        let mut endless = Pages::new(0, u32::MAX);
-        let error = counted(&mut endless, SHARDS).unwrap_err();
-        assert!(error.to_string().contains("more than the 1048576 pairs"));
+    fn a_page_that_does_not_go_on_is_an_error_not_an_endless_loop() {
+        let mut same = Same(ReplyBody::Operations {
+            rows: Rows::empty(),
+            next: 7,
+        });
+        let error = operations(&mut same, SHARDS).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("begins at 7 behind the one at 7")
+        );
     }
 
     #[test]

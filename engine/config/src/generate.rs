@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId};
-use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING};
+use quorate_protocol::limits::{
+    ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TELEMETRY_WINDOW_NS, TIMING,
+};
 use quorate_protocol::shard::map::Placement;
 
 use crate::cores;
@@ -79,6 +82,7 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
         segment_bytes: SEGMENT_BYTES,
         checkpoint_bytes: CHECKPOINT_WEIGHT,
         cached_accounts: ACCOUNTS_IN_MEMORY_MAX,
+        telemetry_window: Duration::from_nanos(TELEMETRY_WINDOW_NS),
         timing: TIMING,
         limits: ConnectionLimits::default(),
         nodes,

@@ -114,6 +114,8 @@ pub struct ClusterConfig {
     pub checkpoint_bytes: u64,
     /// Accounts that each replica keeps in memory.
     pub cached_accounts: usize,
+    /// How long a window lasts of what leaders count for placement; what is older than five of them halves with each.
+    pub telemetry_window: Duration,
     pub timing: Timing,
     pub limits: ConnectionLimits,
     nodes: BTreeMap<NodeId, NodeConfig>,
@@ -310,6 +312,8 @@ impl ClusterConfig {
             accounts_in_memory_max: self.cached_accounts,
             scan_places: quorate_protocol::limits::SCAN_PLACES,
             apply_bytes: quorate_protocol::limits::APPLY_BYTES,
+            telemetry_window_ns: u64::try_from(self.telemetry_window.as_nanos())
+                .expect("bounded by the parser"),
             seed,
         }
     }

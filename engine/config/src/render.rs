@@ -6,7 +6,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use quorate_protocol::config::{IdRule, Reads};
-use quorate_protocol::limits::{ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TIMING};
+use quorate_protocol::limits::{
+    ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, TELEMETRY_WINDOW_NS, TIMING,
+};
 use quorate_protocol::shard::map::Placement;
 
 use crate::{ClusterConfig, ConnectionLimits, Keep};
@@ -56,6 +58,10 @@ fn write_to(out: &mut String, config: &ClusterConfig) -> std::fmt::Result {
     }
     if config.cached_accounts != ACCOUNTS_IN_MEMORY_MAX {
         writeln!(out, "cached_accounts = {}", config.cached_accounts)?;
+    }
+    if config.telemetry_window != Duration::from_nanos(TELEMETRY_WINDOW_NS) {
+        let window = quoted_duration(config.telemetry_window);
+        writeln!(out, "telemetry_window = {window}")?;
     }
     if let Some(rows) = config.layout.explicit_rows() {
         let rows: Vec<Vec<u32>> = rows

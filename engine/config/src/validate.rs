@@ -12,7 +12,8 @@ use std::time::Duration;
 use quorate_protocol::config::{IdRule, Reads};
 use quorate_protocol::ids::{ClusterId, NodeId, ReplicaAddress};
 use quorate_protocol::limits::{
-    ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, KEEP_NS_MAX, KEEP_NS_MIN, TIMING, Timing,
+    ACCOUNTS_IN_MEMORY_MAX, CHECKPOINT_WEIGHT, KEEP_NS_MAX, KEEP_NS_MIN, TELEMETRY_WINDOW_NS,
+    TIMING, Timing,
 };
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::SECOND;
@@ -77,6 +78,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
     let segment_bytes = check_segment_bytes(&source, raw.segment_bytes.as_ref())?;
     let checkpoint_bytes = check_checkpoint_bytes(&source, raw.checkpoint_bytes.as_ref())?;
     let cached_accounts = check_cached_accounts(&source, raw.cached_accounts.as_ref())?;
+    let telemetry_window = check_telemetry_window(&source, raw.telemetry_window.as_ref())?;
     let placement = check_placement(&source, &raw)?;
     let ids = match raw.ids {
         None | Some(RawIds::Ulid) => IdRule::Ulid,
@@ -102,6 +104,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
         segment_bytes,
         checkpoint_bytes,
         cached_accounts,
+        telemetry_window,
         timing,
         limits,
         nodes,
@@ -137,6 +140,22 @@ fn check_keep(
         return Err(source.refuse(raw.span(), "keep", problem));
     }
     Ok(Keep::For(duration))
+}
+
+fn check_telemetry_window(
+    source: &Source<'_>,
+    raw: Option<&Spanned<humantime_serde::Serde<Duration>>>,
+) -> Result<Duration, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(Duration::from_nanos(TELEMETRY_WINDOW_NS));
+    };
+    let window = **raw.get_ref();
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    if !(min..=max).contains(&window) {
+        let problem = format!("{window:?} is not between {min:?} and {max:?}");
+        return Err(source.refuse(raw.span(), "telemetry_window", problem));
+    }
+    Ok(window)
 }
 
 fn check_segment_bytes(

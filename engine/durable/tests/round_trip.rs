@@ -65,6 +65,7 @@ fn config(checkpoint_weight: Option<u64>) -> ReplicaConfig {
         accounts_in_memory_max: 16,
         scan_places: 3,
         apply_bytes: quorate_protocol::limits::APPLY_BYTES,
+        telemetry_window_ns: quorate_protocol::limits::TELEMETRY_WINDOW_NS,
         seed: 1,
     }
 }

@@ -23,7 +23,7 @@ impl From<PairRow> for WeightedPair {
         Self {
             a: row.a,
             b: row.b,
-            weight: row.weight,
+            weight: row.weight(),
         }
     }
 }

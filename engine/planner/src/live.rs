@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_protocol::client::{PairRow, WINDOWS};
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::shard::map::Placement;
 
@@ -126,11 +127,20 @@ fn outcome(
         digest.add(payback.horizon_transfers);
         digest.add_float(payback.move_cost);
     }
-    let windows = match observed {
-        Observed::OneWindow(pairs) => [pairs, &[]],
-        Observed::TwoWindows { older, newer } => [older, newer],
+    let of_age = |rows: &[PairRow], age: usize| {
+        let pair = |row: &PairRow| WeightedPair {
+            a: row.a,
+            b: row.b,
+            weight: row.counts[age].into(),
+        };
+        rows.iter().map(pair).collect()
     };
-    for window in windows {
+    let windows: Vec<Vec<WeightedPair>> = match observed {
+        Observed::OneWindow(pairs) => vec![pairs.to_vec(), Vec::new()],
+        Observed::TwoWindows { older, newer } => vec![older.to_vec(), newer.to_vec()],
+        Observed::Counted(rows) => (0..WINDOWS).map(|age| of_age(rows, age)).collect(),
+    };
+    for window in &windows {
         // The same pairs in another order are the same input, as they give the same plan.
         let window = merged(window);
         digest.add(window.len() as u64);
@@ -299,7 +309,7 @@ impl Cluster<'_> {
         let shards = parts.iter().map(|&part| ShardId(part + 1));
         Ok(Measured {
             method: candidate.method,
-            in_sample: self.score(&windows.all, |id| self.planned(graph, &parts, id))?,
+            in_sample: self.score(&windows.counted, |id| self.planned(graph, &parts, id))?,
             backtest,
             accounts,
             moves: outcome::moves(graph, &problem.current, &parts),

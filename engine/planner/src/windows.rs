@@ -1,5 +1,6 @@
 //! What was observed, cut into a part to plan on and a part to score on.
 
+use quorate_protocol::client::{PairRow, WINDOWS};
 use quorate_protocol::shard::map::splitmix64;
 
 use crate::graph::{EDGES_MAX, WeightedPair};
@@ -15,13 +16,21 @@ pub enum Observed<'a> {
         older: &'a [WeightedPair],
         newer: &'a [WeightedPair],
     },
+    /// Rows of the leaders, which count by windows of time. The newest windows with a quarter of all transfers are held out;
+    /// of those before them each counts half of the next. If that leaves nothing on one side, it is one window.
+    Counted(&'a [PairRow]),
 }
 
 /// What the plan is made on, and how it is tested.
 pub(crate) struct Windows {
+    /// What the plan is made on; older transfers may weigh less.
     pub all: Vec<WeightedPair>,
+    /// Of that, what the backtest plans on.
     pub older: Vec<WeightedPair>,
+    /// What the backtest scores: transfers.
     pub newer: Vec<WeightedPair>,
+    /// All transfers.
+    pub counted: Vec<WeightedPair>,
     pub method: BacktestMethod,
 }
 
@@ -29,16 +38,49 @@ impl Windows {
     pub fn new(observed: Observed<'_>, seed: u64) -> Self {
         match observed {
             Observed::TwoWindows { older, newer } if !older.is_empty() && !newer.is_empty() => {
+                let all = merged(&[older, newer].concat());
                 Self {
-                    all: merged(&[older, newer].concat()),
+                    counted: all.clone(),
+                    all,
                     older: merged(older),
                     newer: merged(newer),
                     method: BacktestMethod::TimeSplit,
                 }
             }
+            Observed::Counted(rows) => Self::by_time(rows, seed),
             // An empty window tells nothing: what remains is one window.
             Observed::TwoWindows { older, newer } => Self::thinned(&[older, newer].concat(), seed),
             Observed::OneWindow(pairs) => Self::thinned(pairs, seed),
+        }
+    }
+
+    fn by_time(rows: &[PairRow], seed: u64) -> Self {
+        let newest = newest_windows(rows);
+        let weighted = |weight: fn(usize, u64) -> u64, windows: core::ops::Range<usize>| {
+            let pairs = rows.iter().map(|row| {
+                let weights = windows
+                    .clone()
+                    .map(|age| weight(age, row.counts[age].into()));
+                WeightedPair {
+                    a: row.a,
+                    b: row.b,
+                    weight: weights.sum(),
+                }
+            });
+            merged(&pairs.collect::<Vec<_>>())
+        };
+        let transfers = |_, count| count;
+        let (newer, before) = (0..newest, newest..WINDOWS);
+        let windows = Self {
+            all: weighted(faded, 0..WINDOWS),
+            older: weighted(faded, before),
+            newer: weighted(transfers, newer),
+            counted: weighted(transfers, 0..WINDOWS),
+            method: BacktestMethod::TimeSplit,
+        };
+        match windows.older.is_empty() || windows.newer.is_empty() {
+            false => windows,
+            true => Self::thinned(&windows.counted, seed),
         }
     }
 
@@ -56,12 +98,38 @@ impl Windows {
             part.retain(|pair| pair.weight > 0);
         }
         Self {
+            counted: all.clone(),
             all,
             older,
             newer,
             method: BacktestMethod::Thinned,
         }
     }
+}
+
+/// How many of the newest windows hold a quarter of all transfers.
+fn newest_windows(rows: &[PairRow]) -> usize {
+    let of = |age: usize| {
+        rows.iter()
+            .map(|row| u64::from(row.counts[age]))
+            .sum::<u64>()
+    };
+    let total: u64 = (0..WINDOWS).map(of).sum();
+    let mut held_out = 0;
+    let enough = (0..WINDOWS).find(|&age| {
+        held_out += of(age);
+        held_out * HELD_OUT_PART >= total
+    });
+    enough.map_or(WINDOWS, |age| age + 1)
+}
+
+/// The backtest scores one part of so many.
+const HELD_OUT_PART: u64 = 4;
+
+/// Transfers of a window as they count for a plan: half for each window that has passed since. What is older than all
+/// windows was halved where it was counted.
+fn faded(age: usize, count: u64) -> u64 {
+    (count << (WINDOWS - 1)) >> age
 }
 
 /// One row per pair, smaller id first, in order; without loops and zeros.
@@ -131,6 +199,37 @@ mod tests {
             assert!(held_out <= count, "{held_out} of {count}");
             assert!(count < 1000 || held_out.abs_diff(count / 4) < count / 16);
         }
+    }
+
+    fn row(a: u128, counts: [u32; WINDOWS]) -> PairRow {
+        PairRow {
+            a: AccountId(a),
+            b: AccountId(a + 1),
+            counts,
+            reserved: 0,
+        }
+    }
+
+    #[test]
+    fn the_newest_quarter_judges_and_what_is_older_fades() {
+        let rows = [row(1, [10, 40, 0, 0, 0, 8]), row(5, [0, 20, 80, 0, 0, 0])];
+        let windows = Windows::new(Observed::Counted(&rows), 1);
+        let weights =
+            |pairs: &[WeightedPair]| -> Vec<u64> { pairs.iter().map(|pair| pair.weight).collect() };
+        // 10 of 158 are too few; with the window before it is 70.
+        assert_eq!(weights(&windows.newer), [50, 20]);
+        assert_eq!(weights(&windows.older), [8, 80 * 32 / 4]);
+        assert_eq!(
+            weights(&windows.all),
+            [10 * 32 + 40 * 16 + 8, 20 * 16 + 80 * 8]
+        );
+        assert_eq!(weights(&windows.counted), [58, 100]);
+        assert_eq!(windows.method, BacktestMethod::TimeSplit);
+        // One window only: chance decides.
+        let young = [row(1, [1_000, 0, 0, 0, 0, 0])];
+        let windows = Windows::new(Observed::Counted(&young), 1);
+        assert_eq!(windows.method, BacktestMethod::Thinned);
+        assert_eq!(weights(&windows.counted), [1_000]);
     }
 
     #[test]

@@ -6,8 +6,11 @@ use alloc::vec::Vec;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::ids::{AccountId, Ballot, MoveId, ReplicaId, RequestId, ShardId, Slot, TransferId};
+use crate::ids::{
+    AccountId, Ballot, DocumentKey, MoveId, ReplicaId, RequestId, ShardId, Slot, TransferId,
+};
 use crate::ledger::{Account, ResultRow, Total, Transfer};
+use crate::shard::catalog::{Document, PutAnswer};
 use crate::time::Timestamp;
 use crate::txn::record::Attempt;
 use crate::words::Rows;
@@ -60,10 +63,24 @@ pub enum RequestBody {
     CutSums { at: Timestamp },
     /// The digest this replica recorded when it applied the passing of the cut; any replica answers.
     CutDigest { at: Timestamp },
-    /// Telemetry of committed pairs: up to `limit` rows from position `from`; answered by `Pairs`.
+    /// Telemetry of committed pairs: those in up to `limit` places from `from` on; answered by `Pairs`.
     Observe { from: u32, limit: u32 },
+    /// How often accounts in memory were used: those in up to `limit` places from `from` on; answered by `Operations`.
+    ObserveOperations { from: u32, limit: u32 },
+    /// Ends the present window of telemetry, if anything was committed in it; answered by `Done`.
+    BeginWindow,
     /// Forgets the telemetry so far.
     ObserveReset,
+    /// Writes a document of the shard's catalog if it has the version `expected`; no bytes remove it; answered by `PutDocument`.
+    PutDocument {
+        key: DocumentKey,
+        expected: u64,
+        bytes: Vec<u8>,
+    },
+    /// Linearizable read of a document, or of the version of what is not there; answered by `Document`.
+    GetDocument { key: DocumentKey },
+    /// Linearizable list of the documents; answered by `Documents`.
+    ListDocuments,
     /// Asks the leader to hand over.
     TransferLeadership { to: ReplicaId },
 }
@@ -91,12 +108,20 @@ pub enum ReplyBody {
     Cut(CutAnswer),
     Pairs {
         rows: Rows<PairRow>,
-        total: u32,
-        dropped: u64,
-        local: u64,
-        cross: u64,
+        /// Where the next page begins; 0: this was the last one.
+        next: u32,
+        /// The present one first, at most [`WINDOWS`].
+        windows: Vec<TelemetryWindow>,
     },
-    /// Nothing else to say (`ObserveReset`, `TransferLeadership`).
+    Operations {
+        rows: Rows<OperationsRow>,
+        /// Likewise.
+        next: u32,
+    },
+    PutDocument(PutAnswer),
+    Document(Document),
+    Documents(Vec<DocumentRow>),
+    /// Nothing else to say (`BeginWindow`, `ObserveReset`, `TransferLeadership`).
     Done,
     /// Nothing was done; ask the leader.
     NotLeader {
@@ -126,6 +151,10 @@ impl ReplyBody {
             Self::Move(_) => "move",
             Self::Cut(_) => "cut",
             Self::Pairs { .. } => "pairs",
+            Self::Operations { .. } => "operations",
+            Self::PutDocument(_) => "put_document",
+            Self::Document(_) => "document",
+            Self::Documents(_) => "documents",
             Self::Done => "done",
             Self::NotLeader { .. } => "not_leader",
             Self::Busy => "busy",
@@ -266,8 +295,19 @@ pub struct Status {
     /// Committed since this replica started leading.
     pub committed_local: u64,
     pub committed_cross: u64,
+    /// Of the last second of this replica as a leader.
+    pub latency: RequestLatency,
     /// Why it is stopped, or what keeps it from hearing its peers; else empty.
     pub reason: String,
+}
+
+/// How long requests to create something took at their leader, from arrival to reply; zeros if there were none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestLatency {
+    pub requests: u64,
+    /// Right to an eighth.
+    pub p50_ns: u64,
+    pub p99_ns: u64,
 }
 
 /// Role of a replica as users see it.
@@ -369,15 +409,68 @@ pub struct LedgerSums {
     pub transferred: Total,
 }
 
+/// What a catalog says of a document beside its contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentRow {
+    pub key: DocumentKey,
+    pub version: u64,
+    /// Its length.
+    pub bytes: u32,
+}
+
 /// A weighted pair of accounts that paid each other; the smaller id first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PairRow {
     pub a: AccountId,
     pub b: AccountId,
-    /// Committed transfers, decayed.
-    pub weight: u64,
+    /// Committed transfers of the present window, of each of those before it, and at last of all that is older, which halves from
+    /// window to window.
+    pub counts: [u32; WINDOWS],
     pub reserved: u64,
 }
 
-const _: () = assert!(size_of::<PairRow>() == 48);
+const _: () = assert!(size_of::<PairRow>() == 64);
+
+/// Windows that telemetry tells apart, the sum of all older ones included.
+pub const WINDOWS: usize = 6;
+
+impl PairRow {
+    /// Committed transfers of all windows; of the older ones what is left of them.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.counts.iter().copied().map(u64::from).sum()
+    }
+}
+
+/// What a leader committed in a window of its telemetry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TelemetryWindow {
+    /// Wall time of the leader's host.
+    pub began: Timestamp,
+    /// Transfers inside the shard, and those across of which it has the debit account; without those of system accounts.
+    pub local: u64,
+    pub cross: u64,
+    /// Those of both kinds whose pair the table had no room for.
+    pub dropped: u64,
+}
+
+impl TelemetryWindow {
+    /// All committed transfers.
+    #[must_use]
+    pub fn transfers(&self) -> u64 {
+        self.local + self.cross
+    }
+}
+
+/// How often an account was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct OperationsRow {
+    pub account: AccountId,
+    /// Postings on it, halved from checkpoint to checkpoint, since it came into memory.
+    pub operations: u64,
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<OperationsRow>() == 32);

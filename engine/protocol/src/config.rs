@@ -44,6 +44,8 @@ pub struct ReplicaConfig {
     pub scan_places: usize,
     /// Bytes of entries that a follower's step applies beside what else it does; an entry beyond that waits for a tick.
     pub apply_bytes: usize,
+    /// How long a window of the leader's telemetry lasts.
+    pub telemetry_window_ns: u64,
     /// Seed of the only generator (election timeouts); logged by the shell.
     pub seed: u64,
 }

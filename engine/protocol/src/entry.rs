@@ -19,6 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ids::{AccountId, Ballot};
 use crate::ledger::{Account, Transfer};
 use crate::limits::ENTRY_BYTES_MAX;
+use crate::shard::catalog::{self, DocumentHead, DocumentSection};
 use crate::time::Timestamp;
 use crate::txn::record::{
     AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow,
@@ -81,6 +82,8 @@ pub enum Section<'a> {
     CutPass { at: Timestamp },
     /// 2PC at the coordinator: participants have resolved what they prepared.
     Acknowledged(&'a [AcknowledgedRow]),
+    /// A document of the shard's catalog is written, if it has the version that is expected.
+    PutDocument(DocumentSection<'a>),
 }
 
 /// The parts of [`Section::PrepareMove`].
@@ -101,6 +104,7 @@ const KIND_COMMIT_MOVE: u16 = 7;
 const KIND_CUT_REGISTER: u16 = 8;
 const KIND_CUT_PASS: u16 = 9;
 const KIND_ACKNOWLEDGED: u16 = 10;
+const KIND_PUT_DOCUMENT: u16 = 11;
 
 /// Why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +251,8 @@ impl Entry {
                 Section::Resolve(_)
                 | Section::Acknowledged(_)
                 | Section::CutRegister { .. }
-                | Section::CutPass { .. } => {}
+                | Section::CutPass { .. }
+                | Section::PutDocument(_) => {}
             }
         }
     }
@@ -304,6 +309,7 @@ fn split_section(words: &[Word], section: u32) -> Result<(Section<'_>, &[Word]),
                 rows_of(rest, usize::try_from(head.accounts).map_err(|_| error)?).ok_or(error)?;
             Section::CommitMove { head, accounts }
         }
+        KIND_PUT_DOCUMENT => Section::PutDocument(DocumentSection::parse(bytes).ok_or(error)?),
         KIND_CUT_REGISTER | KIND_CUT_PASS => {
             let [word] = body else { return Err(error) };
             let at = Timestamp(u64::from_le_bytes(
@@ -445,6 +451,13 @@ impl EntryBuilder {
         push_rows(&mut self.words, core::slice::from_ref(head));
         push_rows(&mut self.words, accounts);
         self.close(at, KIND_COMMIT_MOVE, 1);
+    }
+
+    pub fn put_document(&mut self, head: &DocumentHead, bytes: &[u8]) {
+        let at = self.words.len();
+        self.words.push(Word::default());
+        catalog::push_section(&mut self.words, head, bytes);
+        self.close(at, KIND_PUT_DOCUMENT, 1);
     }
 
     pub fn cut_register(&mut self, at: Timestamp) {

@@ -80,6 +80,11 @@ id!(
     RequestId(u64)
 );
 
+id!(
+    /// The name of a document in a shard's catalog, chosen by the tool that writes it.
+    DocumentKey(u128)
+);
+
 impl Slot {
     /// "Nothing yet".
     pub const ZERO: Self = Self(0);

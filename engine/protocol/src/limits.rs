@@ -70,8 +70,16 @@ pub const WAITING_MAX: usize = 131_072;
 pub const MOVE_ACCOUNTS_MAX: usize = 1024;
 /// Moves that one source runs at once.
 pub const MOVES_MAX: usize = 16;
+/// Bytes of one document of a shard's catalog.
+pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
+/// Documents of a shard's catalog; a list of them fits a frame.
+pub const DOCUMENTS_MAX: usize = 4096;
+/// Bytes of all documents of a shard: every checkpoint writes them.
+pub const CATALOG_BYTES_MAX: usize = 16 << 20;
 /// Distinct pairs in a leader's telemetry table.
 pub const TELEMETRY_PAIRS_MAX: usize = 1 << 20;
+/// How long a window of telemetry lasts, unless the cluster says otherwise.
+pub const TELEMETRY_WINDOW_NS: u64 = 60 * SECOND;
 /// Accounts per look-up request; a reply of that many records fits one frame.
 pub const LOOKUP_MAX: usize = 4096;
 const _: () = assert!(LOOKUP_MAX * 144 <= FRAME_PAYLOAD_MAX);
@@ -87,10 +95,12 @@ pub const HISTORY_WALK_MAX: usize = 4096;
 const _: () = assert!(HISTORY_WALK_MAX >= HISTORY_ROWS_MAX);
 /// Rows of one question to the store about an account's history: two reads each, and others wait behind it.
 pub const CHAIN_ROWS_MAX: usize = 64;
-/// Rows of one reply that are not records of 128 bytes or more. A list of accounts has 16 bytes a row,
-/// telemetry 48; of the wider rows in doubt a reply has half as many.
+/// Rows of one reply that are not records of 128 bytes or more. A list of accounts has 16 bytes a row; of the wider rows in
+/// doubt a reply has half as many.
 pub const ROWS_MAX: usize = 16_384;
-const _: () = assert!(ROWS_MAX * size_of::<PairRow>() <= FRAME_PAYLOAD_MAX);
+/// Places of telemetry, or of accounts in memory, that one reply is about.
+pub const OBSERVED_MAX: u32 = 8_192;
+const _: () = assert!((OBSERVED_MAX as usize) * size_of::<PairRow>() + 4096 <= FRAME_PAYLOAD_MAX);
 /// Consistent cuts that a shard follows at once.
 pub const CUTS_MAX: usize = 8;
 

@@ -52,6 +52,7 @@ pub enum Bug {
     OwnVoteBeforeWal,
     PartialPromise,
     PromiseNotDurable,
+    PutIgnoresVersion,
     QuorumOfHalf,
     ReadUnderReservation,
     ReadWithoutRound,

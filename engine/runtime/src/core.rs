@@ -4,7 +4,9 @@
 //! its status, sends every other client on, and is silent towards peers. One that takes a checkpoint of its
 //! group is parked meanwhile. No decision is taken here.
 
-use quorate_protocol::client::{Reply, ReplyBody, Request, RequestBody, Role, Status};
+use quorate_protocol::client::{
+    Reply, ReplyBody, Request, RequestBody, RequestLatency, Role, Status,
+};
 use quorate_protocol::ids::{Ballot, ReplicaAddress, Slot};
 use quorate_protocol::input::Input;
 use quorate_protocol::output::{Output, StopReason};
@@ -98,6 +100,7 @@ impl Parked {
             in_doubt: 0,
             committed_local: 0,
             committed_cross: 0,
+            latency: RequestLatency::default(),
             reason: self.reason.clone(),
         }
     }

@@ -266,6 +266,7 @@ fn config(shards: u32, replicas: u8, (shard, replica): (u32, u8)) -> ReplicaConf
         accounts_in_memory_max: limits::ACCOUNTS_IN_MEMORY_MAX,
         scan_places: limits::SCAN_PLACES,
         apply_bytes: limits::APPLY_BYTES,
+        telemetry_window_ns: limits::TELEMETRY_WINDOW_NS,
         seed: 7,
     }
 }

@@ -447,6 +447,7 @@ fn config(shape: Shape, at: ReplicaAddress) -> ReplicaConfig {
         accounts_in_memory_max: quorate_protocol::limits::ACCOUNTS_IN_MEMORY_MAX,
         scan_places: quorate_protocol::limits::SCAN_PLACES,
         apply_bytes: quorate_protocol::limits::APPLY_BYTES,
+        telemetry_window_ns: quorate_protocol::limits::TELEMETRY_WINDOW_NS,
         seed: 1,
     }
 }

@@ -408,6 +408,7 @@ fn section(section: Section<'_>) -> String {
         Section::CutRegister { .. } => "register a cut".to_owned(),
         Section::CutPass { .. } => "pass a cut".to_owned(),
         Section::Acknowledged(said) => rows("Acknowledged", said, acknowledged),
+        Section::PutDocument(write) => format!("write document {}", write.head.key),
     }
 }
 
@@ -511,6 +512,13 @@ pub fn reply(body: &ReplyBody) -> String {
             HistoryAnswer::Moved(shard) => format!("moved to s{shard}"),
         },
         ReplyBody::Pairs { rows, .. } => format!("{} pairs", rows.len()),
+        ReplyBody::Operations { rows, .. } => format!("{} accounts used", rows.len()),
+        ReplyBody::PutDocument(answer) => format!("{answer:?}"),
+        ReplyBody::Document(document) => match document.is_there() {
+            true => format!("document of version {}", document.version),
+            false => format!("no document since version {}", document.version),
+        },
+        ReplyBody::Documents(rows) => format!("{} documents", rows.len()),
         ReplyBody::Done => "done".to_owned(),
         ReplyBody::NotLeader { ballot, leader } => match leader {
             Some(leader) => format!("not leader, r{leader} leads under {ballot}"),

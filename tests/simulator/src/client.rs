@@ -17,6 +17,7 @@ use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Timestamp};
 
 use crate::counters::Counters;
+use crate::documents;
 use crate::history::{Answer, History, ReadAnswer, ReadUse};
 use crate::job::{Job, Want, request_body};
 use crate::random::Stream;
@@ -248,6 +249,9 @@ impl Client {
             ReplyBody::AccountList(ids) => self.listed(request.target.shard, &ids),
             ReplyBody::Move(answer) => self.moved(now_ns, request.jobs, answer, history),
             ReplyBody::Cut(answer) => self.cut(now_ns, request, answer, history),
+            body @ (ReplyBody::PutDocument(_) | ReplyBody::Document(_)) => {
+                self.document(now_ns, &request.jobs, body, history);
+            }
             ReplyBody::Done => {}
             ReplyBody::NotLeader { leader, .. } => {
                 match leader {
@@ -272,6 +276,8 @@ impl Client {
             | ReplyBody::Status(_)
             | ReplyBody::InDoubt(_)
             | ReplyBody::Pairs { .. }
+            | ReplyBody::Operations { .. }
+            | ReplyBody::Documents(_)
             | ReplyBody::BadRequest(_)) => {
                 let problem = format!("{:?} was answered {body:?}", request.jobs);
                 self.audit.problems.push(problem);
@@ -478,6 +484,20 @@ impl Client {
         self.move_answers.insert(number, answer);
     }
 
+    fn document(&mut self, now_ns: u64, jobs: &[Job], body: ReplyBody, history: &mut History) {
+        if let [job] = jobs
+            && let Want::Document(number) = job.want
+            && let Some(answer) = documents::answer(&history.documents[number].want, body.clone())
+        {
+            let one = &mut history.documents[number];
+            one.is_unsure = job.is_unsure;
+            one.answer = Some((now_ns, answer));
+            return;
+        }
+        let problem = format!("{jobs:?} was answered {body:?}");
+        self.audit.problems.push(problem);
+    }
+
     fn cut(&mut self, now_ns: u64, request: OpenRequest, answer: CutAnswer, history: &mut History) {
         let shard = request.target.shard;
         match (request.jobs[0].want, answer) {
@@ -659,6 +679,7 @@ fn mark_started(jobs: &[Job], now_ns: u64, history: &mut History) {
             Want::Create(number) => &mut history.creations[number].started_ns,
             Want::Transfer(number) => &mut history.transfers[number].started_ns,
             Want::Move(number) => &mut history.moves[number].started_ns,
+            Want::Document(number) => &mut history.documents[number].started_ns,
             Want::Read(_)
             | Want::History(_)
             | Want::Lead(_)

@@ -4,8 +4,9 @@
 //! may or may not have taken effect.
 
 use quorate_protocol::client::{HistoryEntry, HistoryHead, HistoryPage, HistoryStart};
-use quorate_protocol::ids::{AccountId, MoveId, ShardId, TransferId};
+use quorate_protocol::ids::{AccountId, DocumentKey, MoveId, ShardId, TransferId};
 use quorate_protocol::ledger::{Account, ResultCode, Transfer};
+use quorate_protocol::shard::catalog::{Document, PutAnswer};
 use quorate_protocol::time::Timestamp;
 
 /// The final answer to one account creation or transfer.
@@ -163,6 +164,46 @@ pub struct CutUse {
     pub sums: Vec<(ShardId, quorate_protocol::client::CutSums)>,
 }
 
+/// One use of a document of a shard's catalog, with all its retries.
+#[derive(Clone, Debug)]
+pub struct DocumentUse {
+    pub shard: ShardId,
+    pub key: DocumentKey,
+    pub want: DocumentWant,
+    /// First sent; `None` until then.
+    pub started_ns: Option<u64>,
+    /// An earlier sending may have taken effect.
+    pub is_unsure: bool,
+    /// With its time.
+    pub answer: Option<(u64, DocumentAnswer)>,
+}
+
+/// What is done with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DocumentWant {
+    Put { expected: u64, bytes: Vec<u8> },
+    Read,
+}
+
+/// What was told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DocumentAnswer {
+    Put(PutAnswer),
+    Read(Document),
+}
+
+impl DocumentAnswer {
+    /// The version that it has now; 0: that is not known.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Put(PutAnswer::Written { version } | PutAnswer::Conflict { version }) => *version,
+            Self::Put(PutAnswer::Full) => 0,
+            Self::Read(document) => document.version,
+        }
+    }
+}
+
 /// Everything that clients did.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -172,6 +213,7 @@ pub struct History {
     pub moves: Vec<MoveUse>,
     pub cuts: Vec<CutUse>,
     pub histories: Vec<HistoryUse>,
+    pub documents: Vec<DocumentUse>,
 }
 
 impl History {

@@ -5,7 +5,7 @@ use quorate_protocol::ids::{AccountId, ReplicaId, ShardId, TransferId};
 
 use quorate_protocol::words::{Row, Rows};
 
-use crate::history::History;
+use crate::history::{DocumentWant, History};
 
 /// Accounts per page of a listing; small, so that audits turn pages.
 pub const LIST_LIMIT: u32 = 64;
@@ -22,6 +22,8 @@ pub enum Want {
     Lead(ReplicaId),
     CutRegister(usize),
     CutSums(usize),
+    /// Write or read a document.
+    Document(usize),
     /// Audit: the accounts that a shard owns.
     List(AccountId),
     /// Audit: an account at the shard that listed it.
@@ -57,6 +59,7 @@ impl Want {
             | Self::Lead(_)
             | Self::CutRegister(_)
             | Self::CutSums(_)
+            | Self::Document(_)
             | Self::List(_) => Class::Alone(self),
         }
     }
@@ -74,7 +77,7 @@ impl Want {
             | Self::Records(_) => None,
             Self::Move(_) => Some(40),
             Self::Lead(_) => Some(3),
-            Self::CutRegister(_) | Self::CutSums(_) => Some(20),
+            Self::CutRegister(_) | Self::CutSums(_) | Self::Document(_) => Some(20),
         }
     }
 }
@@ -163,6 +166,18 @@ fn lonely_body(want: Want, history: &History) -> RequestBody {
         Want::CutSums(number) => RequestBody::CutSums {
             at: history.cuts[number].at,
         },
+        Want::Document(number) => {
+            let one = &history.documents[number];
+            let key = one.key;
+            match &one.want {
+                DocumentWant::Read => RequestBody::GetDocument { key },
+                DocumentWant::Put { expected, bytes } => RequestBody::PutDocument {
+                    key,
+                    expected: *expected,
+                    bytes: bytes.clone(),
+                },
+            }
+        }
         Want::List(after) => RequestBody::ListAccounts {
             after,
             limit: LIST_LIMIT,

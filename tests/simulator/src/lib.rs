@@ -13,6 +13,7 @@ pub mod codec;
 pub mod counters;
 pub mod disk;
 pub mod disk_faults;
+pub mod documents;
 pub mod exit;
 pub mod faults;
 pub mod history;

@@ -12,6 +12,7 @@ use quorate_protocol::ids::{AccountId, MoveId, ReplicaId, ShardId};
 use quorate_protocol::time::{MS, SECOND, Timestamp};
 
 use crate::client::ClientEffect;
+use crate::documents;
 use crate::faults::Fault;
 use crate::history::{CutUse, MoveUse};
 use crate::job::{Job, Want};
@@ -63,6 +64,7 @@ pub fn operate(world: &mut World) {
             world.parameters.workload.lead_ns,
             world.parameters.workload.cut_ns,
         ];
+        use_documents(world);
         for (kind, mean_ns) in intervals.into_iter().enumerate() {
             if mean_ns == 0 {
                 continue;
@@ -87,6 +89,19 @@ pub fn operate(world: &mut World) {
     let has_sent = |number: &usize| world.history.moves[*number].started_ns.is_some();
     if world.tool.is_doomed && world.tool.open.iter().any(has_sent) {
         perish(world);
+    }
+}
+
+/// By chance of its own: in seeds without documents nothing else is drawn otherwise for them.
+fn use_documents(world: &mut World) {
+    let mean_ns = world.parameters.workload.document_ns;
+    if mean_ns == 0 {
+        return;
+    }
+    let ppm = (TICK_NS * 1_000_000 / mean_ns).min(1_000_000);
+    let ppm = u32::try_from(ppm).expect("capped");
+    while world.document_stream.chance(ppm.min(900_000)) {
+        documents::use_one(world);
     }
 }
 

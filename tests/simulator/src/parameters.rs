@@ -113,6 +113,8 @@ pub struct WorkloadSettings {
     pub plan_batches_max: u64,
     pub lead_ns: u64,
     pub cut_ns: u64,
+    /// Mean time between uses of documents; 0 = never.
+    pub document_ns: u64,
     /// What a leader takes in before it answers `busy`: in some seeds less than the clients send.
     pub admitted_requests_max: usize,
     pub admitted_bytes_max: usize,

@@ -23,6 +23,8 @@ pub enum Concern {
     Fault,
     /// Sequences of faults that wait for their moments.
     Plot,
+    /// What the operator writes down.
+    Document,
 }
 
 impl Concern {
@@ -39,6 +41,7 @@ impl Concern {
             Self::DiskFault => 8,
             Self::Fault => 9,
             Self::Plot => 10,
+            Self::Document => 11,
         }
     }
 }

@@ -7,6 +7,7 @@ use quorate_protocol::client::{CutAnswer, HistoryAnswer, MoveAnswer, Reply, Repl
 use quorate_protocol::entry::{Entry, Section};
 use quorate_protocol::ids::{ReplicaAddress, Slot};
 use quorate_protocol::ledger::ResultCode;
+use quorate_protocol::shard::catalog::PutAnswer;
 use quorate_protocol::txn::record::CommitKind;
 
 use crate::counters::Counters;
@@ -14,7 +15,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 76] = [
+const NAMES: [&str; 80] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -47,6 +48,10 @@ const NAMES: [&str; 76] = [
     "cut_summed",
     "disk_found_full",
     "disk_found_with_room",
+    "document_conflict",
+    "document_read",
+    "document_removed",
+    "document_written",
     "entry_fenced",
     "entry_with_abort",
     "entry_with_acknowledgement",
@@ -115,6 +120,9 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         ReplyBody::Move(MoveAnswer::Moved { .. }) => rare.add("move_acknowledged"),
         ReplyBody::Move(MoveAnswer::Contended) => rare.add("move_contended"),
         ReplyBody::Move(MoveAnswer::NotOwned { .. }) => rare.add("move_of_what_is_not_here"),
+        ReplyBody::PutDocument(PutAnswer::Written { .. }) => rare.add("document_written"),
+        ReplyBody::PutDocument(PutAnswer::Conflict { .. }) => rare.add("document_conflict"),
+        ReplyBody::Document(document) if document.is_there() => rare.add("document_read"),
         ReplyBody::Cut(CutAnswer::Sums(_)) => rare.add("cut_summed"),
         ReplyBody::Cut(CutAnswer::Refused) => rare.add("cut_refused"),
         ReplyBody::History(answer) => of_history(rare, answer),
@@ -129,6 +137,10 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         | ReplyBody::Status(_)
         | ReplyBody::InDoubt(_)
         | ReplyBody::Pairs { .. }
+        | ReplyBody::Operations { .. }
+        | ReplyBody::PutDocument(PutAnswer::Full)
+        | ReplyBody::Document(_)
+        | ReplyBody::Documents(_)
         | ReplyBody::Done
         | ReplyBody::BadRequest(_) => {}
     }
@@ -196,6 +208,11 @@ pub fn of_entry(rare: &mut Counters, entry: &Entry) {
                 let abort = quorate_protocol::txn::record::Verdict::Abort.to_u16();
                 if rows.iter().any(|row| row.verdict == abort) {
                     rare.add("entry_with_abort");
+                }
+            }
+            Section::PutDocument(write) => {
+                if write.bytes.is_empty() {
+                    rare.add("document_removed");
                 }
             }
             Section::CreateAccounts(_)

@@ -53,6 +53,7 @@ pub(crate) fn format_processes(parameters: &Parameters) -> (Vec<Process>, Vec<us
                 accounts_in_memory_max: parameters.accounts_in_memory_max,
                 scan_places: parameters.scan_places,
                 apply_bytes: parameters.apply_bytes,
+                telemetry_window_ns: quorate_protocol::limits::TELEMETRY_WINDOW_NS,
                 seed: 0,
             };
             let stream = Stream::new(parameters.seed, Concern::Disk, wide(number));

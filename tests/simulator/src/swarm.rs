@@ -35,6 +35,7 @@ enum Group {
     Clocks = 7,
     Budget = 8,
     Store = 9,
+    Documents = 10,
 }
 
 impl Parameters {
@@ -50,7 +51,12 @@ impl Parameters {
         };
         let clients = 4 + shape.index(6);
         let duration_ns = shape.between(10, 30) * SECOND;
-        let workload = draw_workload(&mut stream(Group::Workload), clients, duration_ns, shards);
+        let mut workload =
+            draw_workload(&mut stream(Group::Workload), clients, duration_ns, shards);
+        let documents = &mut stream(Group::Documents);
+        if documents.chance(300_000) {
+            workload.document_ns = duration_ns / documents.pick(&[10, 100, 1_000]);
+        }
         let placement = if shape.chance(500_000) {
             Placement::Hash
         } else {
@@ -266,6 +272,7 @@ fn draw_workload(
         plan_batches_max: stream.pick(&[1, 4, 12]),
         lead_ns,
         cut_ns,
+        document_ns: 0,
         admitted_requests_max: stream.pick(&[REQUESTS_MAX, REQUESTS_MAX, 16, 4]),
         admitted_bytes_max: stream.pick(&[PROPOSAL_BYTES_MAX, PROPOSAL_BYTES_MAX, 4 << 10]),
         wander_ppm: stream.pick(&[0, 300_000]),

@@ -80,6 +80,7 @@ pub struct World {
     process_stream: Stream,
     pub(crate) partition_number: u64,
     pub(crate) plots: Plots,
+    pub(crate) document_stream: Stream,
     /// Faults are over.
     pub(crate) healed: bool,
     pub(crate) phase: Phase,
@@ -138,6 +139,7 @@ impl World {
             process_stream: stream(Concern::Process, 0),
             partition_number: 0,
             plots: Plots::new(stream(Concern::Plot, 0)),
+            document_stream: stream(Concern::Document, 0),
             healed: false,
             phase: Phase::Faults,
             final_state: FinalState::default(),

@@ -9,8 +9,8 @@ use clap::Args;
 use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use quorate_planner::{
-    Decision, EPOCHS_MAX, GateOptions, LiveOptions, Observed, Plan, PlanError, Trace, TraceOptions,
-    WeightedPair, map_csv, plan_from_trace, plan_live,
+    Decision, EPOCHS_MAX, GateOptions, LiveOptions, Observed, Payback, Plan, PlanError, Trace,
+    TraceOptions, map_csv, plan_from_trace, plan_live,
 };
 
 use super::course;
@@ -75,7 +75,17 @@ pub struct GateArgs {
     /// Seed of the partitioner
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
+    /// For a running cluster: move at most so many accounts
+    #[arg(long, value_name = "N")]
+    pub max_moves: Option<usize>,
+    /// For a running cluster: refuse moves that do not pay back within so many transfers
+    #[arg(long, value_name = "TRANSFERS")]
+    pub horizon: Option<u64>,
 }
+
+/// What moving an account costs, a local transfer being 1: its row is logged twice where it arrives and leaves, and whoever
+/// wants it meanwhile waits. Assumed, not measured.
+const MOVE_COST: f64 = 8.0;
 
 impl GateArgs {
     fn options(self) -> GateOptions {
@@ -148,24 +158,28 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
     let counted =
         observe::counted(&mut client, config.shard_ids()).context("observe the traffic")?;
     // Another tool's moves may be under way, so an account may have been listed twice.
+    let sum = counted.sum();
     let owners = observe::owners(&mut client, config.shard_ids())
         .context("list the accounts")?
         .newest();
     say(format_args!(
         "observed: {} pairs, {} local and {} cross-shard transfers, {} not counted; {} accounts",
         counted.pairs.len(),
-        counted.local,
-        counted.cross,
-        counted.dropped,
+        sum.local,
+        sum.cross,
+        sum.dropped,
         owners.len()
     ));
     let options = LiveOptions {
         gate: gate.options(),
         seed: gate.seed,
-        ..LiveOptions::default()
+        moves_max: gate.max_moves,
+        payback: gate.horizon.map(|horizon_transfers| Payback {
+            horizon_transfers,
+            move_cost: MOVE_COST,
+        }),
     };
-    let pairs: Vec<WeightedPair> = counted.pairs.into_iter().map(Into::into).collect();
-    let observed = Observed::OneWindow(&pairs);
+    let observed = Observed::Counted(&counted.pairs);
     plan_live(observed, &owners, config.shards, &options).map_err(failure)
 }
 

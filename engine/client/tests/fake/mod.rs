@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use quorate_config::{ClusterConfig, GenerateOptions};
 use quorate_protocol::client::{
     AccountAnswer, CutAnswer, CutSums, LedgerSums, RecordedTransfer, Reply, ReplyBody, Request,
-    RequestBody, Role, Status, TransferAnswer,
+    RequestBody, RequestLatency, Role, Status, TransferAnswer,
 };
 use quorate_protocol::ids::{AccountId, Ballot, ClusterId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::ids::{Slot, TransferId};
@@ -398,6 +398,7 @@ fn status(own: ReplicaAddress, leader: ReplicaId) -> Status {
         in_doubt: 0,
         committed_local: 0,
         committed_cross: 0,
+        latency: RequestLatency::default(),
         reason: String::new(),
     }
 }

@@ -7,6 +7,7 @@
 //! accounts u64                                  owned at the slot
 //! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
 //! cuts                                          see `Cuts::encode`
+//! documents                                     see `Catalog::encode`
 //! retention, only if history is kept for a time dropped up to: position u64, slot u64; see `Retention::encode`
 //! rewritten bytes u64                           see `Ledger::rewritten_bytes`
 //! sums over the accounts as they were written    see `Cuts::encode`, a tally; known once all are given
@@ -25,11 +26,12 @@ use crate::ledger::cut::Tally;
 use crate::ledger::history::{Dropped, History, HistoryPosition};
 use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
 use crate::limits::ACCOUNT_WEIGHT;
+use crate::shard::catalog::Catalog;
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// Version of these bytes.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Appends little-endian values.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,9 +46,14 @@ impl Encoder {
         self.put(&u32::try_from(count).expect("tables have fewer than 2^32 rows"));
     }
 
-    fn rows<T: IntoBytes + Immutable>(&mut self, rows: &[T]) {
+    pub fn rows<T: IntoBytes + Immutable>(&mut self, rows: &[T]) {
         self.count(rows.len());
         self.0.extend_from_slice(rows.as_bytes());
+    }
+
+    #[cfg(test)]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
     }
 
     fn txn(&mut self, txn: &TxnId) {
@@ -60,6 +67,18 @@ impl Encoder {
 /// Takes values off the front.
 #[derive(Debug)]
 pub(crate) struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    #[cfg(test)]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl Decoder<'_> {
     pub fn take<T: FromBytes + KnownLayout + Immutable>(
@@ -81,7 +100,7 @@ impl Decoder<'_> {
         Ok(count)
     }
 
-    fn rows<T: FromBytes + KnownLayout + Immutable>(
+    pub fn rows<T: FromBytes + KnownLayout + Immutable>(
         &mut self,
         what: &'static str,
     ) -> Result<Vec<T>, RestoreError> {
@@ -175,6 +194,7 @@ pub(crate) fn encode(ledger: &Ledger, accounts: usize) -> Side {
         out.put(commit_ts);
     }
     ledger.cuts.encode(&mut out);
+    ledger.catalog.encode(&mut out);
     if let Some(retention) = &ledger.retention {
         let dropped = ledger.history.dropped();
         out.put(&dropped.from.0);
@@ -243,6 +263,7 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreErr
         ledger.moves.insert(key, record);
     }
     ledger.cuts.decode(&mut from)?;
+    ledger.catalog = Catalog::decode(&mut from)?;
     if let Some(retention) = &mut ledger.retention {
         let dropped = Dropped {
             from: HistoryPosition(from.take("dropped rows")?),

@@ -14,6 +14,7 @@ use crate::ledger::state::{Ledger, OwnedAccount};
 use crate::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use crate::limits::ID_AHEAD_MS_MAX;
 use crate::planted::{Bug, planted};
+use crate::shard::catalog::PutAnswer;
 use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
 use crate::txn::record::{Attempt, TxnRow};
@@ -77,6 +78,7 @@ pub struct Applied {
     /// Moves away from here: whether they took effect, and when.
     pub moves: Vec<(MoveId, Attempt, Option<Timestamp>)>,
     pub cuts: Vec<Timestamp>,
+    pub documents: Vec<PutAnswer>,
 }
 
 impl Applied {
@@ -90,6 +92,7 @@ impl Applied {
         self.touched.clear();
         self.moves.clear();
         self.cuts.clear();
+        self.documents.clear();
     }
 }
 
@@ -196,6 +199,10 @@ impl Ledger {
                 for row in rows {
                     self.acknowledge(row);
                 }
+            }
+            Section::PutDocument(write) => {
+                let answer = self.catalog.put(write.head, write.bytes);
+                applied.documents.push(answer);
             }
             Section::CutRegister { at: cut } => {
                 if at.timestamp < cut {
@@ -422,6 +429,7 @@ impl Ledger {
             .checked_add(transfer.amount)
             .expect("the debit leg was checked");
         owned.last = position;
+        owned.note_operation();
         owned.note_recorded(transfer.id);
         self.cuts
             .on_debit(at.timestamp, transfer.ledger, transfer.amount);
@@ -441,6 +449,7 @@ impl Ledger {
             .checked_add(transfer.amount)
             .expect("the credit leg was checked, or its headroom reserved");
         owned.version += 1;
+        owned.note_operation();
         owned.last = position;
         self.cuts
             .on_credit(commit_ts, transfer.ledger, transfer.amount);

@@ -72,7 +72,7 @@ impl Dirty {
         assert_ne!(owned.interval, self.interval);
         self.release(owned, image);
         owned.is_written = false;
-        owned.interval = self.interval;
+        owned.enter(self.interval);
         let id = owned.account.id;
         if !self.left.remove(&id) {
             self.changed.push(id);

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
 use crate::checkpoint::image::Image;
+use crate::client::OperationsRow;
 use crate::config::{IdRule, ReplicaConfig};
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
 use crate::ledger::cold::Cold;
@@ -21,6 +22,7 @@ use crate::ledger::scan::Scan;
 use crate::ledger::{Account, Transfer};
 use crate::limits::ACCOUNT_WEIGHT;
 use crate::planted::{Bug, planted};
+use crate::shard::catalog::Catalog;
 use crate::shard::map::Placement;
 use crate::table::{Keyed, Records, hash128, scattered};
 use crate::time::Timestamp;
@@ -53,7 +55,12 @@ pub struct OwnedAccount {
     pub(crate) is_stored: bool,
     /// Volatile: the last scan that has passed it; see `scan`.
     pub(crate) scanned: u32,
+    /// Volatile: postings on it since it came into memory, halved with each interval up to `interval`. Counted here, where the
+    /// row is at hand when money moves.
+    pub(crate) operations: u32,
 }
+
+const _: () = assert!(size_of::<OwnedAccount>() == 240);
 
 impl Keyed for OwnedAccount {
     type Key = AccountId;
@@ -86,7 +93,25 @@ impl OwnedAccount {
             was_used: true,
             is_stored: false,
             scanned: 0,
+            operations: 0,
         }
+    }
+
+    /// Money was posted on it.
+    pub(crate) fn note_operation(&mut self) {
+        self.operations = self.operations.saturating_add(1);
+    }
+
+    /// The first change in this interval comes.
+    pub(crate) fn enter(&mut self, interval: u32) {
+        self.operations = self.operations(interval);
+        self.interval = interval;
+    }
+
+    /// Postings on it, as they count in this interval.
+    fn operations(&self, interval: u32) -> u32 {
+        let halvings = interval.saturating_sub(self.interval);
+        self.operations.checked_shr(halvings).unwrap_or(0)
     }
 
     /// A transfer id was recorded with this account as debit account.
@@ -208,6 +233,7 @@ pub struct Ledger {
     pub(crate) last_timestamp: Timestamp,
     pub(crate) applied: Slot,
     pub(crate) cuts: Cuts,
+    pub(crate) catalog: Catalog,
     /// What has changed since the last checkpoint.
     pub(crate) dirty: Dirty,
     /// Bytes that the last checkpoint wrote, or writes, beside history.
@@ -251,6 +277,7 @@ impl Ledger {
             last_timestamp: Timestamp::ZERO,
             applied: Slot::ZERO,
             cuts: Cuts::default(),
+            catalog: Catalog::default(),
             dirty: Dirty::default(),
             last_rewritten_bytes: 0,
             scan: Scan::default(),
@@ -380,6 +407,24 @@ impl Ledger {
         self.cold.owned
     }
 
+    /// How often accounts in memory were used, of those in up to `limit` places from one on that were at all; and where the
+    /// next page begins, 0: there is none.
+    #[must_use]
+    pub fn operations(&self, from: u32, limit: u32) -> (Vec<OperationsRow>, u32) {
+        let end = from.saturating_add(limit).min(self.records.end());
+        let rows = (from..end).filter_map(|place| {
+            let owned = self.records.get(place)?;
+            let operations = owned.operations(self.dirty.interval);
+            (operations > 0).then_some(OperationsRow {
+                account: owned.account.id,
+                operations: operations.into(),
+                reserved: 0,
+            })
+        });
+        let next = if end < self.records.end() { end } else { 0 };
+        (rows.collect(), next)
+    }
+
     /// Ids of owned accounts in memory above `after`, ascending, at most `limit`. A scan.
     #[must_use]
     pub fn list(&self, after: AccountId, limit: usize) -> Vec<AccountId> {
@@ -409,6 +454,12 @@ impl Ledger {
         self.last_timestamp
     }
 
+    /// The documents of the operator's tools.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// The consistent cuts that are followed.
     #[must_use]
     pub fn cuts(&self) -> &Cuts {
@@ -431,6 +482,7 @@ impl Ledger {
     /// Digest of everything but the account records.
     pub(crate) fn digest_beside_accounts(&self) -> u128 {
         let mut sum = self.history.digest().wrapping_add(self.cuts.state_digest());
+        sum = sum.wrapping_add(self.catalog.digest());
         let mut add = |part: u128| sum = sum.wrapping_add(part);
         for (id, stub) in &self.stubs {
             let parts = [

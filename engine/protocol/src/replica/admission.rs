@@ -9,19 +9,21 @@ use crate::client::{
     CutAnswer, InDoubtRow, MoveAnswer, RecordedTransfer, ReplyBody, Request, RequestBody,
     TransferAnswer,
 };
-use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, ShardId, TransferId};
+use crate::ids::{AccountId, ConnectionId, DocumentKey, MoveId, RequestId, ShardId, TransferId};
 use crate::ledger::apply::Places;
 use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, LOOKUP_CREDITS_MAX, LOOKUP_MAX,
-    MOVE_ACCOUNTS_MAX, REQUEST_DEADLINE_NS, ROWS_MAX, request_deadline_ns_max,
+    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, DOCUMENT_BYTES_MAX, LOOKUP_CREDITS_MAX,
+    LOOKUP_MAX, MOVE_ACCOUNTS_MAX, OBSERVED_MAX, REQUEST_DEADLINE_NS, ROWS_MAX,
+    request_deadline_ns_max,
 };
 use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
 use crate::replica::waiting::Item;
+use crate::shard::telemetry::Telemetry;
 use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
 use crate::txn::coordinator::Join;
@@ -121,11 +123,36 @@ impl Replica {
                 target,
                 accounts,
             } => self.open_move(at, id, target, &accounts),
+            RequestBody::PutDocument {
+                key,
+                expected,
+                bytes,
+            } => self.put_document(at, key, expected, bytes),
+            RequestBody::GetDocument { key } => {
+                let read = ReadPermit::default();
+                self.open_read(at, Pending::Document { key, read });
+                Ok(())
+            }
+            RequestBody::ListDocuments => {
+                let read = ReadPermit::default();
+                self.open_read(at, Pending::Documents { read });
+                Ok(())
+            }
             RequestBody::CutRegister { at: cut } => self.open_cut_register(at, cut),
             RequestBody::CutSums { at: cut } => self.open_cut_sums(at, cut),
             RequestBody::Observe { from, limit } => Err(self.observed(from, limit)),
+            RequestBody::ObserveOperations { from, limit } => {
+                let limit = limit.min(OBSERVED_MAX);
+                let (rows, next) = self.ledger.operations(from, limit);
+                let rows = Rows::from_slice(&rows);
+                Err(ReplyBody::Operations { rows, next })
+            }
+            RequestBody::BeginWindow => {
+                self.telemetry.tick(self.now, 0);
+                Err(ReplyBody::Done)
+            }
             RequestBody::ObserveReset => {
-                self.telemetry.reset();
+                self.telemetry = Telemetry::begin(self.now);
                 Err(ReplyBody::Done)
             }
             RequestBody::TransferLeadership { to } => {
@@ -143,14 +170,11 @@ impl Replica {
     }
 
     fn observed(&mut self, from: u32, limit: u32) -> ReplyBody {
-        let limit = usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
-        let (rows, total) = self.telemetry.rows(from, limit);
+        let (rows, next) = self.telemetry.rows(from, limit.min(OBSERVED_MAX));
         ReplyBody::Pairs {
             rows: Rows::from_slice(&rows),
-            total,
-            dropped: self.telemetry.dropped,
-            local: self.telemetry.local,
-            cross: self.telemetry.cross,
+            next,
+            windows: self.telemetry.windows(),
         }
     }
 
@@ -319,13 +343,20 @@ impl Replica {
 
     pub(crate) fn settle(&mut self, waiter: Waiter, row: ResultRow) {
         if let Some((open, body)) = self.requests.settle(waiter, row) {
+            self.latencies
+                .record(self.now.mono_ns.saturating_sub(open.opened_ns));
             self.reply(open.connection, open.id, body);
         }
     }
 
     pub(crate) fn open(&mut self, at: Place, pending: Pending) -> RequestKey {
-        self.requests
-            .open(at.connection, at.id, at.deadline_ns, pending)
+        self.requests.open(
+            at.connection,
+            at.id,
+            self.now.mono_ns,
+            at.deadline_ns,
+            pending,
+        )
     }
 
     pub(super) fn open_read(&mut self, at: Place, pending: Pending) {
@@ -355,6 +386,28 @@ impl Replica {
         self.check_move(id, target, accounts)?;
         let key = self.open(at, Pending::Move { id });
         self.start_move(id, target, accounts, key);
+        Ok(())
+    }
+
+    fn put_document(
+        &mut self,
+        at: Place,
+        key: DocumentKey,
+        expected: u64,
+        bytes: Vec<u8>,
+    ) -> Result<(), ReplyBody> {
+        let bytes_max = DOCUMENT_BYTES_MAX.min(self.config.entry_bytes_max / 2);
+        if bytes.len() > bytes_max {
+            let length = bytes.len();
+            return Err(ReplyBody::BadRequest(format!(
+                "a document of {length} bytes, at most {bytes_max}"
+            )));
+        }
+        if self.is_overloaded() {
+            return Err(ReplyBody::Busy);
+        }
+        let request = self.open(at, Pending::PutDocument);
+        self.proposals.push_document(request, key, expected, bytes);
         Ok(())
     }
 

@@ -2,13 +2,14 @@
 
 use alloc::vec::Vec;
 
+use crate::client::ReplyBody;
 use crate::entry::{Entry, Section};
 use crate::ids::Slot;
 use crate::ledger::apply::{Applied, TransferOutcome};
 use crate::ledger::{ResultCode, ResultRow, Transfer};
 use crate::replica::Replica;
 use crate::replica::proposals::Proposed;
-use crate::replica::requests::Waiter;
+use crate::replica::requests::{RequestKey, Waiter};
 use crate::replica::waiting::Item;
 use crate::txn::record::CommitRow;
 
@@ -62,6 +63,16 @@ impl Replica {
             self.on_move_committed(*id, *attempt, *commit_ts);
         }
         self.on_cuts_applied(&applied.cuts);
+        assert_eq!(proposed.documents.len(), applied.documents.len());
+        for (&key, &answer) in proposed.documents.iter().zip(&applied.documents) {
+            self.close_with(key, ReplyBody::PutDocument(answer));
+        }
+    }
+
+    fn close_with(&mut self, key: RequestKey, body: ReplyBody) {
+        if let Some(open) = self.requests.close(key) {
+            self.reply(open.connection, open.id, body);
+        }
     }
 
     /// A later leader's entry was chosen for a slot of ours before we heard of that leader. What we
@@ -70,6 +81,9 @@ impl Replica {
         let spans = proposed.accounts.iter().chain(&proposed.transfers);
         for waiter in spans.flat_map(|span| span.waiters()) {
             self.settle(waiter, ResultRow::unlogged(ResultCode::Unknown));
+        }
+        for &key in &proposed.documents {
+            self.close_with(key, ReplyBody::Unknown);
         }
     }
 
@@ -89,7 +103,7 @@ impl Replica {
                     timestamp,
                     is_system,
                 } => {
-                    self.telemetry.local += 1;
+                    self.telemetry.count(false, is_system);
                     if !is_system {
                         let (debit, credit) =
                             (transfer.debit_account_id, transfer.credit_account_id);

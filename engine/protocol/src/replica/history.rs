@@ -348,6 +348,9 @@ impl Replica {
             | Pending::Transfers { .. }
             | Pending::List { .. }
             | Pending::Move { .. }
+            | Pending::PutDocument
+            | Pending::Document { .. }
+            | Pending::Documents { .. }
             | Pending::CutRegister { .. }
             | Pending::CutSums { .. } => None,
         }

@@ -392,6 +392,7 @@ impl Ledger {
                 | Section::PrepareMove(_)
                 | Section::CommitMove { .. }
                 | Section::Acknowledged(_)
+                | Section::PutDocument(_)
                 | Section::CutRegister { .. }
                 | Section::CutPass { .. } => {}
             }

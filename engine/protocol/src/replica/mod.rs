@@ -26,6 +26,7 @@ mod ahead;
 mod checkpoints;
 mod distribute;
 mod history;
+mod latency;
 pub(crate) mod loads;
 pub(crate) mod peers;
 pub(crate) mod proposals;
@@ -54,10 +55,11 @@ use crate::paxos::{Consensus, Effect};
 use crate::planted::{Bug, planted};
 use crate::replica::ahead::Ahead;
 use crate::replica::checkpoints::Checkpoints;
+use crate::replica::latency::Latencies;
 use crate::replica::loads::Loads;
 use crate::replica::peers::Route;
 use crate::replica::proposals::{Proposals, Proposed};
-use crate::replica::requests::{RequestKey, Requests};
+use crate::replica::requests::{Pending, RequestKey, Requests};
 use crate::replica::waiting::Waiting;
 use crate::shard::migration::Migrations;
 use crate::shard::telemetry::Telemetry;
@@ -103,6 +105,7 @@ pub struct Replica {
     pub(crate) look_ups: LookUps,
     pub(crate) migrations: Migrations,
     pub(crate) telemetry: Telemetry,
+    pub(crate) latencies: Latencies,
     /// Accounts whose waiters are to be tried again at the end of the step.
     pub(crate) woken: BTreeSet<AccountId>,
     pub(crate) housekeeping_ns: u64,
@@ -179,7 +182,8 @@ impl Replica {
             participant: Participant::default(),
             look_ups: LookUps::default(),
             migrations: Migrations::default(),
-            telemetry: Telemetry::default(),
+            telemetry: Telemetry::begin(now),
+            latencies: Latencies::default(),
             woken: BTreeSet::new(),
             housekeeping_ns: 0,
             is_apply_put_off: false,
@@ -262,6 +266,7 @@ impl Replica {
     /// What users see of it.
     #[must_use]
     pub fn status(&self) -> Status {
+        let (committed_local, committed_cross) = self.telemetry.committed();
         Status {
             shard: self.config.address.shard,
             replica: self.config.address.replica,
@@ -275,8 +280,9 @@ impl Replica {
             accounts: self.ledger.accounts(),
             transfers: self.ledger.cuts().transfers(),
             in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
-            committed_local: self.telemetry.local,
-            committed_cross: self.telemetry.cross,
+            committed_local,
+            committed_cross,
+            latency: self.latencies.last(),
             reason: self.reason(),
         }
     }
@@ -469,8 +475,10 @@ impl Replica {
             } else {
                 ResultCode::Unknown
             };
+            // Every other request without rows may be sent again as it is.
+            let is_write = matches!(open.pending, Pending::PutDocument);
             let body = match open.pending.cut_short(code) {
-                ReplyBody::Unknown => self.not_leader(),
+                ReplyBody::Unknown if !is_write => self.not_leader(),
                 other => other,
             };
             self.reply(open.connection, open.id, body);
@@ -491,7 +499,8 @@ impl Replica {
         self.cut_requests.clear();
         self.look_ups.clear();
         self.migrations = Migrations::default();
-        self.telemetry.reset();
+        self.telemetry = Telemetry::begin(self.now);
+        self.latencies = Latencies::default();
         self.woken.clear();
         for route in &mut self.routes {
             *route = Route::new(route.leader);
@@ -539,6 +548,9 @@ impl Replica {
             self.drive_look_ups();
             self.drive_migrations();
             self.drive_cuts();
+            self.telemetry
+                .tick(self.now, self.config.telemetry_window_ns);
+            self.latencies.tick(self.now.mono_ns);
             let changed = self.routes.iter().any(|route| route.changed);
             if changed || self.now.mono_ns >= self.in_doubt_scan_ns {
                 self.in_doubt_scan_ns =

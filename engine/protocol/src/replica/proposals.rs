@@ -9,11 +9,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::entry::{ENTRY_HEADER_BYTES, EntryBuilder, MoveSection, SECTION_HEADER_BYTES};
-use crate::ids::Slot;
+use crate::ids::{DocumentKey, Slot};
 use crate::ledger::{Account, Transfer};
 use crate::limits::{PROPOSAL_BYTES_MAX, QUEUE_DELAY_NS_MAX};
 use crate::replica::queue_age::QueueAge;
 use crate::replica::requests::{RequestKey, Requests, Waiter};
+use crate::shard::catalog::{DocumentHead, section_bytes};
 use crate::time::Timestamp;
 use crate::txn::record::{
     AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, PrepareRow, TxnRow,
@@ -153,6 +154,8 @@ pub(crate) struct Proposed {
     pub slot: Slot,
     pub accounts: Vec<Span>,
     pub transfers: Vec<Span>,
+    /// One for each document that it writes.
+    pub documents: Vec<RequestKey>,
     /// Commands enqueued up to and including this entry's.
     pub commands_end: u64,
 }
@@ -164,9 +167,19 @@ impl Proposed {
             slot,
             accounts: Vec::new(),
             transfers: Vec::new(),
+            documents: Vec::new(),
             commands_end,
         }
     }
+}
+
+/// A write to the catalog.
+#[derive(Debug)]
+struct Write {
+    request: RequestKey,
+    key: DocumentKey,
+    expected: u64,
+    bytes: Vec<u8>,
 }
 
 /// A command of a consistent cut.
@@ -189,6 +202,7 @@ pub(crate) struct Proposals {
     commit_moves: VecDeque<(MoveHead, Vec<MoveVersionRow>)>,
     cuts: VecDeque<CutCommand>,
     acknowledged: VecDeque<AcknowledgedRow>,
+    documents: VecDeque<Write>,
     bytes: usize,
     /// Local transfers and prepares: all that a freeze has to wait for.
     enqueued: u64,
@@ -269,6 +283,22 @@ impl Proposals {
         self.acknowledged.push_back(row);
     }
 
+    pub fn push_document(
+        &mut self,
+        request: RequestKey,
+        key: DocumentKey,
+        expected: u64,
+        bytes: Vec<u8>,
+    ) {
+        self.bytes += section_bytes(bytes.len());
+        self.documents.push_back(Write {
+            request,
+            key,
+            expected,
+            bytes,
+        });
+    }
+
     /// Takes as many commands as fit one entry of `bytes_max`. Nothing may be left to take: all that
     /// waited may have been rows of requests that ended.
     pub fn take(&mut self, bytes_max: usize, requests: &Requests) -> (EntryBuilder, Proposed) {
@@ -308,6 +338,27 @@ impl Proposals {
             }
             self.cuts.pop_front();
         }
+        let mut documents = Vec::new();
+        let mut documents_dropped = 0;
+        while let Some(write) = self.documents.front() {
+            let bytes = section_bytes(write.bytes.len());
+            if requests.get(write.request).is_none() {
+                documents_dropped += bytes;
+            } else if room.take(bytes) {
+                let length = u32::try_from(write.bytes.len()).expect("bounded by the request");
+                let head = DocumentHead {
+                    key: write.key,
+                    expected: write.expected,
+                    bytes: length,
+                    reserved: 0,
+                };
+                builder.put_document(&head, &write.bytes);
+                documents.push(write.request);
+            } else {
+                break;
+            }
+            self.documents.pop_front();
+        }
         // Other shards can send prepares faster than entries take them; local commands must not
         // wait for their end.
         let local = !self.accounts.rows.is_empty() || !self.transfers.rows.is_empty();
@@ -323,6 +374,7 @@ impl Proposals {
             .transfers
             .drain_to(&mut room, requests, |rows| builder.transfers(rows));
         let gone = room.taken
+            + documents_dropped
             + accounts.dropped * size_of::<Account>()
             + transfers.dropped * size_of::<Transfer>();
         assert!(gone > 0, "what was let in fits an entry");
@@ -332,6 +384,7 @@ impl Proposals {
             slot: Slot::ZERO,
             accounts: accounts.spans,
             transfers: transfers.spans,
+            documents,
             commands_end: self.taken,
         };
         (builder, proposed)
@@ -424,7 +477,7 @@ mod tests {
         }
         let mut requests = Requests::default();
         let pending = Requests::results(1);
-        let request = requests.open(ConnectionId(1), RequestId(1), 1, pending);
+        let request = requests.open(ConnectionId(1), RequestId(1), 0, 1, pending);
         proposals.push_transfer(transfer(99_999), Waiter { request, row: 0 }, 0);
         let (builder, proposed) = proposals.take(ENTRY_BYTES_MAX, &requests);
         assert_eq!(proposed.transfers.len(), 1);
@@ -463,7 +516,7 @@ mod tests {
         let mut proposals = Proposals::default();
         let mut requests = Requests::default();
         let keys: Vec<RequestKey> = (1..=5)
-            .map(|id| requests.open(ConnectionId(1), RequestId(id), 1, Requests::results(3)))
+            .map(|id| requests.open(ConnectionId(1), RequestId(id), 0, 1, Requests::results(3)))
             .collect();
         for (request, base) in keys.iter().copied().zip((0..).step_by(3)) {
             for row in 0..3 {
@@ -494,7 +547,7 @@ mod tests {
     fn an_old_queue_is_full_whatever_its_size() {
         let mut proposals = Proposals::default();
         let mut requests = Requests::default();
-        let request = requests.open(ConnectionId(1), RequestId(1), 1, Requests::results(1));
+        let request = requests.open(ConnectionId(1), RequestId(1), 0, 1, Requests::results(1));
         proposals.push_transfer(transfer(1), Waiter { request, row: 0 }, 1_000);
         let old_ns = 1_000 + QUEUE_DELAY_NS_MAX;
         assert!(!proposals.is_full(PROPOSAL_BYTES_MAX, old_ns));

@@ -85,9 +85,12 @@ impl Replica {
                 Some(body) => body,
                 None => return,
             },
+            Pending::Document { key, .. } => ReplyBody::Document(self.ledger.catalog().get(*key)),
+            Pending::Documents { .. } => ReplyBody::Documents(self.ledger.catalog().list()),
             Pending::Results { .. }
             | Pending::History(_)
             | Pending::Move { .. }
+            | Pending::PutDocument
             | Pending::CutRegister { .. }
             | Pending::CutSums { .. } => return,
         };
@@ -250,10 +253,13 @@ impl Pending {
         match self {
             Self::Accounts { read, .. }
             | Self::Transfers { read, .. }
-            | Self::List { read, .. } => Some(*read),
+            | Self::List { read, .. }
+            | Self::Document { read, .. }
+            | Self::Documents { read } => Some(*read),
             Self::History(history) => Some(history.permit),
             Self::Results { .. }
             | Self::Move { .. }
+            | Self::PutDocument
             | Self::CutRegister { .. }
             | Self::CutSums { .. } => None,
         }
@@ -263,12 +269,15 @@ impl Pending {
         match self {
             Self::Accounts { read, .. }
             | Self::Transfers { read, .. }
-            | Self::List { read, .. } => {
+            | Self::List { read, .. }
+            | Self::Document { read, .. }
+            | Self::Documents { read } => {
                 read.round = Some(round);
             }
             Self::History(history) => history.permit.round = Some(round),
             Self::Results { .. }
             | Self::Move { .. }
+            | Self::PutDocument
             | Self::CutRegister { .. }
             | Self::CutSums { .. } => {}
         }

@@ -8,7 +8,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::client::{AccountAnswer, ReplyBody};
-use crate::ids::{AccountId, ConnectionId, MoveId, RequestId, TransferId};
+use crate::ids::{AccountId, ConnectionId, DocumentKey, MoveId, RequestId, TransferId};
 use crate::ledger::{ResultCode, ResultRow};
 use crate::limits::{REQUEST_ROWS_MAX, REQUESTS_MAX};
 use crate::replica::history::HistoryRead;
@@ -58,6 +58,14 @@ pub(crate) enum Pending {
     Move {
         id: MoveId,
     },
+    PutDocument,
+    Document {
+        key: DocumentKey,
+        read: ReadPermit,
+    },
+    Documents {
+        read: ReadPermit,
+    },
     CutRegister {
         at: Timestamp,
     },
@@ -79,6 +87,7 @@ pub(crate) struct ReadPermit {
 pub(crate) struct Open {
     pub connection: ConnectionId,
     pub id: RequestId,
+    pub opened_ns: u64,
     pub deadline_ns: u64,
     pub pending: Pending,
     generation: u64,
@@ -108,6 +117,7 @@ impl Requests {
         &mut self,
         connection: ConnectionId,
         id: RequestId,
+        opened_ns: u64,
         deadline_ns: u64,
         pending: Pending,
     ) -> RequestKey {
@@ -117,6 +127,7 @@ impl Requests {
         let index = self.open.insert(Open {
             connection,
             id,
+            opened_ns,
             deadline_ns,
             pending,
             generation,
@@ -213,6 +224,9 @@ impl Pending {
             Self::History(read) => read.limit(),
             Self::List { .. }
             | Self::Move { .. }
+            | Self::PutDocument
+            | Self::Document { .. }
+            | Self::Documents { .. }
             | Self::CutRegister { .. }
             | Self::CutSums { .. } => 0,
         }
@@ -239,6 +253,9 @@ impl Pending {
             | Self::Transfers { .. }
             | Self::List { .. }
             | Self::Move { .. }
+            | Self::PutDocument
+            | Self::Document { .. }
+            | Self::Documents { .. }
             | Self::CutRegister { .. }
             | Self::CutSums { .. } => ReplyBody::Unknown,
         }

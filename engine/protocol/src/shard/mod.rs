@@ -1,5 +1,6 @@
-//! Which shard owns which account, how accounts move, and who pays whom.
+//! Which shard owns which account, how accounts move, who pays whom, and what the operator's tools remember.
 
+pub mod catalog;
 pub mod map;
 pub(crate) mod migration;
 pub(crate) mod pairs;

@@ -3,9 +3,10 @@
 //! Up to a million pairs are in no cache, and each that is counted costs as many trips to memory as it has lines there.
 //! Here these are two, and the trips of many pairs are made at once:
 //!
-//! - a row is one line, and rows are in the order in which their pairs came. They never move and are never taken out, so
-//!   that whoever walks them in pages gets each row once, whatever is counted between two pages
-//!   (`a_walk_gets_every_pair_once_while_others_come`);
+//! - a row is one line, and never moves, so that whoever walks them in pages gets no row twice, whatever is counted between
+//!   two pages (`a_walk_gets_every_pair_once_while_others_come`). It counts by windows of time: what the present one has,
+//!   the ones before it, and one sum of all that is older, which halves from window to window. A row is brought up to
+//!   date when it is met, so that a window's end costs nothing;
 //! - an index of some eight bytes per pair says where the row may be. Its buckets are lines of sixteen cells, a cell 12
 //!   bits of the hash and the place of a row. From that line alone a pair is known not to be in the table, but for the
 //!   one in some five hundred whose bits are another's: where the table is full, most have no more than that.
@@ -14,15 +15,16 @@
 //! many parts. One has so few pairs that its growth is no pause, and each grows at a fill of its own, or pairs that
 //! spread evenly would make all of them grow at once.
 //!
-//! It has room for [`TELEMETRY_PAIRS_MAX`] pairs and says how many transfers did not fit. Forgetting is making a new one.
+//! It has room for [`TELEMETRY_PAIRS_MAX`] pairs and says how many transfers did not fit. Rows of pairs that have come to
+//! nothing give their room back, a part of the index at a time ([`Pairs::sweep`]). Forgetting is making a new one.
 
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use core::num::NonZeroU64;
+use core::num::NonZeroU32;
 
-use crate::client::PairRow;
+use crate::client::{PairRow, WINDOWS};
 use crate::ids::AccountId;
 use crate::limits::TELEMETRY_PAIRS_MAX;
 use crate::table::{Arena, LOOK_AHEAD, scattered};
@@ -34,6 +36,10 @@ pub(crate) type Pair = (AccountId, AccountId);
 pub(crate) struct Pairs {
     rows: Arena<Row>,
     parts: Box<[Part]>,
+    /// The number of the present one.
+    window: NonZeroU32,
+    /// The part that is swept next; behind the last one: all were, in this window.
+    swept: usize,
 }
 
 impl Default for Pairs {
@@ -41,6 +47,8 @@ impl Default for Pairs {
         Self {
             rows: Arena::default(),
             parts: (0..PARTS).map(Part::new).collect(),
+            window: NonZeroU32::MIN,
+            swept: PARTS,
         }
     }
 }
@@ -58,15 +66,41 @@ impl Pairs {
         chunks.map(|some| self.count_some(some)).sum()
     }
 
-    /// Pairs in the table: one above the place of the last one.
-    pub fn end(&self) -> u32 {
-        self.rows.end()
+    /// The rows in up to `limit` places from one on, and where the next page begins; 0: there is none.
+    pub fn rows(&self, from: u32, limit: u32) -> (Vec<PairRow>, u32) {
+        let end = from.saturating_add(limit).min(self.rows.end());
+        let rows = (from..end).filter_map(|place| self.rows.get(place));
+        let rows = rows.map(|row| row.listed(self.window)).collect();
+        (rows, if end < self.rows.end() { end } else { 0 })
     }
 
-    /// Up to `limit` rows from a place on.
-    pub fn rows(&self, from: u32, limit: usize) -> Vec<PairRow> {
-        let places = (from..self.end()).take(limit);
-        places.map(|place| self.rows.at(place).listed()).collect()
+    /// What is counted from now on belongs to the next window.
+    pub fn begin_window(&mut self) {
+        self.window = self.window.saturating_add(1);
+        self.swept = 0;
+    }
+
+    /// Takes out the rows of the next part that have come to nothing. Once all parts had their turn, nothing is done until the
+    /// next window; and there is no need while there is room.
+    pub fn sweep(&mut self) {
+        if self.swept == PARTS || self.rows.len() < TELEMETRY_PAIRS_MAX / 2 {
+            return;
+        }
+        let part = &mut self.parts[self.swept];
+        self.swept += 1;
+        let rows = &mut self.rows;
+        let window = self.window;
+        let (live, dead): (Vec<u32>, Vec<u32>) = part
+            .places()
+            .partition(|&place| !rows.at(place).is_nothing(window));
+        if !dead.is_empty() {
+            dead.into_iter().for_each(|place| {
+                rows.remove(place);
+            });
+            part.refill(part.buckets.len(), &live, |place| {
+                scattered(rows.at(place).pair)
+            });
+        }
     }
 
     /// Each pass is over all of them, and what it does for one waits for nothing that it reads for another: so the
@@ -96,13 +130,13 @@ impl Pairs {
 
     /// Counts a pair if it is the one at this place.
     fn count_at(&mut self, place: u32, pair: &Pair) -> bool {
-        if place >= self.rows.end() {
+        let window = self.window;
+        let Some(row) = self.rows.get_mut(place) else {
             return false;
-        }
-        let row = self.rows.at_mut(place);
+        };
         let is_same = row.pair == *pair;
         if is_same {
-            row.weight = row.weight.saturating_add(1);
+            row.count(window);
         }
         is_same
     }
@@ -119,39 +153,75 @@ impl Pairs {
         if part.is_to_grow() {
             part.grow(|place| scattered(self.rows.at(place).pair));
         }
-        part.insert(hash, self.rows.insert(Row::new(*pair)));
+        let row = Row::new(*pair, self.window);
+        part.insert(hash, self.rows.insert(row));
         true
     }
 }
 
-/// A pair, alone in its line. Its weight is never zero: so a place of an [`Arena`] needs no more room than it.
+/// A pair, alone in its line. The window's number is never zero: so a place of an [`Arena`] needs no more room than it.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Row {
     pair: Pair,
-    weight: NonZeroU64,
+    /// In which it was counted last.
+    window: NonZeroU32,
+    /// Of that window, of those before it, and at last of all older ones, halved from window to window.
+    counts: [u32; WINDOWS],
 }
 
 const _: () = assert!(size_of::<Option<Row>>() == 64);
 
 impl Row {
-    fn new(pair: Pair) -> Self {
+    fn new(pair: Pair, window: NonZeroU32) -> Self {
+        let mut counts = [0; WINDOWS];
+        counts[0] = 1;
         Self {
             pair,
-            weight: NonZeroU64::MIN,
+            window,
+            counts,
         }
     }
 
-    fn listed(&self) -> PairRow {
+    fn count(&mut self, window: NonZeroU32) {
+        if self.window != window {
+            self.bring_up_to(window);
+        }
+        self.counts[0] = self.counts[0].saturating_add(1);
+    }
+
+    /// As it is in a window that is not earlier than its own.
+    fn bring_up_to(&mut self, window: NonZeroU32) {
+        let behind = window.get() - self.window.get();
+        // No sum of 32 bits outlives more.
+        for _ in 0..behind.min(WINDOWS_REMEMBERED) {
+            let [.., leaving, older] = self.counts;
+            self.counts.rotate_right(1);
+            self.counts[0] = 0;
+            self.counts[WINDOWS - 1] = (older / 2).saturating_add(leaving);
+        }
+        self.window = window;
+    }
+
+    fn is_nothing(mut self, window: NonZeroU32) -> bool {
+        self.bring_up_to(window);
+        self.counts == [0; WINDOWS]
+    }
+
+    fn listed(mut self, window: NonZeroU32) -> PairRow {
+        self.bring_up_to(window);
         let (a, b) = self.pair;
         PairRow {
             a,
             b,
-            weight: self.weight.get(),
+            counts: self.counts,
             reserved: 0,
         }
     }
 }
+
+const WINDOWS_REMEMBERED: u32 = u32::BITS + 8;
+const _: () = assert!(WINDOWS < 8);
 
 /// Number of parts of the index.
 const PARTS: usize = 512;
@@ -217,14 +287,23 @@ impl Part {
         self.len >= self.buckets.len() * self.limit / PARTS
     }
 
-    /// Twice as many buckets. The rows are read for their hashes, many at a time.
+    /// The places of its pairs.
+    fn places(&self) -> impl Iterator<Item = u32> {
+        let cells = self.buckets.iter().flat_map(|bucket| bucket.cells);
+        cells.filter(|&cell| cell != NO_CELL).map(place)
+    }
+
+    /// Twice as many buckets.
     fn grow(&mut self, hash_at: impl Fn(u32) -> u64) {
-        let buckets = vec![Bucket::EMPTY; (2 * self.buckets.len()).max(1)];
-        let old = core::mem::replace(&mut self.buckets, buckets.into());
-        let len = core::mem::take(&mut self.len);
-        let cells = old.iter().flat_map(|bucket| bucket.cells);
-        let places = cells.filter(|&cell| cell != NO_CELL).map(place);
-        for some in places.collect::<Vec<_>>().chunks(LOOK_AHEAD) {
+        let places: Vec<u32> = self.places().collect();
+        self.refill((2 * self.buckets.len()).max(1), &places, hash_at);
+    }
+
+    /// So many buckets, and in them these. The rows are read for their hashes, many at a time.
+    fn refill(&mut self, buckets: usize, places: &[u32], hash_at: impl Fn(u32) -> u64) {
+        self.buckets = vec![Bucket::EMPTY; buckets].into();
+        self.len = 0;
+        for some in places.chunks(LOOK_AHEAD) {
             let mut hashes = [0; LOOK_AHEAD];
             for (hash, &place) in hashes.iter_mut().zip(some) {
                 *hash = hash_at(place);
@@ -233,7 +312,6 @@ impl Part {
                 self.insert(hash, place);
             }
         }
-        assert_eq!(self.len, len, "all pairs of the part are in it again");
     }
 
     /// Adds a pair that is not in it.
@@ -337,6 +415,25 @@ mod tests {
         left_out: u64,
     }
 
+    fn row(pair: Pair, counts: [u32; WINDOWS]) -> PairRow {
+        PairRow {
+            a: pair.0,
+            b: pair.1,
+            counts,
+            reserved: 0,
+        }
+    }
+
+    fn all(pairs: &Pairs) -> Vec<PairRow> {
+        pairs.rows(0, u32::MAX).0
+    }
+
+    fn once(count: u64) -> [u32; WINDOWS] {
+        let mut counts = [0; WINDOWS];
+        counts[0] = u32::try_from(count).unwrap();
+        counts
+    }
+
     impl Twin {
         fn count(&mut self, pair: Pair) {
             if let Some(weight) = self.weights.get_mut(&pair) {
@@ -350,20 +447,16 @@ mod tests {
         }
 
         fn assert_same(&self, pairs: &Pairs) {
-            assert_eq!(pairs.end() as usize, self.order.len());
-            let rows = pairs.rows(0, usize::MAX);
-            let expected = self.order.iter().map(|&pair| PairRow {
-                a: pair.0,
-                b: pair.1,
-                weight: self.weights[&pair],
-                reserved: 0,
-            });
+            assert_eq!(pairs.rows.len(), self.order.len());
+            let rows = all(&pairs);
+            let expected = self.order.iter();
+            let expected = expected.map(|&pair| row(pair, once(self.weights[&pair])));
             assert!(rows.into_iter().eq(expected));
             let cells = pairs.parts.iter().flat_map(|part| &part.buckets);
             let cells = cells.flat_map(|bucket| bucket.cells);
             let places = cells.filter(|&cell| cell != NO_CELL).map(place);
             let places: BTreeSet<u32> = places.collect();
-            assert!(places.into_iter().eq(0..pairs.end()), "each row once");
+            assert!(places.into_iter().eq(0..pairs.rows.end()), "each row once");
         }
     }
 
@@ -427,8 +520,9 @@ mod tests {
         let mut pairs = Pairs::default();
         assert_eq!(pairs.count(&chosen), 100);
         assert_eq!(pairs.count(&chosen), 100);
-        assert_eq!(pairs.end() as usize, PART_PAIRS_MAX);
-        assert!(pairs.rows(0, usize::MAX).iter().all(|row| row.weight == 2));
+        assert_eq!(pairs.rows.len(), PART_PAIRS_MAX);
+        let rows = all(&pairs);
+        assert!(rows.iter().all(|row| row.counts == once(2)));
         let mut others = (0..).map(pair).filter(|pair| part(scattered(pair)) != 7);
         assert_eq!(pairs.count(&[others.next().expect("many")]), 0);
     }
@@ -441,12 +535,12 @@ mod tests {
             let count = draws.draw() % 3_000;
             let early: Vec<Pair> = (0..count).map(|_| drawn(&mut draws, 1 << 20)).collect();
             assert_eq!(pairs.count(&early), 0);
-            let there = pairs.rows(0, usize::MAX);
+            let there = all(&pairs);
             let mut walked = Vec::new();
             loop {
                 let from = u32::try_from(walked.len()).expect("few");
-                let limit = 1 + draws.draw() % 1_000;
-                let page = pairs.rows(from, usize::try_from(limit).expect("few"));
+                let limit = u32::try_from(1 + draws.draw() % 1_000).expect("few");
+                let (page, _) = pairs.rows(from, limit);
                 if page.is_empty() {
                     break;
                 }
@@ -464,13 +558,69 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_is_counted_by_windows_and_what_is_older_halves() {
+        let mut pairs = Pairs::default();
+        let seldom = pair(1);
+        let often = pair(2);
+        assert_eq!(pairs.count(&[seldom; 8]), 0);
+        for window in 1..=WINDOWS {
+            assert_eq!(pairs.count(&[often]), 0);
+            let rows = all(&pairs);
+            let mut counts = [0; WINDOWS];
+            counts[window - 1] = 8;
+            assert_eq!(rows[0], row(seldom, counts));
+            assert!(rows[1].counts.iter().take(window).all(|&count| count == 1));
+            pairs.begin_window();
+        }
+        // The sum of what is older: 8 of the first window, then half of that and 1 more each time.
+        assert_eq!(pairs.rows(0, 1).0[0].counts[WINDOWS - 1], 4);
+        assert_eq!(pairs.rows(1, 1).0[0].counts[WINDOWS - 1], 1);
+        for _ in 0..40 {
+            pairs.begin_window();
+        }
+        assert_eq!(pairs.rows(0, 1).0[0], row(seldom, [0; WINDOWS]));
+        assert_eq!(pairs.count(&[seldom]), 0);
+        assert_eq!(pairs.rows(0, 1).0[0], row(seldom, once(1)));
+    }
+
+    /// A table that was full of yesterday's pairs could not count today's.
+    #[test]
+    fn pairs_that_come_no_more_give_their_room_back() {
+        let full = TELEMETRY_PAIRS_MAX as u64;
+        let mut pairs = Pairs::default();
+        let old: Vec<Pair> = (0..full).map(pair).collect();
+        let new: Vec<Pair> = (full..2 * full).map(pair).collect();
+        assert_eq!(pairs.count(&old), 0);
+        assert_eq!(pairs.count(&new), full);
+        let stays: Vec<Pair> = old.iter().copied().step_by(10).collect();
+        for _ in 0..=WINDOWS {
+            assert_eq!(pairs.count(&stays), 0);
+            pairs.begin_window();
+            (0..2 * PARTS).for_each(|_| pairs.sweep());
+        }
+        // Below half of the table nothing is swept: there is room enough.
+        let left = pairs.rows.len();
+        assert!(
+            left < TELEMETRY_PAIRS_MAX / 2 && left >= stays.len(),
+            "{left}"
+        );
+        assert_eq!(pairs.count(&stays), 0, "they are found");
+        assert_eq!(pairs.rows.len(), left);
+        let room = TELEMETRY_PAIRS_MAX - left;
+        assert_eq!(pairs.count(&new), full - room as u64);
+        let listed: BTreeSet<Pair> = all(&pairs).iter().map(|r| (r.a, r.b)).collect();
+        assert_eq!(listed.len(), TELEMETRY_PAIRS_MAX);
+        assert!(stays.iter().all(|pair| listed.contains(pair)));
+    }
+
+    #[test]
     fn an_empty_table_has_no_memory_but_its_parts() {
         let pairs = Pairs::default();
         assert_eq!(pairs.rows.room(), 0);
         assert!(pairs.parts.iter().all(|part| part.buckets.is_empty()));
         assert_eq!(
-            (pairs.end(), pairs.rows(0, 5), pairs.rows(7, 5)),
-            (0, Vec::new(), Vec::new())
+            (pairs.rows(0, 5), pairs.rows(7, 5)),
+            ((Vec::new(), 0), (Vec::new(), 0))
         );
     }
 }

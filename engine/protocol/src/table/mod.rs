@@ -181,6 +181,15 @@ impl<T> Arena<T> {
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)?.as_ref()
     }
 
+    /// The same, to change it.
+    pub fn get_mut(&mut self, index: u32) -> Option<&mut T> {
+        let index = index as usize;
+        self.chunks
+            .get_mut(index / CHUNK)?
+            .get_mut(index % CHUNK)?
+            .as_mut()
+    }
+
     /// Takes a record out.
     ///
     /// # Panics

@@ -463,7 +463,7 @@ impl Replica {
         };
         let txn = txn_id(self, id, running.attempt);
         self.decide(running.target, txn, Verdict::Commit, commit_ts);
-        self.telemetry.cross += 1;
+        self.telemetry.count(true, is_system);
         // Whether the credit account is a system account is not known here.
         if !is_system {
             let transfer = &running.transfer;

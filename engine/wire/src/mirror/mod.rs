@@ -5,6 +5,7 @@
 //! `of` makes a mirror (runs are shared, not copied), `read` checks an archived one and makes the
 //! protocol's type: every number that stands for something must have a meaning.
 
+pub(crate) mod document;
 pub(crate) mod handshake;
 pub(crate) mod history;
 pub(crate) mod paxos;

@@ -5,7 +5,7 @@
 
 use quorate_protocol::client::{
     AccountAnswer, CutAnswer, CutSums, InDoubtRow, LedgerSums, MoveAnswer, RecordedTransfer, Reply,
-    ReplyBody, Role, Status, TransferAnswer,
+    ReplyBody, RequestLatency, Role, Status, TelemetryWindow, TransferAnswer,
 };
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaId, RequestId, ShardId, Slot, TransferId};
 use quorate_protocol::ledger::Total;
@@ -14,6 +14,7 @@ use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
 use rkyv::{Archive, Serialize};
 
+use super::document::{ArchivedDocumentRowMirror, DocumentMirror, DocumentRowMirror, PutMirror};
 use super::history::HistoryAnswerMirror;
 use super::{AttemptMirror, read_replica, replica_of};
 use crate::error::FrameError;
@@ -40,11 +41,17 @@ enum BodyMirror {
     Pairs {
         #[rkyv(with = Run)]
         rows: Words,
-        total: u32,
-        dropped: u64,
-        local: u64,
-        cross: u64,
+        next: u32,
+        windows: Vec<WindowMirror>,
     },
+    Operations {
+        #[rkyv(with = Run)]
+        rows: Words,
+        next: u32,
+    },
+    PutDocument(PutMirror),
+    Document(DocumentMirror),
+    Documents(Vec<DocumentRowMirror>),
     Done,
     NotLeader {
         ballot: u64,
@@ -93,17 +100,22 @@ impl BodyMirror {
             ReplyBody::Cut(answer) => Self::Cut(CutMirror::of(answer)),
             ReplyBody::Pairs {
                 rows,
-                total,
-                dropped,
-                local,
-                cross,
+                next,
+                windows,
             } => Self::Pairs {
                 rows: rows.words().clone(),
-                total: *total,
-                dropped: *dropped,
-                local: *local,
-                cross: *cross,
+                next: *next,
+                windows: windows.iter().map(WindowMirror::of).collect(),
             },
+            ReplyBody::Operations { rows, next } => Self::Operations {
+                rows: rows.words().clone(),
+                next: *next,
+            },
+            ReplyBody::PutDocument(answer) => Self::PutDocument(PutMirror::of(*answer)),
+            ReplyBody::Document(document) => Self::Document(DocumentMirror::of(document)),
+            ReplyBody::Documents(rows) => {
+                Self::Documents(rows.iter().map(DocumentRowMirror::of).collect())
+            }
             ReplyBody::Done => Self::Done,
             ReplyBody::NotLeader { ballot, leader } => Self::NotLeader {
                 ballot: ballot.0,
@@ -142,17 +154,22 @@ impl ArchivedBodyMirror {
             Self::Cut(answer) => ReplyBody::Cut(answer.read()),
             Self::Pairs {
                 rows,
-                total,
-                dropped,
-                local,
-                cross,
+                next,
+                windows,
             } => ReplyBody::Pairs {
                 rows: run::rows(rows, "pair rows")?,
-                total: total.to_native(),
-                dropped: dropped.to_native(),
-                local: local.to_native(),
-                cross: cross.to_native(),
+                next: next.to_native(),
+                windows: windows.iter().map(ArchivedWindowMirror::read).collect(),
             },
+            Self::Operations { rows, next } => ReplyBody::Operations {
+                rows: run::rows(rows, "rows of operations")?,
+                next: next.to_native(),
+            },
+            Self::PutDocument(answer) => ReplyBody::PutDocument(answer.read()),
+            Self::Document(document) => ReplyBody::Document(document.read()),
+            Self::Documents(rows) => {
+                ReplyBody::Documents(rows.iter().map(ArchivedDocumentRowMirror::read).collect())
+            }
             Self::Done => ReplyBody::Done,
             Self::NotLeader { ballot, leader } => ReplyBody::NotLeader {
                 ballot: Ballot(ballot.to_native()),
@@ -162,6 +179,36 @@ impl ArchivedBodyMirror {
             Self::Unknown => ReplyBody::Unknown,
             Self::BadRequest(reason) => ReplyBody::BadRequest(reason.as_str().to_owned()),
         })
+    }
+}
+
+#[derive(Archive, Serialize)]
+struct WindowMirror {
+    began: u64,
+    local: u64,
+    cross: u64,
+    dropped: u64,
+}
+
+impl WindowMirror {
+    fn of(window: &TelemetryWindow) -> Self {
+        Self {
+            began: window.began.0,
+            local: window.local,
+            cross: window.cross,
+            dropped: window.dropped,
+        }
+    }
+}
+
+impl ArchivedWindowMirror {
+    fn read(&self) -> TelemetryWindow {
+        TelemetryWindow {
+            began: Timestamp(self.began.to_native()),
+            local: self.local.to_native(),
+            cross: self.cross.to_native(),
+            dropped: self.dropped.to_native(),
+        }
     }
 }
 
@@ -285,6 +332,9 @@ struct StatusMirror {
     in_doubt: u64,
     committed_local: u64,
     committed_cross: u64,
+    requests: u64,
+    p50_ns: u64,
+    p99_ns: u64,
     reason: String,
 }
 
@@ -320,6 +370,9 @@ impl StatusMirror {
             in_doubt: status.in_doubt,
             committed_local: status.committed_local,
             committed_cross: status.committed_cross,
+            requests: status.latency.requests,
+            p50_ns: status.latency.p50_ns,
+            p99_ns: status.latency.p99_ns,
             reason: status.reason.clone(),
         }
     }
@@ -348,6 +401,11 @@ impl ArchivedStatusMirror {
             in_doubt: self.in_doubt.to_native(),
             committed_local: self.committed_local.to_native(),
             committed_cross: self.committed_cross.to_native(),
+            latency: RequestLatency {
+                requests: self.requests.to_native(),
+                p50_ns: self.p50_ns.to_native(),
+                p99_ns: self.p99_ns.to_native(),
+            },
             reason: self.reason.as_str().to_owned(),
         })
     }

@@ -3,7 +3,7 @@
 //! How many rows a request may carry is checked by the replica, which can say so in a reply.
 
 use quorate_protocol::client::{Request, RequestBody};
-use quorate_protocol::ids::{AccountId, MoveId, ReplicaId, RequestId, ShardId};
+use quorate_protocol::ids::{AccountId, DocumentKey, MoveId, ReplicaId, RequestId, ShardId};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
 use rkyv::{Archive, Serialize};
@@ -52,7 +52,21 @@ enum BodyMirror {
         from: u32,
         limit: u32,
     },
+    ObserveOperations {
+        from: u32,
+        limit: u32,
+    },
+    BeginWindow,
     ObserveReset,
+    PutDocument {
+        key: u128,
+        expected: u64,
+        bytes: Vec<u8>,
+    },
+    GetDocument {
+        key: u128,
+    },
+    ListDocuments,
     TransferLeadership {
         to: u8,
     },
@@ -112,7 +126,23 @@ impl BodyMirror {
                 from: *from,
                 limit: *limit,
             },
+            RequestBody::ObserveOperations { from, limit } => Self::ObserveOperations {
+                from: *from,
+                limit: *limit,
+            },
+            RequestBody::BeginWindow => Self::BeginWindow,
             RequestBody::ObserveReset => Self::ObserveReset,
+            RequestBody::PutDocument {
+                key,
+                expected,
+                bytes,
+            } => Self::PutDocument {
+                key: key.0,
+                expected: *expected,
+                bytes: bytes.clone(),
+            },
+            RequestBody::GetDocument { key } => Self::GetDocument { key: key.0 },
+            RequestBody::ListDocuments => Self::ListDocuments,
             RequestBody::TransferLeadership { to } => Self::TransferLeadership { to: to.0 },
         }
     }
@@ -155,7 +185,25 @@ impl ArchivedBodyMirror {
                 from: from.to_native(),
                 limit: limit.to_native(),
             },
+            Self::ObserveOperations { from, limit } => RequestBody::ObserveOperations {
+                from: from.to_native(),
+                limit: limit.to_native(),
+            },
+            Self::BeginWindow => RequestBody::BeginWindow,
             Self::ObserveReset => RequestBody::ObserveReset,
+            Self::PutDocument {
+                key,
+                expected,
+                bytes,
+            } => RequestBody::PutDocument {
+                key: DocumentKey(key.to_native()),
+                expected: expected.to_native(),
+                bytes: bytes.as_slice().to_vec(),
+            },
+            Self::GetDocument { key } => RequestBody::GetDocument {
+                key: DocumentKey(key.to_native()),
+            },
+            Self::ListDocuments => RequestBody::ListDocuments,
             Self::TransferLeadership { to } => {
                 RequestBody::TransferLeadership { to: ReplicaId(*to) }
             }

@@ -1,17 +1,20 @@
 //! At least one example of every message variant, always the same ones.
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, CutSums, FormerOwner, HistoryAnswer, HistoryEntry, HistoryHead,
-    HistoryPage, HistoryQuery, HistoryStart, InDoubtRow, LedgerSums, MoveAnswer, PairRow,
-    RecordedTransfer, Reply, ReplyBody, Request, RequestBody, Role, Status, TransferAnswer,
+    AccountAnswer, CutAnswer, CutSums, DocumentRow, FormerOwner, HistoryAnswer, HistoryEntry,
+    HistoryHead, HistoryPage, HistoryQuery, HistoryStart, InDoubtRow, LedgerSums, MoveAnswer,
+    OperationsRow, PairRow, RecordedTransfer, Reply, ReplyBody, Request, RequestBody,
+    RequestLatency, Role, Status, TelemetryWindow, TransferAnswer,
 };
 use quorate_protocol::entry::{Entry, EntryBuilder, MoveSection};
 use quorate_protocol::ids::{
-    AccountId, Ballot, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot, TransferId,
+    AccountId, Ballot, DocumentKey, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot,
+    TransferId,
 };
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
+use quorate_protocol::shard::catalog::{Document, PutAnswer};
 use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
@@ -515,7 +518,30 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
                 limit: 64,
             },
         ),
+        (
+            "observe_operations",
+            RequestBody::ObserveOperations {
+                from: 8192,
+                limit: 8192,
+            },
+        ),
+        ("begin_window", RequestBody::BeginWindow),
         ("observe_reset", RequestBody::ObserveReset),
+        (
+            "put_document",
+            RequestBody::PutDocument {
+                key: DocumentKey(1 << 100),
+                expected: 7,
+                bytes: b"a plan".to_vec(),
+            },
+        ),
+        (
+            "get_document",
+            RequestBody::GetDocument {
+                key: DocumentKey(9),
+            },
+        ),
+        ("list_documents", RequestBody::ListDocuments),
         (
             "transfer_leadership",
             RequestBody::TransferLeadership { to: ReplicaId(2) },
@@ -539,6 +565,11 @@ pub fn status(role: Role) -> Status {
         in_doubt: 2,
         committed_local: 30,
         committed_cross: 4,
+        latency: RequestLatency {
+            requests: 5,
+            p50_ns: 6,
+            p99_ns: 7,
+        },
         reason: "segment 3: header is corrupt".to_owned(),
     }
 }
@@ -607,7 +638,7 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
     let pair = PairRow {
         a: AccountId(1),
         b: AccountId(2),
-        weight: 33,
+        counts: [33, 0, 1, 2, 3, 4],
         reserved: 0,
     };
     let in_doubt = InDoubtRow {
@@ -655,10 +686,24 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
             "pairs",
             ReplyBody::Pairs {
                 rows: Rows::from_slice(&[pair; 2]),
-                total: 2,
-                dropped: 1,
-                local: 50,
-                cross: 9,
+                next: 2,
+                windows: vec![TelemetryWindow {
+                    began: Timestamp(1 << 60),
+                    local: 50,
+                    cross: 9,
+                    dropped: 1,
+                }],
+            },
+        ),
+        (
+            "operations",
+            ReplyBody::Operations {
+                rows: Rows::from_slice(&[OperationsRow {
+                    account: AccountId(7),
+                    operations: 12,
+                    reserved: 0,
+                }]),
+                next: 0,
             },
         ),
         ("done", ReplyBody::Done),
@@ -722,5 +767,32 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
         ]
         .map(|(name, answer)| (name, ReplyBody::Cut(answer))),
     );
+    replies.extend([
+        (
+            "document_written",
+            ReplyBody::PutDocument(PutAnswer::Written { version: 8 }),
+        ),
+        (
+            "document_conflict",
+            ReplyBody::PutDocument(PutAnswer::Conflict { version: 9 }),
+        ),
+        ("catalog_full", ReplyBody::PutDocument(PutAnswer::Full)),
+        (
+            "document",
+            ReplyBody::Document(Document {
+                version: 8,
+                bytes: b"a plan".to_vec(),
+            }),
+        ),
+        ("no_document", ReplyBody::Document(Document::default())),
+        (
+            "documents",
+            ReplyBody::Documents(vec![DocumentRow {
+                key: DocumentKey(1 << 100),
+                version: 8,
+                bytes: 6,
+            }]),
+        ),
+    ]);
     replies
 }

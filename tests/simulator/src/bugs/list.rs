@@ -77,6 +77,11 @@ pub const ALL: &[Planted] = &[
         "a promise is answered without a record of it",
     ),
     core(
+        "put_ignores_version",
+        Core::PutIgnoresVersion,
+        "a document is written whatever version it has",
+    ),
+    core(
         "accepted_tail_forgotten",
         Core::TailForgotten,
         "a restart forgets accepted entries above the watermark",

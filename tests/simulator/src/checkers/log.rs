@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::entry::{Entry, Section};
-use quorate_protocol::ids::{Ballot, ShardId, Slot};
+use quorate_protocol::ids::{Ballot, DocumentKey, ShardId, Slot};
 use quorate_protocol::ledger::{Account, Transfer};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::{
@@ -29,6 +29,7 @@ pub enum Command {
     },
     CutRegister(Timestamp),
     CutPass(Timestamp),
+    PutDocument(DocumentWrite),
     /// What a shard said about what is out of doubt there.
     Acknowledged(ShardId, Timestamp),
 }
@@ -39,6 +40,15 @@ pub struct ArrivingBatch {
     pub head: MoveHead,
     pub accounts: Vec<MovedAccountRow>,
     pub owners: Vec<PreviousOwnerRow>,
+}
+
+/// A write to the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentWrite {
+    pub key: DocumentKey,
+    pub expected: u64,
+    /// None remove it.
+    pub bytes: Vec<u8>,
 }
 
 /// What one slot decided.
@@ -85,6 +95,11 @@ impl LogEntry {
                 }),
                 Section::CutRegister { at } => commands.push(Command::CutRegister(at)),
                 Section::CutPass { at } => commands.push(Command::CutPass(at)),
+                Section::PutDocument(write) => commands.push(Command::PutDocument(DocumentWrite {
+                    key: write.head.key,
+                    expected: write.head.expected,
+                    bytes: write.bytes.to_vec(),
+                })),
                 Section::Acknowledged(rows) => {
                     let said = |row: &AcknowledgedRow| Command::Acknowledged(row.shard, row.upto);
                     commands.extend(rows.iter().map(said));

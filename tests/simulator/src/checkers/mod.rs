@@ -20,6 +20,7 @@
 //! | [`order`] | strict serializability: effects, reads and real time in one order | all of it |
 //! | [`liveness`] | every request ends, nothing stays open | answers, logs |
 //! | [`histories`] | an account's history is what happened to it, a past balance is final | histories, logs |
+//! | [`documents`] | a document is written once, over the version that was named | answers, logs |
 //! | [`room`] | who knows its disk to be full begins nothing new | proposed entries, sendings |
 //!
 //! Several of them see the same error from different sides on purpose: one that reads only what clients
@@ -35,6 +36,7 @@ pub mod conservation;
 pub mod cuts;
 pub mod decisions;
 pub mod denials;
+pub mod documents;
 pub mod durability;
 pub mod exactly_once;
 pub mod forgotten;
@@ -106,6 +108,7 @@ pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
     let placed = reads::check(history, &replays, &mut violations);
     order::check(history, &replays, &placed, &mut violations);
     histories::check(history, &replays, &mut violations);
+    documents::check(history, &replays, &mut violations);
     liveness::check(history, &replays, &mut violations);
     violations
 }

@@ -119,6 +119,7 @@ impl Hand {
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             scan_places: crate::limits::SCAN_PLACES,
             apply_bytes: crate::limits::APPLY_BYTES,
+            telemetry_window_ns: crate::limits::TELEMETRY_WINDOW_NS,
             seed: 7,
         };
         let now_ns = 100 * SECOND;

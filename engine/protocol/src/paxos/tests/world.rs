@@ -231,6 +231,7 @@ impl World {
             accounts_in_memory_max: crate::limits::ACCOUNTS_IN_MEMORY_MAX,
             scan_places: crate::limits::SCAN_PLACES,
             apply_bytes: crate::limits::APPLY_BYTES,
+            telemetry_window_ns: crate::limits::TELEMETRY_WINDOW_NS,
             seed: self.random.draw(),
         };
         let now = self.now_of(id);

@@ -10,6 +10,7 @@
 //! [`super::exactly_once`]). Two bounds of the engine are not modelled because no run comes near them:
 //! transactions in doubt per shard and accounts per move.
 
+pub mod documents;
 pub mod moves;
 pub mod rules;
 pub mod transfers;
@@ -188,6 +189,7 @@ pub struct Replay {
     pub too_old: Vec<TransferId>,
     /// What other shards said about what is out of doubt there, as this log has it.
     pub acknowledged: BTreeMap<ShardId, Timestamp>,
+    pub documents: documents::Documents,
     /// What cannot be: the log does something that no ledger may do.
     pub problems: Vec<String>,
     /// Where accounts that left went.
@@ -265,6 +267,7 @@ impl Replay {
             Command::PrepareMove(batch) => self.prepare_move(at, batch),
             Command::CommitMove { head, accounts } => self.commit_move(at, head, accounts),
             Command::Acknowledged(shard, upto) => self.acknowledged(*shard, *upto),
+            Command::PutDocument(write) => self.documents.write(write),
             // Cuts change no account; their sums follow from `posted`.
             Command::CutRegister(_) | Command::CutPass(_) => {}
         }
