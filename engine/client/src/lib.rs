@@ -8,9 +8,11 @@
 #![forbid(unsafe_code)]
 
 pub mod blocking;
+pub mod catalog;
 mod error;
 mod handshake;
 pub mod history;
+pub mod near;
 #[cfg(feature = "glommio")]
 pub mod nonblocking;
 pub mod observe;

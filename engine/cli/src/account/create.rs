@@ -1,12 +1,17 @@
-//! `account create`: a range of ids, in batches as large as a request may be.
+//! `account create`: a range of ids, in batches as large as a request may be; on request beside an account that they will
+//! trade with.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
+use quorate_client::near::{NearError, shard_near};
+use quorate_client::reshard::{AccountMove, ApplyOptions, apply};
 use quorate_client::{BlockingClient, ClientOptions};
-use quorate_protocol::ids::AccountId;
+use quorate_config::ClusterConfig;
+use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow};
 use quorate_protocol::limits::BATCH_MAX;
 use serde_json::json;
@@ -36,6 +41,12 @@ pub struct CreateArgs {
     /// Comma-separated: debits-must-not-exceed-credits, credits-must-not-exceed-debits, closed, system
     #[arg(long, value_name = "FLAGS", value_delimiter = ',', value_parser = parse_flag)]
     pub flags: Vec<AccountFlags>,
+    /// Put them on the shard of this account, with which they will trade, unless it is too busy
+    #[arg(long, value_name = "ID")]
+    pub near: Option<u128>,
+    /// With --near: load over the average above which a shard takes no new account
+    #[arg(long, default_value_t = 1.1, value_name = "X", requires = "near", value_parser = parse_cap)]
+    pub first_touch_cap: f64,
 }
 
 /// Ids from `first` to `last`, both included.
@@ -58,6 +69,12 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
         .iter()
         .copied()
         .fold(AccountFlags::default(), AccountFlags::union);
+    // Before anything is created: a counterparty that does not exist is a mistake.
+    let target = args
+        .near
+        .map(|near| target(&mut client, &config, near, args.first_touch_cap));
+    let target = target.transpose()?;
+    let mut moved = 0;
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut refused = None;
     let mut next = Some(args.ids.first);
@@ -66,27 +83,34 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
         let batch: Vec<Account> = (first..=last)
             .map(|id| Account::new(AccountId(id), args.ledger, args.code, flags))
             .collect();
-        for (account, row) in batch.iter().zip(
-            client
-                .create_accounts(&batch)
-                .map_err(anyhow::Error::from)?,
-        ) {
+        let results = client.create_accounts(&batch);
+        let results = results.map_err(anyhow::Error::from)?;
+        let mut created = Vec::new();
+        for (account, row) in batch.iter().zip(results) {
             *counts.entry(result_name(&row)).or_default() += 1;
+            if row.result() == Some(ResultCode::Ok) {
+                created.push(account.id);
+            }
             if !succeeded(&row) && refused.is_none() {
                 refused = Some((account.id, row));
             }
+        }
+        if let Some(target) = target {
+            moved += place(&config, &created, target)?;
         }
         next = (last < args.ids.last).then(|| last + 1);
     }
     let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     let (ok, exists) = (ResultCode::Ok.name(), ResultCode::Exists.name());
-    let document = json!({ "created": count(ok), "existed": count(exists), "results": counts });
+    let mut document = json!({ "created": count(ok), "existed": count(exists), "results": counts });
+    if let Some(target) = target {
+        document["shard"] = target.0.into();
+        document["moved"] = moved.into();
+    }
     context.output.print(&document, || {
-        let lines: Vec<String> = counts
-            .iter()
-            .map(|(name, n)| format!("{name}: {n}"))
-            .collect();
-        lines.join("\n")
+        let lines = counts.iter().map(|(name, n)| format!("{name}: {n}"));
+        let placed = target.map(|target| format!("on shard {target}, {moved} of them moved there"));
+        lines.chain(placed).collect::<Vec<_>>().join("\n")
     })?;
     match refused {
         None => Ok(()),
@@ -94,6 +118,51 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
             Failure::nothing_done(format_args!("account {id}"), &client.connection_failures()),
         ),
         Some((id, row)) => Err(anyhow!("account {id}: {}", result_name(&row)).into()),
+    }
+}
+
+/// Where accounts near another one belong.
+fn target(
+    client: &mut BlockingClient,
+    config: &ClusterConfig,
+    near: u128,
+    cap: f64,
+) -> Result<ShardId, Failure> {
+    let shard = shard_near(client, config.shard_ids(), AccountId(near), cap);
+    shard.map_err(|error| match error {
+        NearError::NotFound(_) => Failure::usage(format!("--near: {error}")),
+        other => Failure::Other(other.into()),
+    })
+}
+
+/// Moves accounts that nobody has used yet; returns how many had to be.
+fn place(config: &ClusterConfig, accounts: &[AccountId], target: ShardId) -> Result<u64, Failure> {
+    let planned = |&account: &AccountId| AccountMove {
+        account,
+        source: config.placement.home(account, config.shards),
+        target,
+    };
+    let moves: Vec<AccountMove> = accounts
+        .iter()
+        .map(planned)
+        .filter(|planned| planned.source != target)
+        .collect();
+    let connect = |_| {
+        let client = BlockingClient::connect(config, ClientOptions::default());
+        Ok::<_, Infallible>(client)
+    };
+    let applied = match apply(&moves, ApplyOptions::default(), connect, |_| ()) {
+        Ok(applied) => applied,
+        Err(never) => match never {},
+    };
+    match applied.is_complete() {
+        true => Ok(applied.moved),
+        false => Err(anyhow!(
+            "{} accounts are created, {} of them at their default homes: they could not be moved to shard {target}",
+            accounts.len(),
+            applied.planned - applied.moved - applied.already_there
+        )
+        .into()),
     }
 }
 
@@ -123,6 +192,13 @@ fn parse_range(text: &str) -> Result<IdRange, String> {
         return Err(format!("{first} is above {last}"));
     }
     Ok(IdRange { first, last })
+}
+
+fn parse_cap(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(cap) if (1.0..=1000.0).contains(&cap) => Ok(cap),
+        _ => Err(format!("`{text}` is not a number from 1 to 1000")),
+    }
 }
 
 fn parse_flag(text: &str) -> Result<AccountFlags, String> {

@@ -6,8 +6,14 @@
 //! account holds up all others of its batch.
 //!
 //! The state of a move is in the cluster, not here: whoever dies between two batches may start the
-//! same plan again, and accounts that have arrived count as `already_there`. This module neither
-//! plans nor checks the money.
+//! same plan again, and accounts that have arrived count as `already_there`. This part neither
+//! plans nor checks the money. The plan itself is kept by the cluster, too: [`record`] says what is known of one, [`shelf`]
+//! where, and [`driver`] carries it out so that another tool can go on with it.
+
+pub mod driver;
+pub mod pace;
+pub mod record;
+pub mod shelf;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -72,6 +78,22 @@ pub trait MoveSender {
 
     /// An id that was never used.
     fn new_move_id(&mut self) -> MoveId;
+}
+
+/// Who is asked before each batch.
+pub trait Conduct: Sync {
+    /// Waits for as long as moves are to be slower. False ends the work of this source.
+    fn may_go_on(&self) -> bool;
+}
+
+/// Goes on as fast as the cluster answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Unhindered;
+
+impl Conduct for Unhindered {
+    fn may_go_on(&self) -> bool {
+        true
+    }
 }
 
 /// One batch that has moved.
@@ -148,6 +170,26 @@ struct Batch {
 pub fn apply<S, E>(
     moves: &[AccountMove],
     options: ApplyOptions,
+    connect: impl FnMut(ShardId) -> Result<S, E>,
+    progress: impl Fn(&Applied) + Sync,
+) -> Result<Applied, E>
+where
+    S: MoveSender + Send,
+{
+    apply_as(moves, options, &Unhindered, connect, progress)
+}
+
+/// The same at the pace of `conduct`, which may also end it early.
+///
+/// # Errors
+/// A sender cannot be made.
+///
+/// # Panics
+/// If `batch_max` is 0 or above `MOVE_ACCOUNTS_MAX`.
+pub fn apply_as<S, E>(
+    moves: &[AccountMove],
+    options: ApplyOptions,
+    conduct: &impl Conduct,
     mut connect: impl FnMut(ShardId) -> Result<S, E>,
     progress: impl Fn(&Applied) + Sync,
 ) -> Result<Applied, E>
@@ -173,7 +215,7 @@ where
                     options,
                     shared,
                 };
-                worker.run(batches, progress);
+                worker.run(batches, conduct, progress);
             });
         }
     });
@@ -222,11 +264,22 @@ enum Tried {
 }
 
 impl<S: MoveSender> Worker<'_, S> {
-    fn run(&mut self, mut batches: VecDeque<Batch>, progress: &impl Fn(&Applied)) {
+    fn run(
+        &mut self,
+        mut batches: VecDeque<Batch>,
+        conduct: &impl Conduct,
+        progress: &impl Fn(&Applied),
+    ) {
         while let Some(batch) = batches.pop_front() {
-            let deadline = Instant::now() + self.options.patience;
+            let mut deadline = Instant::now() + self.options.patience;
             let mut parts = VecDeque::from([batch]);
             while let Some(part) = parts.pop_front() {
+                let asked = Instant::now();
+                if !conduct.may_go_on() {
+                    return;
+                }
+                // Waiting on purpose is not what patience is for.
+                deadline += asked.elapsed();
                 if let Tried::Again(smaller) = self.try_batch(part, deadline) {
                     for part in smaller.into_iter().rev() {
                         parts.push_front(part);

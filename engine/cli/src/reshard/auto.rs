@@ -1,0 +1,125 @@
+//! `reshard auto`: plans now and then, and carries out what pays.
+//!
+//! Two things keep it from running after noise: a plan is carried out only if the gate has allowed one several times
+//! running (`--confirm`), and behind each there is a time without plans (`--cooldown`), in which the traffic under
+//! the new map is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use quorate_client::{BlockingClient, ClientOptions};
+use quorate_config::ClusterConfig;
+use quorate_planner::Decision;
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::begin::begin;
+use super::drive::{DriveArgs, carry_out};
+use super::plan::{GateArgs, live};
+use super::show;
+use crate::Context;
+use crate::failure::Outcome;
+use crate::print::say;
+use crate::target::ClusterFile;
+
+/// Options of `reshard auto`.
+#[derive(Args, Debug)]
+pub struct AutoArgs {
+    #[command(flatten)]
+    pub cluster: ClusterFile,
+    /// Time between plans
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub interval: Duration,
+    /// Plans in a row that the gate has to allow before one is carried out
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub confirm: u32,
+    /// Time behind a plan in which none is made
+    #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub cooldown: Duration,
+    /// End after so many plans were made; without it, on SIGINT or SIGTERM
+    #[arg(long, value_name = "N")]
+    pub plans: Option<u64>,
+    #[command(flatten)]
+    pub drive: DriveArgs,
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
+
+/// Runs until it is told to end; a plan that fails, a cluster that does not answer, is tried again next time.
+pub fn run(args: &AutoArgs, context: Context) -> Outcome {
+    let config = args.cluster.load()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch signals")?;
+    }
+    let (mut made, mut allowed) = (0, 0);
+    let mut carried_out: Vec<Value> = Vec::new();
+    while args.plans.is_none_or(|plans| made < plans) && wait(args.interval, &stop) {
+        made += 1;
+        match plan_once(&config, args, &mut allowed) {
+            Ok(None) => {}
+            Ok(Some(done)) => {
+                carried_out.push(done);
+                if args.plans.is_none_or(|plans| made < plans) && !wait(args.cooldown, &stop) {
+                    break;
+                }
+            }
+            Err(failure) => {
+                allowed = 0;
+                say(format_args!("auto: {failure}"));
+            }
+        }
+    }
+    let document = json!({ "plans": made, "carried_out": carried_out });
+    context.output.print(&document, || {
+        format!("{made} plans made, {} carried out", carried_out.len())
+    })
+}
+
+/// Makes a plan, and carries it out if it was allowed often enough.
+fn plan_once(
+    config: &ClusterConfig,
+    args: &AutoArgs,
+    allowed: &mut u32,
+) -> Result<Option<Value>, crate::failure::Failure> {
+    let plan = live(config, args.gate)?;
+    say(format_args!(
+        "auto: {}: {}",
+        match plan.decision {
+            Decision::Apply => "apply",
+            Decision::Refuse => "refuse",
+        },
+        plan.reason
+    ));
+    if plan.decision == Decision::Refuse {
+        *allowed = 0;
+        return Ok(None);
+    }
+    *allowed += 1;
+    if *allowed < args.confirm {
+        return Ok(None);
+    }
+    *allowed = 0;
+    let mut client = BlockingClient::connect(config, ClientOptions::default());
+    begin(&mut client, config, &plan)?;
+    let record = carry_out(config, args.drive)?;
+    say(format_args!("auto: {}", show::people(&record)));
+    Ok(Some(show::document(&record)))
+}
+
+/// False: it is to end.
+fn wait(time: Duration, stop: &AtomicBool) -> bool {
+    let end = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
+    }
+    false
+}

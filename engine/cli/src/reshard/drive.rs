@@ -1,0 +1,108 @@
+//! Carrying a plan out from this process: progress on stderr, the money at the end, the document.
+
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use clap::Args;
+use quorate_client::reshard::ApplyOptions;
+use quorate_client::reshard::driver::{DriveError, drive};
+use quorate_client::reshard::record::{Record, Status};
+use quorate_client::reshard::shelf::ShelfError;
+use quorate_client::{BlockingClient, ClientOptions};
+use quorate_config::ClusterConfig;
+use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
+
+use super::show;
+use crate::Context;
+use crate::failure::{Failure, Outcome};
+use crate::print::say;
+use crate::verify;
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+const VERIFY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How accounts are moved.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DriveArgs {
+    /// Accounts per move; only those in flight wait
+    #[arg(long, default_value_t = ApplyOptions::default().batch_max, value_name = "N", value_parser = parse_batch)]
+    pub batch: usize,
+}
+
+/// Carries the plan of now out, checks the money, and prints what became of it.
+pub fn run(config: &ClusterConfig, args: DriveArgs, context: Context) -> Outcome {
+    let record = carry_out(config, args)?;
+    let mut client = BlockingClient::connect(config, ClientOptions::default());
+    let report = client.verify(VERIFY_WITHIN).map_err(anyhow::Error::from)?;
+    let mut document = show::document(&record);
+    document["verify"] = verify::document(&report);
+    context.output.print(&document, || {
+        let money = if report.ok { "ok" } else { "FAILED" };
+        format!("{}\nmoney check: {money}", show::people(&record))
+    })?;
+    if !report.ok {
+        return Err(Failure::CheckFailed(report.problems.join("; ")));
+    }
+    outcome(&record)
+}
+
+/// The same without printing.
+pub fn carry_out(config: &ClusterConfig, args: DriveArgs) -> Result<Record, Failure> {
+    let mut told = Instant::now();
+    let mut progress = |record: &Record| {
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            say(format_args!("{}", show::progress_line(record)));
+        }
+    };
+    drive(config, args.batch, &mut progress).map_err(failure)
+}
+
+/// Success is a plan whose accounts are all where they were to go.
+fn outcome(record: &Record) -> Outcome {
+    let progress = &record.progress;
+    let reason = record.reason.clone().unwrap_or_default();
+    match record.status {
+        Status::Done if progress.elsewhere + progress.refused == 0 => Ok(()),
+        Status::Done => Err(anyhow!(
+            "{} of {} accounts are not at their targets",
+            progress.elsewhere + progress.refused,
+            record.moves
+        )
+        .into()),
+        Status::Aborted if reason.contains("money") => Err(Failure::CheckFailed(reason)),
+        Status::Paused | Status::Aborted | Status::Running => Err(anyhow!(
+            "plan {} is {}, with {} of {} accounts settled {reason}",
+            record.number,
+            record.status.name(),
+            progress.settled(),
+            record.moves
+        )
+        .into()),
+    }
+}
+
+/// What stands in the way of a plan, by who can do something about it.
+pub fn failure(error: DriveError) -> Failure {
+    match &error {
+        DriveError::Ended(..)
+        | DriveError::DrivenByAnother(_)
+        | DriveError::Shelf(
+            ShelfError::UnderWay(_)
+            | ShelfError::Nothing
+            | ShelfError::MovesGone(_)
+            | ShelfError::TooManyMoves(_),
+        ) => Failure::Usage(error.into()),
+        DriveError::Shelf(_) | DriveError::Observe(_) | DriveError::Client(_) => {
+            Failure::Other(error.into())
+        }
+    }
+}
+
+fn parse_batch(text: &str) -> Result<usize, String> {
+    let batch = text.parse::<usize>().map_err(|error| error.to_string())?;
+    match (1..=MOVE_ACCOUNTS_MAX).contains(&batch) {
+        true => Ok(batch),
+        false => Err(format!("{batch} is not between 1 and {MOVE_ACCOUNTS_MAX}")),
+    }
+}

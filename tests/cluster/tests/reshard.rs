@@ -1,0 +1,218 @@
+//! A plan that the cluster keeps: carried out, paused, taken over from a tool that was killed, undone, aborted, told about.
+
+#![forbid(unsafe_code)]
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use quorate_cluster_tests::{Cluster, Load, Shape, binaries, patience, until};
+use serde_json::Value;
+
+const LOAD: [&str; 10] = [
+    "--workload",
+    "communities",
+    "--accounts",
+    "3000",
+    "--clients",
+    "4",
+    "--batch",
+    "100",
+    "--seed",
+    "7",
+];
+/// One account per move, so that a plan takes long enough to be interfered with.
+const SLOWLY: [&str; 2] = ["--batch", "1"];
+
+/// `quorate reshard ...` in the background.
+struct Tool(Child);
+
+impl Tool {
+    fn start(cluster: &Cluster, args: &[&str]) -> Self {
+        let child = Command::new(&binaries().quorate)
+            .arg("reshard")
+            .args(args)
+            .args(SLOWLY)
+            .arg("--json")
+            .arg("-f")
+            .arg(cluster.file())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        Self(child)
+    }
+
+    /// Waits until it has moved more accounts of a plan than `moved`, and is not through.
+    fn wait_for_moves(&self, cluster: &Cluster, plan: u64, moved: u64) -> u64 {
+        let what = "progress of the plan";
+        let (now, _) = until(Duration::from_secs(60), what, || {
+            let status = status(cluster);
+            if status["number"] != plan {
+                return None;
+            }
+            let now = status["moved"].as_u64()?;
+            assert_ne!(status["status"], "done", "too quick to interfere: {status}");
+            (now > moved).then_some(now)
+        });
+        now
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        let (code, _) = until(Duration::from_secs(90), "end of the tool", || {
+            self.0.try_wait().expect("the tool can be waited for")
+        });
+        let output = self.0.wait_with_output().expect("its output");
+        (
+            code.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    fn kill(mut self) {
+        self.0.kill().expect("kill -9");
+        self.0.wait().expect("it is gone");
+    }
+}
+
+fn status(cluster: &Cluster) -> Value {
+    cluster.json(["reshard", "status"])
+}
+
+fn refused(cluster: &Cluster, args: &[&str], code: i32, why: &str) {
+    let done = cluster.quorate(args.iter().copied());
+    assert_eq!(done.code, Some(code), "{args:?}: {done:?}");
+    assert!(done.stderr.contains(why), "{args:?}: {done:?}");
+}
+
+fn load(cluster: &Cluster, name: &str) {
+    let report = Load::start(cluster, name, 5, &LOAD).finish();
+    assert_eq!(report.code, Some(0), "{}", report.run);
+}
+
+#[test]
+fn every_command_acts_on_the_plan_that_the_cluster_keeps() {
+    let cluster = Cluster::start("reshard", Shape::USUAL);
+    assert_eq!(status(&cluster), Value::Null);
+    assert_eq!(cluster.json(["reshard", "history"]), serde_json::json!([]));
+    for command in ["report", "pause", "resume", "abort", "undo"] {
+        refused(&cluster, &["reshard", command], 2, "no plan");
+    }
+
+    load(&cluster, "before");
+    let seen = cluster.json(["reshard", "observe"]);
+    assert!(seen["pairs"].as_u64() > Some(1_000), "{seen}");
+    assert!(
+        seen["total"]["cross_shard_ratio"].as_f64() > Some(0.5),
+        "{seen}"
+    );
+    let hottest = &seen["hottest"][0];
+    assert!(hottest["operations"].as_u64() > Some(10), "{seen}");
+
+    let file = cluster.directory().join("plan.json");
+    let path = file.to_string_lossy();
+    let plan = cluster.json(["reshard", "plan", "-o", &path]);
+    assert_eq!(plan["decision"], "apply", "{plan}");
+    let moves = plan["moves"].as_array().map_or(0, Vec::len);
+    assert!(moves > 500, "{moves} moves");
+
+    // Paused by another tool.
+    let apply = Tool::start(&cluster, &["apply", "--plan", &path]);
+    apply.wait_for_moves(&cluster, 1, 0);
+    refused(
+        &cluster,
+        &["reshard", "apply", "--plan", &path],
+        2,
+        "plan 1 is under way",
+    );
+    refused(&cluster, &["reshard", "undo"], 2, "plan 1 is under way");
+    refused(&cluster, &["reshard", "report"], 2, "once it has ended");
+    cluster.json(["reshard", "pause"]);
+    let (code, stderr) = apply.end();
+    assert_eq!(code, Some(1), "{stderr}");
+    let paused = status(&cluster);
+    assert_eq!(paused["status"], "paused", "{paused}");
+    assert_eq!(paused["driver"], Value::Null, "{paused}");
+    let moved = paused["moved"].as_u64().expect("a count");
+    assert!(moved > 0 && moved < moves as u64, "{paused}");
+
+    // The next tool is killed, and a third one goes on.
+    let resume = Tool::start(&cluster, &["resume"]);
+    let later = resume.wait_for_moves(&cluster, 1, moved);
+    resume.kill();
+    assert_eq!(status(&cluster)["status"], "running");
+    let done = cluster.json(["reshard", "resume"]);
+    assert_eq!(done["status"], "done", "{done}");
+    assert_eq!(done["verify"]["ok"], true, "{done}");
+    assert_eq!(done["settled"], done["planned"], "{done}");
+    assert!(done["moved"].as_u64() > Some(later), "{done}");
+    refused(&cluster, &["reshard", "resume"], 2, "plan 1 is done");
+
+    // What it promised against what it brought.
+    load(&cluster, "after");
+    let report = cluster.json(["reshard", "report"]);
+    let ratio = &report["cross_shard_ratio"];
+    let of = |name: &str| ratio[name].as_f64().expect("a ratio");
+    assert!(of("before") > 0.5 && of("achieved") < 0.2, "{report}");
+    assert!((of("achieved") - of("predicted")).abs() < 0.05, "{report}");
+
+    // Back, and the same again without its end.
+    let undone = cluster.json(["reshard", "undo"]);
+    assert_eq!(
+        (&undone["status"], &undone["undoes"]),
+        (&"done".into(), &1.into())
+    );
+    let apply = Tool::start(&cluster, &["apply", "--plan", &path]);
+    apply.wait_for_moves(&cluster, 3, 0);
+    cluster.json(["reshard", "abort"]);
+    let (code, stderr) = apply.end();
+    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(status(&cluster)["status"], "aborted");
+    let back = cluster.json(["reshard", "undo"]);
+    assert_eq!(back["status"], "done", "{back}");
+
+    let history = cluster.json(["reshard", "history"]);
+    let told: Vec<(u64, &str)> = history
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|plan| {
+            let number = plan["number"].as_u64().expect("a number");
+            (number, plan["status"].as_str().expect("a name"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [(1, "done"), (2, "done"), (3, "aborted"), (4, "done")]
+    );
+    let sound = cluster.assert_sound(patience(Duration::from_secs(5)));
+    assert_eq!(sound["owners_unique"], true, "{sound}");
+}
+
+#[test]
+fn auto_carries_out_what_pays_and_then_leaves_it() {
+    let cluster = Cluster::start("reshard-auto", Shape::USUAL);
+    load(&cluster, "before");
+    let auto = cluster.json([
+        "reshard",
+        "auto",
+        "--interval",
+        "100ms",
+        "--confirm",
+        "2",
+        "--cooldown",
+        "0s",
+        "--plans",
+        "2",
+    ]);
+    assert_eq!(auto["plans"], 2, "{auto}");
+    assert_eq!(auto["carried_out"][0]["status"], "done", "{auto}");
+    load(&cluster, "after");
+    let report = cluster.json(["reshard", "report"]);
+    assert!(
+        report["cross_shard_ratio"]["achieved"].as_f64() < Some(0.2),
+        "{report}"
+    );
+    let auto = cluster.json(["reshard", "auto", "--interval", "100ms", "--plans", "1"]);
+    assert_eq!(auto["carried_out"], serde_json::json!([]), "{auto}");
+    cluster.assert_sound(patience(Duration::from_secs(5)));
+}
