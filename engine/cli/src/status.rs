@@ -287,8 +287,8 @@ impl ReplicaView {
             let latency = status.latency;
             document["latency_us"] = json!({
                 "requests": latency.requests,
-                "p50": latency.p50_ns / 1_000,
-                "p99": latency.p99_ns / 1_000,
+                "p50": latency.p50_us,
+                "p99": latency.p99_us,
             });
         }
         document

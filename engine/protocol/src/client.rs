@@ -304,10 +304,10 @@ pub struct Status {
 /// How long requests to create something took at their leader, from arrival to reply; zeros if there were none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestLatency {
-    pub requests: u64,
+    pub requests: u32,
     /// Right to an eighth.
-    pub p50_ns: u64,
-    pub p99_ns: u64,
+    pub p50_us: u32,
+    pub p99_us: u32,
 }
 
 /// Role of a replica as users see it.

@@ -165,10 +165,9 @@ impl Seat {
     ) -> Result<Self, DriveError> {
         let nonce = os_random();
         let pace = match seen.record.driver {
-            Some(before) => Pace::resumed(
-                before.p99_before_us.saturating_mul(1_000),
-                Duration::from_millis(before.pause_ms),
-            ),
+            Some(before) => {
+                Pace::resumed(before.p99_before_us, Duration::from_millis(before.pause_ms))
+            }
             None => watch(&mut client),
         };
         observe::begin_window(&mut client, config.shard_ids())?;
@@ -369,12 +368,12 @@ fn left_over(given_up: &[AccountId]) -> String {
 }
 
 fn driver(nonce: u64, pace: Pace) -> Driver {
-    let (before_ns, now_ns) = pace.p99_ns();
+    let (before_us, now_us) = pace.p99_us();
     Driver {
         nonce,
         pause_ms: u64::try_from(pace.pause().as_millis()).unwrap_or(u64::MAX),
-        p99_before_us: before_ns / 1_000,
-        p99_now_us: now_ns / 1_000,
+        p99_before_us: before_us,
+        p99_now_us: now_us,
     }
 }
 

@@ -21,8 +21,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
     /// Highest 99th percentile of the leaders before anything moved; 0: there was no load to suffer.
-    p99_before_ns: u64,
-    p99_now_ns: u64,
+    p99_before_us: u64,
+    p99_now_us: u64,
     pause: Duration,
 }
 
@@ -31,28 +31,28 @@ impl Pace {
     #[must_use]
     pub fn new(leaders: &[RequestLatency]) -> Self {
         Self {
-            p99_before_ns: highest(leaders),
+            p99_before_us: highest(leaders),
             ..Self::default()
         }
     }
 
     /// From what a driver before this one has found out.
     #[must_use]
-    pub fn resumed(p99_before_ns: u64, pause: Duration) -> Self {
+    pub fn resumed(p99_before_us: u64, pause: Duration) -> Self {
         Self {
-            p99_before_ns,
-            p99_now_ns: 0,
+            p99_before_us,
+            p99_now_us: 0,
             pause: pause.min(PAUSE_MAX),
         }
     }
 
     /// The leaders say how it is now.
     pub fn observe(&mut self, leaders: &[RequestLatency]) {
-        self.p99_now_ns = highest(leaders);
+        self.p99_now_us = highest(leaders);
         let above = |(times, of): (u64, u64)| {
-            self.p99_now_ns.saturating_mul(of) > self.p99_before_ns.saturating_mul(times)
+            self.p99_now_us.saturating_mul(of) > self.p99_before_us.saturating_mul(times)
         };
-        if self.p99_before_ns == 0 || self.p99_now_ns == 0 || !above(FASTER_BELOW) {
+        if self.p99_before_us == 0 || self.p99_now_us == 0 || !above(FASTER_BELOW) {
             self.pause /= 2;
             if self.pause < PAUSE_MIN {
                 self.pause = Duration::ZERO;
@@ -68,27 +68,30 @@ impl Pace {
         self.pause
     }
 
-    /// The highest 99th percentile in nanoseconds, (before, now); 0: there was no load.
+    /// The highest 99th percentile in microseconds, (before, now); 0: there was no load.
     #[must_use]
-    pub fn p99_ns(&self) -> (u64, u64) {
-        (self.p99_before_ns, self.p99_now_ns)
+    pub fn p99_us(&self) -> (u64, u64) {
+        (self.p99_before_us, self.p99_now_us)
     }
 }
 
 fn highest(leaders: &[RequestLatency]) -> u64 {
     let loaded = leaders.iter().filter(|latency| latency.requests > 0);
-    loaded.map(|latency| latency.p99_ns).max().unwrap_or(0)
+    loaded
+        .map(|latency| u64::from(latency.p99_us))
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn leaders(p99_ms: &[u64]) -> Vec<RequestLatency> {
-        let latency = |&ms: &u64| RequestLatency {
-            requests: u64::from(ms > 0),
-            p50_ns: 0,
-            p99_ns: ms * 1_000_000,
+    fn leaders(p99_ms: &[u32]) -> Vec<RequestLatency> {
+        let latency = |&ms: &u32| RequestLatency {
+            requests: u32::from(ms > 0),
+            p50_us: 0,
+            p99_us: ms * 1_000,
         };
         p99_ms.iter().map(latency).collect()
     }
@@ -113,7 +116,7 @@ mod tests {
         let mut idle = Pace::new(&leaders(&[0, 0]));
         idle.observe(&leaders(&[50]));
         assert_eq!(idle.pause(), Duration::ZERO);
-        let mut resumed = Pace::resumed(10_000_000, Duration::from_millis(40));
+        let mut resumed = Pace::resumed(10_000, Duration::from_millis(40));
         resumed.observe(&leaders(&[0]));
         assert_eq!(resumed.pause(), Duration::from_millis(20));
     }

@@ -17,7 +17,7 @@ const SPAN_NS: u64 = SECOND;
 #[derive(Debug)]
 pub(crate) struct Latencies {
     counts: [u32; BUCKETS],
-    requests: u64,
+    requests: u32,
     began_ns: u64,
     last: RequestLatency,
 }
@@ -47,8 +47,8 @@ impl Latencies {
         }
         self.last = RequestLatency {
             requests: self.requests,
-            p50_ns: self.quantile_ns(500),
-            p99_ns: self.quantile_ns(990),
+            p50_us: self.quantile_us(500),
+            p99_us: self.quantile_us(990),
         };
         self.counts = [0; BUCKETS];
         self.requests = 0;
@@ -60,14 +60,15 @@ impl Latencies {
         self.last
     }
 
-    fn quantile_ns(&self, per_mille: u64) -> u64 {
-        let rank = (self.requests * per_mille).div_ceil(1000).max(1);
+    fn quantile_us(&self, per_mille: u64) -> u32 {
+        let rank = (u64::from(self.requests) * per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
         let found = self.counts.iter().position(|&count| {
             seen += u64::from(count);
             seen >= rank
         });
-        found.map_or(0, upper_ns)
+        let us = found.map_or(0, upper_ns).div_ceil(1_000);
+        u32::try_from(us).unwrap_or(u32::MAX)
     }
 }
 
@@ -111,8 +112,8 @@ mod tests {
         latencies.tick(SPAN_NS);
         let last = latencies.last();
         assert_eq!(last.requests, 100);
-        assert!((5_000_000..5_700_000).contains(&last.p50_ns), "{last:?}");
-        assert!((9_900_000..11_200_000).contains(&last.p99_ns), "{last:?}");
+        assert!((5_000..5_700).contains(&last.p50_us), "{last:?}");
+        assert!((9_900..11_200).contains(&last.p99_us), "{last:?}");
         latencies.tick(2 * SPAN_NS);
         assert_eq!(latencies.last(), RequestLatency::default());
     }

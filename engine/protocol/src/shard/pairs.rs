@@ -448,7 +448,7 @@ mod tests {
 
         fn assert_same(&self, pairs: &Pairs) {
             assert_eq!(pairs.rows.len(), self.order.len());
-            let rows = all(&pairs);
+            let rows = all(pairs);
             let expected = self.order.iter();
             let expected = expected.map(|&pair| row(pair, once(self.weights[&pair])));
             assert!(rows.into_iter().eq(expected));

@@ -332,9 +332,9 @@ struct StatusMirror {
     in_doubt: u64,
     committed_local: u64,
     committed_cross: u64,
-    requests: u64,
-    p50_ns: u64,
-    p99_ns: u64,
+    requests: u32,
+    p50_us: u32,
+    p99_us: u32,
     reason: String,
 }
 
@@ -371,8 +371,8 @@ impl StatusMirror {
             committed_local: status.committed_local,
             committed_cross: status.committed_cross,
             requests: status.latency.requests,
-            p50_ns: status.latency.p50_ns,
-            p99_ns: status.latency.p99_ns,
+            p50_us: status.latency.p50_us,
+            p99_us: status.latency.p99_us,
             reason: status.reason.clone(),
         }
     }
@@ -403,8 +403,8 @@ impl ArchivedStatusMirror {
             committed_cross: self.committed_cross.to_native(),
             latency: RequestLatency {
                 requests: self.requests.to_native(),
-                p50_ns: self.p50_ns.to_native(),
-                p99_ns: self.p99_ns.to_native(),
+                p50_us: self.p50_us.to_native(),
+                p99_us: self.p99_us.to_native(),
             },
             reason: self.reason.as_str().to_owned(),
         })

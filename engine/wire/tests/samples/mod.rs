@@ -567,8 +567,8 @@ pub fn status(role: Role) -> Status {
         committed_cross: 4,
         latency: RequestLatency {
             requests: 5,
-            p50_ns: 6,
-            p99_ns: 7,
+            p50_us: 6,
+            p99_us: 7,
         },
         reason: "segment 3: header is corrupt".to_owned(),
     }
