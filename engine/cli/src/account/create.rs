@@ -13,7 +13,7 @@ use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow};
-use quorate_protocol::limits::BATCH_MAX;
+use quorate_protocol::limits::{BATCH_MAX, LOOKUP_MAX};
 use serde_json::json;
 
 use crate::Context;
@@ -69,6 +69,11 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
         .iter()
         .copied()
         .fold(AccountFlags::default(), AccountFlags::union);
+    if args.near.is_some() && flags.contains(AccountFlags::SYSTEM) {
+        return Err(Failure::usage(
+            "--near: system accounts stay at their default homes",
+        ));
+    }
     // Before anything is created: a counterparty that does not exist is a mistake.
     let target = args
         .near
@@ -85,18 +90,19 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
             .collect();
         let results = client.create_accounts(&batch);
         let results = results.map_err(anyhow::Error::from)?;
-        let mut created = Vec::new();
+        let mut there = Vec::new();
         for (account, row) in batch.iter().zip(results) {
             *counts.entry(result_name(&row)).or_default() += 1;
-            if row.result() == Some(ResultCode::Ok) {
-                created.push(account.id);
+            // Those that exist may be of an earlier try that came no further.
+            if succeeded(&row) {
+                there.push(account.id);
             }
             if !succeeded(&row) && refused.is_none() {
                 refused = Some((account.id, row));
             }
         }
         if let Some(target) = target {
-            moved += place(&config, &created, target)?;
+            moved += place(&mut client, &config, &there, target)?;
         }
         next = (last < args.ids.last).then(|| last + 1);
     }
@@ -135,11 +141,19 @@ fn target(
     })
 }
 
-/// Moves accounts that nobody has used yet; returns how many had to be.
-fn place(config: &ClusterConfig, accounts: &[AccountId], target: ShardId) -> Result<u64, Failure> {
+/// Moves accounts to where they were asked to be; returns how many had to be.
+fn place(
+    client: &mut BlockingClient,
+    config: &ClusterConfig,
+    accounts: &[AccountId],
+    target: ShardId,
+) -> Result<u64, Failure> {
+    for ids in accounts.chunks(LOOKUP_MAX) {
+        client.lookup_accounts(ids).map_err(anyhow::Error::from)?;
+    }
     let planned = |&account: &AccountId| AccountMove {
         account,
-        source: config.placement.home(account, config.shards),
+        source: client.shard_of(account),
         target,
     };
     let moves: Vec<AccountMove> = accounts
@@ -158,7 +172,7 @@ fn place(config: &ClusterConfig, accounts: &[AccountId], target: ShardId) -> Res
     match applied.is_complete() {
         true => Ok(applied.moved),
         false => Err(anyhow!(
-            "{} accounts are created, {} of them at their default homes: they could not be moved to shard {target}",
+            "{} accounts are there, {} of them could not be moved to shard {target}",
             accounts.len(),
             applied.planned - applied.moved - applied.already_there
         )

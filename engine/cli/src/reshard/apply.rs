@@ -22,7 +22,7 @@ pub struct ApplyArgs {
     #[command(flatten)]
     pub cluster: ClusterFile,
     /// A plan of `reshard plan -o`; without it a plan is made now
-    #[arg(long, value_name = "plan.json")]
+    #[arg(long, value_name = "plan.json", conflicts_with = "GateArgs")]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub drive: DriveArgs,

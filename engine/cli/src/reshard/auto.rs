@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use quorate_client::reshard::record::Status;
+use quorate_client::reshard::shelf;
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_planner::Decision;
@@ -18,11 +20,11 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::begin::begin;
-use super::drive::{DriveArgs, carry_out};
+use super::drive::{DriveArgs, carry_out, failure};
 use super::plan::{GateArgs, live};
 use super::show;
 use crate::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::print::say;
 use crate::target::ClusterFile;
 
@@ -60,7 +62,7 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     let mut carried_out: Vec<Value> = Vec::new();
     while args.plans.is_none_or(|plans| made < plans) && wait(args.interval, &stop) {
         made += 1;
-        match plan_once(&config, args, &mut allowed) {
+        match plan_once(&config, args, &mut allowed, &stop) {
             Ok(None) => {}
             Ok(Some(done)) => {
                 carried_out.push(done);
@@ -68,6 +70,8 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
                     break;
                 }
             }
+            // Nothing more is moved where money is not right.
+            Err(wrong @ Failure::CheckFailed(_)) => return Err(wrong),
             Err(failure) => {
                 allowed = 0;
                 say(format_args!("auto: {failure}"));
@@ -80,12 +84,26 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     })
 }
 
-/// Makes a plan, and carries it out if it was allowed often enough.
+/// Goes on with a plan that was left, or makes one and carries it out if it was allowed often enough.
 fn plan_once(
     config: &ClusterConfig,
     args: &AutoArgs,
     allowed: &mut u32,
-) -> Result<Option<Value>, crate::failure::Failure> {
+    stop: &AtomicBool,
+) -> Result<Option<Value>, Failure> {
+    let mut client = BlockingClient::connect(config, ClientOptions::default());
+    let last = shelf::current(&mut client.catalog(shelf::SHARD));
+    let last = last.map_err(|error| failure(error.into()))?;
+    if let Some(last) = last.map(|last| last.record)
+        && !last.status.has_ended()
+    {
+        // One that somebody has paused says no reason, and waits for them.
+        if last.status == Status::Paused && last.reason.is_none() {
+            say(format_args!("auto: plan {} is paused", last.number));
+            return Ok(None);
+        }
+        return go_on(config, args, stop).map(Some);
+    }
     let plan = live(config, args.gate)?;
     say(format_args!(
         "auto: {}: {}",
@@ -104,11 +122,14 @@ fn plan_once(
         return Ok(None);
     }
     *allowed = 0;
-    let mut client = BlockingClient::connect(config, ClientOptions::default());
     begin(&mut client, config, &plan)?;
-    let record = carry_out(config, args.drive)?;
+    go_on(config, args, stop).map(Some)
+}
+
+fn go_on(config: &ClusterConfig, args: &AutoArgs, stop: &AtomicBool) -> Result<Value, Failure> {
+    let record = carry_out(config, args.drive, stop)?;
     say(format_args!("auto: {}", show::people(&record)));
-    Ok(Some(show::document(&record)))
+    Ok(show::document(&record))
 }
 
 /// False: it is to end.

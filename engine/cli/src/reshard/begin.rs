@@ -3,7 +3,9 @@
 use quorate_client::BlockingClient;
 use quorate_client::observe::{self, ObserveError};
 use quorate_client::reshard::AccountMove;
-use quorate_client::reshard::driver::{DriveError, fits, unix_ns};
+use quorate_client::reshard::driver::{
+    DriveError, nonsense, to_be_moved, unix_ns, wait_for_last_driver,
+};
 use quorate_client::reshard::record::{Predicted, Progress, Record, Status, Traffic};
 use quorate_client::reshard::shelf;
 use quorate_config::ClusterConfig;
@@ -45,17 +47,18 @@ pub fn begin_moves(
     predicted: Option<Predicted>,
     undoes: Option<u64>,
 ) -> Result<Record, Failure> {
-    if let Some(planned) = moves.iter().find(|planned| !fits(planned, config.shards)) {
-        return Err(Failure::usage(format!(
-            "account {} from shard {} to {}: the cluster has shards 1 to {}",
-            planned.account, planned.source, planned.target, config.shards
-        )));
+    if let Some(problem) = nonsense(moves, config.shards) {
+        return Err(Failure::usage(problem));
     }
+    wait_for_last_driver(client).map_err(failure)?;
     let before = traffic_so_far(client, config).map_err(|error| failure(error.into()))?;
+    let owners = observe::owners(client, config.shard_ids());
+    let owners = owners.map_err(|error| failure(error.into()))?.newest();
+    let (moves, already_there, elsewhere) = to_be_moved(moves, &owners);
     let record = Record {
         number: 0,
         undoes,
-        status: Status::Running,
+        status: Status::Preparing,
         reason: None,
         created_unix_ns: unix_ns(),
         ended_unix_ns: None,
@@ -64,11 +67,15 @@ pub fn begin_moves(
         moves: u64::try_from(moves.len()).expect("a usize fits 64 bits"),
         chunks: 0,
         chunks_named: 0,
-        progress: Progress::default(),
+        progress: Progress {
+            already_there,
+            elsewhere,
+            ..Progress::default()
+        },
         driver: None,
         windows_after: Vec::new(),
     };
-    let begun = shelf::begin(&mut client.catalog(shelf::SHARD), record, moves);
+    let begun = shelf::begin(&mut client.catalog(shelf::SHARD), record, &moves);
     Ok(begun
         .map_err(|error| failure(DriveError::from(error)))?
         .record)

@@ -67,9 +67,10 @@ pub fn pause(args: &ControlArgs, context: Context) -> Outcome {
     let record = driver::change(&mut client, |record| match record.status {
         Status::Running | Status::Paused => {
             record.status = Status::Paused;
+            record.reason = None;
             Ok(())
         }
-        ended @ (Status::Aborted | Status::Done) => {
+        ended @ (Status::Preparing | Status::Aborted | Status::Done) => {
             Err(DriveError::Ended(record.number, ended.name()))
         }
     });
@@ -81,8 +82,9 @@ pub fn abort(args: &ControlArgs, context: Context) -> Outcome {
     let (config, mut client) = connect(&args.cluster)?;
     let windows = begin_windows(&mut client, &config).map_err(|error| failure(error.into()))?;
     let record = driver::change(&mut client, |record| match record.status {
-        Status::Running | Status::Paused => {
+        Status::Preparing | Status::Running | Status::Paused => {
             record.status = Status::Aborted;
+            record.reason = None;
             record.ended_unix_ns = Some(unix_ns());
             record.windows_after.clone_from(&windows);
             Ok(())

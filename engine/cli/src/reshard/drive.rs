@@ -1,5 +1,6 @@
 //! Carrying a plan out from this process: progress on stderr, the money at the end, the document.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -31,7 +32,7 @@ pub struct DriveArgs {
 
 /// Carries the plan of now out, checks the money, and prints what became of it.
 pub fn run(config: &ClusterConfig, args: DriveArgs, context: Context) -> Outcome {
-    let record = carry_out(config, args)?;
+    let record = carry_out(config, args, &AtomicBool::new(false))?;
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let report = client.verify(VERIFY_WITHIN).map_err(anyhow::Error::from)?;
     let mut document = show::document(&record);
@@ -46,8 +47,12 @@ pub fn run(config: &ClusterConfig, args: DriveArgs, context: Context) -> Outcome
     outcome(&record)
 }
 
-/// The same without printing.
-pub fn carry_out(config: &ClusterConfig, args: DriveArgs) -> Result<Record, Failure> {
+/// Carries it out until it has ended, or `stop` says so; the money was checked.
+pub fn carry_out(
+    config: &ClusterConfig,
+    args: DriveArgs,
+    stop: &AtomicBool,
+) -> Result<Record, Failure> {
     let mut told = Instant::now();
     let mut progress = |record: &Record| {
         if told.elapsed() >= PROGRESS_EVERY {
@@ -55,7 +60,7 @@ pub fn carry_out(config: &ClusterConfig, args: DriveArgs) -> Result<Record, Fail
             say(format_args!("{}", show::progress_line(record)));
         }
     };
-    drive(config, args.batch, &mut progress).map_err(failure)
+    drive(config, args.batch, stop, &mut progress).map_err(failure)
 }
 
 /// Success is a plan whose accounts are all where they were to go.
@@ -70,8 +75,7 @@ fn outcome(record: &Record) -> Outcome {
             record.moves
         )
         .into()),
-        Status::Aborted if reason.contains("money") => Err(Failure::CheckFailed(reason)),
-        Status::Paused | Status::Aborted | Status::Running => Err(anyhow!(
+        Status::Preparing | Status::Paused | Status::Aborted | Status::Running => Err(anyhow!(
             "plan {} is {}, with {} of {} accounts settled {reason}",
             record.number,
             record.status.name(),
@@ -85,6 +89,7 @@ fn outcome(record: &Record) -> Outcome {
 /// What stands in the way of a plan, by who can do something about it.
 pub fn failure(error: DriveError) -> Failure {
     match &error {
+        DriveError::Money(..) => Failure::CheckFailed(error.to_string()),
         DriveError::Ended(..)
         | DriveError::DrivenByAnother(_)
         | DriveError::Shelf(
@@ -93,9 +98,10 @@ pub fn failure(error: DriveError) -> Failure {
             | ShelfError::MovesGone(_)
             | ShelfError::TooManyMoves(_),
         ) => Failure::Usage(error.into()),
-        DriveError::Shelf(_) | DriveError::Observe(_) | DriveError::Client(_) => {
-            Failure::Other(error.into())
-        }
+        DriveError::Overtaken(_)
+        | DriveError::Shelf(_)
+        | DriveError::Observe(_)
+        | DriveError::Client(_) => Failure::Other(error.into()),
     }
 }
 

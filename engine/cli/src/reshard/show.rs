@@ -64,10 +64,9 @@ pub fn people(record: &Record) -> String {
             record.status.name()
         ),
         format!(
-            "{} of {} accounts settled: {} moved, {} there before, {} elsewhere, {} refused; {} retries, {:.1} s",
-            progress.settled(),
-            record.moves,
+            "{} of {} accounts moved; {} were there before, {} are elsewhere, {} refused; {} retries, {:.1} s",
             progress.moved,
+            record.moves,
             progress.already_there,
             progress.elsewhere,
             progress.refused,

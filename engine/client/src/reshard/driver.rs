@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! take over: write the record with an own nonce
-//! skip the accounts that are at their targets
+//! leave out the accounts that are at their targets
 //! move the rest, each source by a thread of its own (`apply`), while here, twice a second:
 //!     what the leaders say of their latency -> the pause between batches
 //!     read the record: paused, aborted, or driven by another -> stop behind the batches under way
 //!     write how far it is
 //! and now and then: the money
-//! at the end: write what became of it
+//! at the end: list who owns what, check the money, write what became of it
 //! ```
 //!
 //! Safety does not hang on there being one driver: a move is a transaction of the shards, and two drivers at worst find
-//! accounts where they were to go. So a driver that was thought dead does no harm.
+//! accounts where they were to go. The record does: only who is named in it, for the plan that it began with, writes it.
+//! What became of the accounts is not taken from answers but from a listing of owners: a stub may point to
+//! a shard that the account has left since.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -35,11 +38,17 @@ use crate::ulid::os_random;
 
 /// How often the record and the leaders are looked at.
 const BEAT: Duration = Duration::from_millis(500);
-/// A record that has not changed for so long has no living driver.
-pub const SILENCE: Duration = Duration::from_secs(5);
-/// How often the money is checked, and how long that may take.
+/// How long a leader is waited for when it is asked for its latency: one that hangs must not hold up the beat.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// How often the money is checked, and how long that may take: no beat comes meanwhile.
 const VERIFY_EVERY: Duration = Duration::from_secs(10);
-const VERIFY_WITHIN: Duration = Duration::from_secs(10);
+const VERIFY_WITHIN: Duration = Duration::from_secs(8);
+/// And at the end, when nobody waits for a beat.
+const VERIFY_LAST_WITHIN: Duration = Duration::from_secs(30);
+/// A record that has not changed for so long has no living driver: longer than a check of the money and a beat whose
+/// questions and whose write are not answered.
+pub const SILENCE: Duration = Duration::from_secs(15);
+const _: () = assert!(SILENCE.as_secs() > VERIFY_WITHIN.as_secs() + ASK_WITHIN.as_secs() + 5);
 /// How long the leaders are watched before the first batch.
 const WATCH_BEFORE: Duration = Duration::from_secs(3);
 
@@ -54,16 +63,20 @@ pub enum DriveError {
     Client(#[from] ClientError),
     #[error("another tool is carrying plan {0} out")]
     DrivenByAnother(u64),
+    #[error("another tool has gone on with plan {0}, or with another plan")]
+    Overtaken(u64),
     #[error("plan {0} is {1}")]
     Ended(u64, &'static str),
+    #[error("plan {0} was aborted: the check of the money failed: {1}")]
+    Money(u64, String),
 }
 
-/// Whether a driver lives: somebody writes the record while this watches it.
+/// Whether a driver lives, or a tool that prepares a plan: somebody writes the record while this watches it.
 ///
 /// # Errors
 /// There is no answer.
 pub fn is_driven(client: &mut BlockingClient, seen: &Shelved) -> Result<bool, DriveError> {
-    if seen.record.status != Status::Running || seen.record.driver.is_none() {
+    if seen.record.driver.is_none() {
         return Ok(false);
     }
     let end = Instant::now() + SILENCE;
@@ -75,6 +88,24 @@ pub fn is_driven(client: &mut BlockingClient, seen: &Shelved) -> Result<bool, Dr
         }
     }
     Ok(false)
+}
+
+/// Waits until the last plan, which has ended, has no driver any more: its batches under way would move accounts behind the
+/// back of the next plan.
+///
+/// # Errors
+/// There is no answer.
+pub fn wait_for_last_driver(client: &mut BlockingClient) -> Result<(), DriveError> {
+    loop {
+        match shelf::current(&mut client.catalog(shelf::SHARD))? {
+            Some(last) if last.record.status.has_ended() => {
+                if !is_driven(client, &last)? {
+                    return Ok(());
+                }
+            }
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// What workers ask between batches.
@@ -101,48 +132,77 @@ impl Conduct for Reins {
     }
 }
 
-/// Carries the plan of now out, from wherever it is; `told` hears of progress. Returns the record as it is left: done,
-/// paused or aborted by another tool, or paused because accounts could not be moved.
+/// Carries the plan of now out, from wherever it is; `told` hears of progress, and `stop` ends it behind the batches under way
+/// as if this process had died. Returns the record as it is left: done, paused or aborted by another tool, paused because
+/// accounts could not be moved, or running if it was stopped.
 ///
 /// # Errors
-/// The plan has ended, another tool drives it, or the cluster does not answer.
+/// The plan has ended, another tool drives it, the money is not right, or the cluster does not answer.
 pub fn drive(
     config: &ClusterConfig,
     batch_max: usize,
+    stop: &AtomicBool,
     told: &mut dyn FnMut(&Record),
 ) -> Result<Record, DriveError> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let seen = shelf::current(&mut client.catalog(shelf::SHARD))?.ok_or(ShelfError::Nothing)?;
     let Record { number, status, .. } = seen.record;
-    if status.has_ended() {
+    if status.has_ended() || status == Status::Preparing {
         return Err(DriveError::Ended(number, status.name()));
     }
-    if is_driven(&mut client, &seen)? {
+    if status == Status::Running && is_driven(&mut client, &seen)? {
         return Err(DriveError::DrivenByAnother(number));
     }
     let mut seat = Seat::take(client, config, seen)?;
     let moves = shelf::moves(&mut seat.client.catalog(shelf::SHARD), &seat.shelved.record)?;
     let owners = observe::owners(&mut seat.client, config.shard_ids())?.newest();
-    let is_there = |planned: &&AccountMove| owners.get(&planned.account) == Some(&planned.target);
-    let there = count(moves.iter().filter(is_there).count());
     let mut base = seat.shelved.record.progress.clone();
-    match base.seconds > 0.0 {
-        true => base.moved = there.saturating_sub(base.already_there),
-        false => base.already_there = there,
+    let left = Whereabouts::of(&moves, &owners).note(&mut base);
+    seat.work(config, batch_max, (&moves, &left), &base, stop, told)
+}
+
+/// Where the accounts of a plan are.
+struct Whereabouts {
+    /// Moves of accounts that are not at their targets.
+    left: Vec<AccountMove>,
+    at_target: u64,
+    at_source: u64,
+}
+
+impl Whereabouts {
+    fn of(moves: &[AccountMove], owners: &BTreeMap<AccountId, ShardId>) -> Self {
+        let owner = |planned: &AccountMove| owners.get(&planned.account).copied();
+        let is_at = |planned: &AccountMove, shard| owner(planned) == Some(shard);
+        let at_target = moves
+            .iter()
+            .filter(|planned| is_at(planned, planned.target));
+        let at_source = moves
+            .iter()
+            .filter(|planned| is_at(planned, planned.source));
+        Self {
+            at_target: count(at_target.count()),
+            at_source: count(at_source.count()),
+            left: moves
+                .iter()
+                .filter(|planned| !is_at(planned, planned.target))
+                .copied()
+                .collect(),
+        }
     }
-    (base.elsewhere, base.refused, base.given_up) = (0, 0, 0);
-    let left: Vec<AccountMove> = moves
-        .iter()
-        .filter(|planned| !is_there(planned))
-        .copied()
-        .collect();
-    seat.work(config, batch_max, &left, &base, told)
+
+    /// Gives out what is left. All moves of a plan began with their accounts at the sources, so who is at a target was moved.
+    fn note(self, progress: &mut Progress) -> Vec<AccountMove> {
+        progress.moved = self.at_target;
+        self.left
+    }
 }
 
 /// A driver at work.
 struct Seat {
     client: BlockingClient,
     shelved: Shelved,
+    /// The plan that it drives, whatever the record says later.
+    number: u64,
     nonce: u64,
     pace: Pace,
 }
@@ -151,7 +211,7 @@ struct Seat {
 enum End {
     /// All batches were tried.
     Tried,
-    /// The record says so.
+    /// The record says so, or this process is to end.
     Told,
     /// The check of the money failed.
     Money(String),
@@ -175,10 +235,16 @@ impl Seat {
         record.status = Status::Running;
         record.reason = None;
         record.driver = Some(driver(nonce, pace));
-        let shelved = shelf::replace(&mut client.catalog(shelf::SHARD), seen.version, record)?;
+        let number = record.number;
+        let shelved = shelf::replace(&mut client.catalog(shelf::SHARD), seen.version, record);
+        let shelved = shelved.map_err(|error| match error {
+            ShelfError::Changed => DriveError::Overtaken(number),
+            other => other.into(),
+        })?;
         Ok(Self {
             client,
             shelved,
+            number,
             nonce,
             pace,
         })
@@ -188,8 +254,9 @@ impl Seat {
         mut self,
         config: &ClusterConfig,
         batch_max: usize,
-        left: &[AccountMove],
+        (moves, left): (&[AccountMove], &[AccountMove]),
         base: &Progress,
+        stop: &AtomicBool,
         told: &mut dyn FnMut(&Record),
     ) -> Result<Record, DriveError> {
         let reins = Reins::default();
@@ -219,6 +286,9 @@ impl Seat {
                 if moving.is_finished() {
                     break Ok(End::Tried);
                 }
+                if stop.load(Ordering::Relaxed) {
+                    break Ok(End::Told);
+                }
                 let applied = latest
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -243,13 +313,26 @@ impl Seat {
             let applied = moving.join().expect("moving does not panic");
             (end, applied)
         });
-        let end = end?;
-        self.finish(
-            config,
-            end,
-            progress(base, &applied, start.elapsed()),
-            &applied,
-        )
+        let mut end = end?;
+        let mut progress = progress(base, &applied, start.elapsed());
+        let owners = observe::owners(&mut self.client, config.shard_ids())?.newest();
+        let now = Whereabouts::of(moves, &owners);
+        let is_refused = |planned: &AccountMove| applied.refused.contains(&planned.account);
+        progress.refused = count(
+            now.left
+                .iter()
+                .filter(|planned| is_refused(planned))
+                .count(),
+        );
+        progress.moved = now.at_target;
+        progress.given_up = now.at_source.saturating_sub(progress.refused);
+        let found = now.at_target + now.at_source;
+        progress.elsewhere = base.elsewhere + count(moves.len()).saturating_sub(found);
+        let report = self.client.verify(VERIFY_LAST_WITHIN)?;
+        if !report.ok {
+            end = End::Money(report.problems.join("; "));
+        }
+        self.finish(config, end, &progress)
     }
 
     /// Looks at the leaders and at the record, and writes how far it is. False: it is to stop.
@@ -281,7 +364,7 @@ impl Seat {
     fn read_again(&mut self) -> Result<bool, DriveError> {
         let catalog = &mut self.client.catalog(shelf::SHARD);
         let now = shelf::current(catalog)?.ok_or(ShelfError::Nothing)?;
-        let is_own = now.record.number == self.shelved.record.number
+        let is_own = now.record.number == self.number
             && now.record.status == Status::Running
             && now
                 .record
@@ -294,29 +377,29 @@ impl Seat {
     fn finish(
         mut self,
         config: &ClusterConfig,
-        end: End,
-        progress: Progress,
-        applied: &Applied,
+        mut end: End,
+        progress: &Progress,
     ) -> Result<Record, DriveError> {
-        let number = self.shelved.record.number;
         loop {
             let mut record = self.shelved.record.clone();
-            let driven_by = record.driver.map(|driver| driver.nonce);
-            if record.number != number || driven_by.is_some_and(|nonce| nonce != self.nonce) {
-                // Another tool has it now, and counts for itself.
-                return Ok(record);
+            let is_own = record
+                .driver
+                .is_some_and(|driver| driver.nonce == self.nonce);
+            if record.number != self.number || !is_own {
+                // Whoever has it now counts for itself.
+                return Err(DriveError::Overtaken(self.number));
             }
-            record.progress = progress.clone();
+            record.progress.clone_from(progress);
             record.driver = None;
             match &end {
                 End::Tried if record.status == Status::Running => {
-                    let is_settled = progress.settled() >= record.moves;
+                    let is_settled = progress.given_up == 0;
                     record.status = if is_settled {
                         Status::Done
                     } else {
                         Status::Paused
                     };
-                    record.reason = (!is_settled).then(|| left_over(&applied.given_up));
+                    record.reason = (!is_settled).then(|| left_over(progress.given_up));
                 }
                 End::Money(problems) => {
                     record.status = Status::Aborted;
@@ -329,12 +412,16 @@ impl Seat {
                 record.windows_after = begin_windows(&mut self.client, config)?;
             }
             let catalog = &mut self.client.catalog(shelf::SHARD);
-            match shelf::replace(catalog, self.shelved.version, record) {
-                Ok(shelved) => return Ok(shelved.record),
-                Err(ShelfError::Changed) => {
+            match (shelf::replace(catalog, self.shelved.version, record), end) {
+                (Ok(_), End::Money(problems)) => {
+                    return Err(DriveError::Money(self.number, problems));
+                }
+                (Ok(shelved), _) => return Ok(shelved.record),
+                (Err(ShelfError::Changed), unfinished) => {
+                    end = unfinished;
                     self.read_again()?;
                 }
-                Err(error) => return Err(error.into()),
+                (Err(error), _) => return Err(error.into()),
             }
         }
     }
@@ -357,14 +444,8 @@ pub fn begin_windows(
     Ok(began.collect())
 }
 
-fn left_over(given_up: &[AccountId]) -> String {
-    match given_up.first() {
-        None => "not all accounts are at their targets; resume tries again".to_owned(),
-        Some(first) => format!(
-            "{} accounts could not be moved in time, the first one {first}; resume tries again",
-            given_up.len()
-        ),
-    }
+fn left_over(accounts: u64) -> String {
+    format!("{accounts} accounts could not be moved in time; resume tries again")
 }
 
 fn driver(nonce: u64, pace: Pace) -> Driver {
@@ -377,18 +458,18 @@ fn driver(nonce: u64, pace: Pace) -> Driver {
     }
 }
 
-/// What this driver has done on top of what was done before it.
+/// What this driver has done on top of what was done before it, by the answers; a listing says at the end.
 fn progress(base: &Progress, applied: &Applied, worked: Duration) -> Progress {
     let mut freeze = base.freeze.clone();
     for batch in &applied.batches {
         freeze.add(batch.accounts.into(), batch.freeze_ns);
     }
     Progress {
-        // Who is found at the target was sent there by a driver before this one.
+        // Who is found at the target was sent there by a driver that has died since.
         moved: base.moved + applied.moved + applied.already_there,
         already_there: base.already_there,
         elsewhere: base.elsewhere + count(applied.elsewhere.len()),
-        refused: base.refused + count(applied.refused.len()),
+        refused: count(applied.refused.len()),
         given_up: count(applied.given_up.len()),
         retries: base.retries + applied.retries,
         seconds: base.seconds + worked.as_secs_f64(),
@@ -398,7 +479,9 @@ fn progress(base: &Progress, applied: &Applied, worked: Duration) -> Progress {
 
 /// The latencies of all leaders that answer.
 fn leaders(client: &mut BlockingClient) -> Vec<RequestLatency> {
+    client.set_deadline(ASK_WITHIN);
     let status = client.status().into_iter();
+    client.set_deadline(ClientOptions::default().deadline);
     let leaders = status.filter_map(|(_, status)| status.ok().filter(|s| s.role == Role::Leader));
     leaders.map(|status| status.latency).collect()
 }
@@ -450,7 +533,7 @@ fn count(items: usize) -> u64 {
     u64::try_from(items).expect("a usize fits 64 bits")
 }
 
-/// Moves that bring back what a plan has moved, in its order.
+/// The same moves the other way round, in the same order.
 #[must_use]
 pub fn backwards(moves: &[AccountMove]) -> Vec<AccountMove> {
     let back = moves.iter().map(|planned| AccountMove {
@@ -461,9 +544,108 @@ pub fn backwards(moves: &[AccountMove]) -> Vec<AccountMove> {
     back.collect()
 }
 
-/// The shard that a move leaves is one of the cluster's, and so is the other.
+/// Why moves are none of a plan for this cluster: a shard that does not exist, no change, an account twice.
 #[must_use]
-pub fn fits(planned: &AccountMove, shards: u32) -> bool {
+pub fn nonsense(moves: &[AccountMove], shards: u32) -> Option<String> {
     let exists = |shard: ShardId| (1..=shards).contains(&shard.0);
-    exists(planned.source) && exists(planned.target)
+    let mut seen = BTreeSet::new();
+    moves.iter().find_map(|planned| {
+        let AccountMove {
+            account,
+            source,
+            target,
+        } = *planned;
+        let problem = if !exists(source) || !exists(target) {
+            format!("the cluster has shards 1 to {shards}")
+        } else if source == target {
+            "that is no move".to_owned()
+        } else if !seen.insert(account) {
+            "it is planned twice".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!(
+            "account {account} from shard {source} to {target}: {problem}"
+        ))
+    })
+}
+
+/// The moves of accounts that are at their sources; how many of the others are at their targets, and how many elsewhere or
+/// nowhere. Only what begins at its source can be said to have been moved, and be brought back.
+#[must_use]
+pub fn to_be_moved(
+    moves: &[AccountMove],
+    owners: &BTreeMap<AccountId, ShardId>,
+) -> (Vec<AccountMove>, u64, u64) {
+    let owner = |planned: &&AccountMove| owners.get(&planned.account).copied();
+    let at_source = moves
+        .iter()
+        .filter(|planned| owner(planned) == Some(planned.source));
+    let there = moves
+        .iter()
+        .filter(|planned| owner(planned) == Some(planned.target));
+    let (at_source, there): (Vec<AccountMove>, u64) =
+        (at_source.copied().collect(), count(there.count()));
+    let elsewhere = count(moves.len()) - count(at_source.len()) - there;
+    (at_source, there, elsewhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(account: u128, source: u32, target: u32) -> AccountMove {
+        AccountMove {
+            account: AccountId(account),
+            source: ShardId(source),
+            target: ShardId(target),
+        }
+    }
+
+    /// A plan that was applied twice moved nothing the second time, and undoing it moved everything.
+    #[test]
+    fn only_accounts_at_their_sources_belong_to_a_plan() {
+        let moves = [
+            planned(1, 1, 2),
+            planned(2, 1, 2),
+            planned(3, 1, 2),
+            planned(4, 1, 2),
+        ];
+        let owners = BTreeMap::from([
+            (AccountId(1), ShardId(1)),
+            (AccountId(2), ShardId(2)),
+            (AccountId(3), ShardId(3)),
+        ]);
+        let (left, there, elsewhere) = to_be_moved(&moves, &owners);
+        assert_eq!((left, there, elsewhere), (vec![moves[0]], 1, 2));
+        let again = to_be_moved(&backwards(&moves[..1]), &owners);
+        assert_eq!(again, (Vec::new(), 1, 0));
+    }
+
+    #[test]
+    fn moves_that_make_no_sense_are_named() {
+        assert_eq!(nonsense(&[planned(1, 1, 2), planned(2, 3, 1)], 3), None);
+        for (moves, text) in [
+            (vec![planned(1, 1, 4)], "shards 1 to 3"),
+            (vec![planned(1, 0, 2)], "shards 1 to 3"),
+            (vec![planned(1, 2, 2)], "no move"),
+            (vec![planned(1, 1, 2), planned(1, 1, 3)], "planned twice"),
+        ] {
+            let problem = nonsense(&moves, 3).unwrap();
+            assert!(
+                problem.contains(text) && problem.contains("account 1"),
+                "{problem}"
+            );
+        }
+    }
+
+    /// What a stub or an answer says of an account is out of date once it has moved on.
+    #[test]
+    fn whereabouts_are_those_of_the_owners() {
+        let moves = [planned(1, 1, 2), planned(2, 1, 2), planned(3, 1, 2)];
+        let owners = BTreeMap::from([(AccountId(1), ShardId(2)), (AccountId(2), ShardId(1))]);
+        let now = Whereabouts::of(&moves, &owners);
+        assert_eq!((now.at_target, now.at_source), (1, 1));
+        assert_eq!(now.left, moves[1..]);
+    }
 }

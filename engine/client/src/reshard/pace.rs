@@ -49,6 +49,10 @@ impl Pace {
     /// The leaders say how it is now.
     pub fn observe(&mut self, leaders: &[RequestLatency]) {
         self.p99_now_us = highest(leaders);
+        // A load that begins while accounts move is measured by its own first second.
+        if self.p99_before_us == 0 {
+            self.p99_before_us = self.p99_now_us;
+        }
         let above = |(times, of): (u64, u64)| {
             self.p99_now_us.saturating_mul(of) > self.p99_before_us.saturating_mul(times)
         };
@@ -114,8 +118,15 @@ mod tests {
     #[test]
     fn without_load_nobody_suffers() {
         let mut idle = Pace::new(&leaders(&[0, 0]));
-        idle.observe(&leaders(&[50]));
+        idle.observe(&leaders(&[0]));
         assert_eq!(idle.pause(), Duration::ZERO);
+        idle.observe(&leaders(&[50]));
+        assert_eq!(
+            (idle.pause(), idle.p99_us()),
+            (Duration::ZERO, (50_000, 50_000))
+        );
+        idle.observe(&leaders(&[100]));
+        assert_eq!(idle.pause(), PAUSE_MIN);
         let mut resumed = Pace::resumed(10_000, Duration::from_millis(40));
         resumed.observe(&leaders(&[0]));
         assert_eq!(resumed.pause(), Duration::from_millis(20));

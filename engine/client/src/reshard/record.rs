@@ -2,13 +2,14 @@
 //!
 //! | from | by | to |
 //! | --- | --- | --- |
-//! | none, or one that has ended | `apply`, `undo` | running |
+//! | none, or one that has ended | `apply`, `undo` | preparing: its moves are being written |
+//! | preparing | they are all there | running |
 //! | running | `pause`, or moves that were given up | paused |
 //! | running without a living driver, paused | `resume` | running |
-//! | running, paused | `abort`, or money that is not right | aborted |
+//! | preparing, running, paused | `abort`, or money that is not right | aborted |
 //! | running | every account is settled | done |
 //!
-//! A driver is the tool that sends the moves. It says every second that it lives, by writing the record; whoever writes it
+//! A driver is the tool that sends the moves. It says that it lives by writing the record; whoever writes it
 //! in between makes the driver read what has changed, and stop if that is what was asked.
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    Preparing,
     Running,
     Paused,
     Aborted,
@@ -36,6 +38,7 @@ impl Status {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Preparing => "preparing",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Aborted => "aborted",
@@ -61,7 +64,7 @@ pub struct Record {
     pub predicted: Option<Predicted>,
     /// The last windows before it began.
     pub before: Traffic,
-    /// Moves of the plan; how many documents hold them, and the number in their names, drawn by whoever wrote them.
+    /// Moves of accounts that were at their sources when it began; how many documents hold them, and the number in their names, drawn by whoever wrote them.
     pub moves: u64,
     pub chunks: u32,
     pub chunks_named: u64,
@@ -110,10 +113,11 @@ impl Traffic {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
+    /// At their targets, of those that were not when it began.
     pub moved: u64,
-    /// At their targets before it began.
+    /// At their targets before it began; not among its moves.
     pub already_there: u64,
-    /// Neither at their source nor at their target.
+    /// Neither at their source nor at their target, or nowhere; not among its moves, or gone since.
     pub elsewhere: u64,
     /// Refused by the cluster.
     pub refused: u64,
@@ -129,7 +133,7 @@ impl Progress {
     /// Accounts of which nothing more is expected.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        self.moved + self.already_there + self.elsewhere + self.refused
+        self.moved + self.elsewhere + self.refused
     }
 }
 

@@ -6,17 +6,23 @@
 //! "reshard" | 1 << 63 | drawn << 16 | n    moves of a plan, in order: account u128, source u32, target u32 each
 //! ```
 //!
-//! The record is written last: a plan that it names is there with all its moves. Two tools that begin at once write
-//! different documents, and one record. Moves that no record names, of a tool that died or came too late, are removed
-//! once there is a newer record: those of a tool that is about to write one are newer than every record.
+//! A plan is begun in three steps, so that of two tools that begin at once one is told at its first write, and so that what
+//! a tool leaves that died in between is known for what it is:
+//!
+//! | step | write | who dies behind it leaves |
+//! | --- | --- | --- |
+//! | 1 | the record, as `preparing`, over the one that was read | a plan that can only be aborted |
+//! | 2 | the moves, under the number that the record names | the same; the next plan removes moves that no record names |
+//! | 3 | the record, as `running` | a plan without a driver: `resume` |
 
+use quorate_protocol::client::DocumentRow;
 use quorate_protocol::ids::{AccountId, DocumentKey, ShardId};
-use quorate_protocol::limits::DOCUMENT_BYTES_MAX;
+use quorate_protocol::limits::{CATALOG_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use quorate_protocol::shard::catalog::{Document, PutAnswer};
 use thiserror::Error;
 
 use super::AccountMove;
-use super::record::Record;
+use super::record::{Record, Status};
 use crate::catalog::Catalog;
 use crate::error::ClientError;
 use crate::ulid::os_random;
@@ -33,6 +39,10 @@ const RECORD: DocumentKey = DocumentKey(NAME);
 const HISTORY: DocumentKey = DocumentKey(NAME | 1);
 const MOVE_BYTES: usize = 24;
 const MOVES_PER_CHUNK: usize = DOCUMENT_BYTES_MAX / MOVE_BYTES;
+/// What moves may take of a catalog; the rest is for the records.
+const MOVES_BYTES_MAX: usize = CATALOG_BYTES_MAX - (1 << 20);
+/// Moves of one plan: beside them there is room for the plan that undoes it.
+pub const MOVES_MAX: usize = MOVES_BYTES_MAX / 2 / MOVE_BYTES;
 
 /// Why plans cannot be read or written.
 #[derive(Debug, Error)]
@@ -43,8 +53,10 @@ pub enum ShelfError {
     UnderWay(u64),
     #[error("another tool has changed the plan meanwhile")]
     Changed,
-    #[error("{0} moves do not fit beside the plans that are kept")]
+    #[error("{0} moves are more than the {MOVES_MAX} of one plan; plan with --max-moves")]
     TooManyMoves(usize),
+    #[error("the catalog of shard {SHARD} is full")]
+    Full,
     #[error("there is no plan")]
     Nothing,
     #[error("the moves of plan {0} are not kept any more")]
@@ -65,15 +77,18 @@ pub struct Shelved {
 /// # Errors
 /// There is no answer, or it cannot be read.
 pub fn current(catalog: &mut impl Catalog) -> Result<Option<Shelved>, ShelfError> {
+    let (record, version) = read(catalog)?;
+    Ok(record.map(|record| Shelved { record, version }))
+}
+
+/// The same with the version of what is not there.
+fn read(catalog: &mut impl Catalog) -> Result<(Option<Record>, u64), ShelfError> {
     let document = catalog.document(RECORD)?;
-    if !document.is_there() {
-        return Ok(None);
-    }
-    let record = serde_json::from_slice(&document.bytes).map_err(unreadable)?;
-    Ok(Some(Shelved {
-        record,
-        version: document.version,
-    }))
+    let record = match document.is_there() {
+        false => None,
+        true => Some(serde_json::from_slice(&document.bytes).map_err(unreadable)?),
+    };
+    Ok((record, document.version))
 }
 
 /// Writes the record over the one that was read.
@@ -89,12 +104,12 @@ pub fn replace(
     match catalog.put_document(RECORD, version, &bytes)? {
         PutAnswer::Written { version } => Ok(Shelved { record, version }),
         PutAnswer::Conflict { .. } => Err(ShelfError::Changed),
-        PutAnswer::Full => Err(ShelfError::TooManyMoves(0)),
+        PutAnswer::Full => Err(ShelfError::Full),
     }
 }
 
 /// Begins a plan: keeps its moves, puts the last one into the history, and makes `record` the plan of now, with its number
-/// and its count of documents.
+/// and its documents.
 ///
 /// # Errors
 /// Another plan is under way, the moves do not fit, or there is no answer.
@@ -103,38 +118,59 @@ pub fn begin(
     mut record: Record,
     moves: &[AccountMove],
 ) -> Result<Shelved, ShelfError> {
-    let last = current(catalog)?;
+    if moves.len() > MOVES_MAX {
+        return Err(ShelfError::TooManyMoves(moves.len()));
+    }
+    // What is read here is what step 1 writes over: nobody else can have begun in between.
+    let (last, version) = read(catalog)?;
     if let Some(last) = &last
-        && !last.record.status.has_ended()
+        && !last.status.has_ended()
     {
-        return Err(ShelfError::UnderWay(last.record.number));
+        return Err(ShelfError::UnderWay(last.number));
     }
-    record.number = last.as_ref().map_or(0, |last| last.record.number) + 1;
+    record.number = last.as_ref().map_or(0, |last| last.number) + 1;
     record.chunks_named = os_random() >> 17;
-    if let Some(last) = &last {
-        forget_moves(catalog, last)?;
+    record.status = Status::Preparing;
+    if let Some(last) = last {
+        remember(catalog, last)?;
     }
+    let begun = replace(catalog, version, record)?;
+    // From here on nobody else begins a plan, so no moves are written but these.
+    let written = make_room(catalog, &begun.record, moves.len() * MOVE_BYTES)
+        .and_then(|()| write_moves(catalog, &begun.record, moves));
+    let mut record = begun.record;
+    match written {
+        Ok(chunks) => {
+            record.chunks = chunks;
+            record.status = Status::Running;
+            replace(catalog, begun.version, record)
+        }
+        Err(error) => {
+            record.status = Status::Aborted;
+            record.reason = Some(error.to_string());
+            replace(catalog, begun.version, record)?;
+            Err(error)
+        }
+    }
+}
+
+fn write_moves(
+    catalog: &mut impl Catalog,
+    record: &Record,
+    moves: &[AccountMove],
+) -> Result<u32, ShelfError> {
     let chunks = moves.chunks(MOVES_PER_CHUNK);
-    record.chunks = u32::try_from(chunks.len()).expect("far fewer");
+    let count = u32::try_from(chunks.len()).expect("far fewer");
     for (number, chunk) in (0..).zip(chunks) {
         let key = chunk_key(record.chunks_named, number);
         let version = catalog.document(key)?.version;
         match catalog.put_document(key, version, &encode(chunk))? {
             PutAnswer::Written { .. } => {}
             PutAnswer::Conflict { .. } => return Err(ShelfError::Changed),
-            PutAnswer::Full => return Err(ShelfError::TooManyMoves(moves.len())),
+            PutAnswer::Full => return Err(ShelfError::Full),
         }
     }
-    match last {
-        Some(last) => {
-            remember(catalog, last.record)?;
-            replace(catalog, last.version, record)
-        }
-        None => {
-            let version = catalog.document(RECORD)?.version;
-            replace(catalog, version, record)
-        }
-    }
+    Ok(count)
 }
 
 /// All plans that are remembered, the oldest first; the last one is [`current`].
@@ -171,20 +207,32 @@ pub fn moves(catalog: &mut impl Catalog, record: &Record) -> Result<Vec<AccountM
     Ok(moves)
 }
 
-/// Removes the moves of plans that are too old to be undone once there is one more, and those that no record names.
-fn forget_moves(catalog: &mut impl Catalog, last: &Shelved) -> Result<(), ShelfError> {
+/// Removes moves that no record names, and those of the oldest plans: all but [`PLANS_KEPT`], and more where `bytes` would
+/// not fit beside them. Those of the plan that is undone stay.
+fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<(), ShelfError> {
     let records = history(catalog)?;
-    let is_kept = |record: &&Record| record.number + PLANS_KEPT > last.record.number + 1;
-    let kept: Vec<u64> = records
-        .iter()
-        .filter(is_kept)
-        .map(|record| record.chunks_named)
+    let rows = catalog.documents()?;
+    let length = |row: &DocumentRow| usize::try_from(row.bytes).expect("a u32 fits");
+    let mut used: usize = rows.iter().map(length).sum();
+    let order = |name: u64| {
+        records
+            .iter()
+            .position(|record| record.chunks_named == name)
+    };
+    // Nameless ones first, then the oldest.
+    let mut chunks: Vec<(Option<usize>, DocumentRow)> = rows
+        .into_iter()
+        .filter_map(|row| Some((order(name_of(row.key)?), row)))
         .collect();
-    for row in catalog.documents()? {
-        let is_named = |name: u64| kept.contains(&name);
-        let is_old = row.version < last.version;
-        if is_old && name_of(row.key).is_some_and(|name| !is_named(name)) {
+    chunks.sort_unstable_by_key(|(order, row)| (*order, row.key));
+    for (order, row) in chunks {
+        let record = order.map(|order| &records[order]);
+        let is_undone = record.is_some_and(|record| next.undoes == Some(record.number));
+        let is_kept = record.is_some_and(|record| record.number + PLANS_KEPT > next.number);
+        let has_room = used + bytes <= MOVES_BYTES_MAX;
+        if !is_undone && !(is_kept && has_room) {
             catalog.put_document(row.key, row.version, &[])?;
+            used -= length(&row);
         }
     }
     Ok(())
@@ -204,7 +252,8 @@ fn remember(catalog: &mut impl Catalog, record: Record) -> Result<(), ShelfError
     let bytes = serde_json::to_vec(&records).map_err(unreadable)?;
     match catalog.put_document(HISTORY, version, &bytes)? {
         PutAnswer::Written { .. } => Ok(()),
-        PutAnswer::Conflict { .. } | PutAnswer::Full => Err(ShelfError::Changed),
+        PutAnswer::Conflict { .. } => Err(ShelfError::Changed),
+        PutAnswer::Full => Err(ShelfError::Full),
     }
 }
 
@@ -359,25 +408,103 @@ pub(super) mod tests {
         assert_eq!(moves(&mut catalog, &begun.record).unwrap(), moves_of_it);
     }
 
-    /// Both wrote the moves of "plan 1" under the same names: one won the record, the other the moves.
+    /// Nothing was there, both had read that, and the record of the one that came later was written over the other's, which
+    /// was being carried out: its version had been read behind its moves.
     #[test]
-    fn two_tools_that_begin_at_once_do_not_mix_their_moves() {
+    fn of_two_tools_that_begin_at_once_one_is_told() {
+        for plans_before in 0..2 {
+            let mut catalog = Written::default();
+            for _ in 0..plans_before {
+                let begun = begin(&mut catalog, record(), &planned(3)).unwrap();
+                end(&mut catalog, &begun);
+            }
+            // The other tool begins its plan between this one's reading and its first write.
+            let mut racing = Racing {
+                catalog,
+                rival: Some(planned(2)),
+            };
+            let error = begin(&mut racing, record(), &planned(4)).unwrap_err();
+            assert!(matches!(error, ShelfError::Changed), "{error}");
+            let now = current(&mut racing.catalog).unwrap().unwrap();
+            assert_eq!(now.record.status, Status::Running);
+            assert_eq!(moves(&mut racing.catalog, &now.record).unwrap(), planned(2));
+        }
+    }
+
+    /// Lets another plan begin before the first write.
+    struct Racing {
+        catalog: Written,
+        rival: Option<Vec<AccountMove>>,
+    }
+
+    impl Catalog for Racing {
+        fn document(&mut self, key: DocumentKey) -> Result<Document, ClientError> {
+            self.catalog.document(key)
+        }
+
+        fn put_document(
+            &mut self,
+            key: DocumentKey,
+            expected: u64,
+            bytes: &[u8],
+        ) -> Result<PutAnswer, ClientError> {
+            if let Some(moves) = self.rival.take() {
+                begin(&mut self.catalog, record(), &moves).unwrap();
+            }
+            self.catalog.put_document(key, expected, bytes)
+        }
+
+        fn documents(&mut self) -> Result<Vec<DocumentRow>, ClientError> {
+            self.catalog.documents()
+        }
+    }
+
+    /// The moves that it left filled the catalog, and no command could ever write a plan again.
+    #[test]
+    fn what_a_tool_left_that_died_is_removed_by_the_next_plan() {
         let mut catalog = Written::default();
         let begun = begin(&mut catalog, record(), &planned(3)).unwrap();
-        let ended = end(&mut catalog, &begun);
-        // The late one has read that nothing is under way, and dies behind its moves.
-        let late = chunk_key(77, 0);
-        catalog.put_document(late, 0, &encode(&planned(9))).unwrap();
-        let second = begin(&mut catalog, record(), &planned(4)).unwrap();
-        assert_eq!(moves(&mut catalog, &second.record).unwrap(), planned(4));
+        end(&mut catalog, &begun);
+        let left = chunk_key(77, 0);
+        let version = catalog.document(left).unwrap().version;
+        catalog
+            .put_document(left, version, &encode(&planned(9)))
+            .unwrap();
+        let next = begin(&mut catalog, record(), &planned(4)).unwrap();
+        assert!(!catalog.document(left).unwrap().is_there());
+        assert_eq!(moves(&mut catalog, &begun.record).unwrap(), planned(3));
+        assert_eq!(moves(&mut catalog, &next.record).unwrap(), planned(4));
+    }
+
+    #[test]
+    fn a_large_plan_and_the_one_that_undoes_it_fit() {
+        let mut catalog = Written::default();
+        let most = u128::try_from(MOVES_MAX).unwrap();
+        let begun = begin(&mut catalog, record(), &planned(1_000)).unwrap();
+        end(&mut catalog, &begun);
+        let large = begin(&mut catalog, record(), &planned(most)).unwrap();
+        let large = end(&mut catalog, &large);
+        let undo = Record {
+            undoes: Some(large.record.number),
+            ..record()
+        };
+        let undo = begin(&mut catalog, undo, &planned(most)).unwrap();
+        assert_eq!(moves(&mut catalog, &large.record).unwrap().len(), MOVES_MAX);
+        assert_eq!(moves(&mut catalog, &undo.record).unwrap().len(), MOVES_MAX);
+        let bytes: u32 = catalog
+            .documents()
+            .unwrap()
+            .iter()
+            .map(|row| row.bytes)
+            .sum();
         assert!(
-            catalog.document(late).unwrap().is_there(),
-            "it may yet come"
+            usize::try_from(bytes).unwrap() <= CATALOG_BYTES_MAX,
+            "{bytes}"
         );
-        assert_ne!(ended.record.chunks_named, second.record.chunks_named);
-        end(&mut catalog, &second);
-        begin(&mut catalog, record(), &planned(5)).unwrap();
-        assert!(!catalog.document(late).unwrap().is_there());
+        end(&mut catalog, &undo);
+        let error = begin(&mut catalog, record(), &planned(most + 1)).unwrap_err();
+        assert!(matches!(error, ShelfError::TooManyMoves(_)), "{error}");
+        assert_eq!(current(&mut catalog).unwrap().unwrap().record.number, 3);
     }
 
     #[test]

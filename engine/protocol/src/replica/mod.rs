@@ -444,6 +444,7 @@ impl Replica {
         self.leading = leading;
         let Some(ballot) = leading else { return };
         self.coordinator.begin(ballot);
+        self.telemetry = Telemetry::begin(self.now);
         self.housekeeping_ns = self.now.mono_ns;
         self.in_doubt_scan_ns = self.now.mono_ns;
     }
@@ -565,6 +566,11 @@ impl Replica {
         while let Some(key) = self.requests.expired(self.now.mono_ns) {
             let open = self.requests.close(key).expect("it is the first deadline");
             self.reads.remove(&key);
+            // The worst of all latencies: who paces himself by them must not take an outage for rest.
+            if matches!(open.pending, Pending::Results { .. }) {
+                let taken_ns = self.now.mono_ns.saturating_sub(open.opened_ns);
+                self.latencies.record(taken_ns);
+            }
             self.reply(
                 open.connection,
                 open.id,
