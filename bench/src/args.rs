@@ -46,6 +46,9 @@ pub struct RunArguments {
     /// Write the result as JSON to this file, or to stdout if "-"
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
+    /// Write a report with plots to this file: one page that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the id of every acknowledged transfer to this file, one decimal number a line
     #[arg(long, value_name = "FILE")]
     pub acked: Option<PathBuf>,
@@ -79,6 +82,9 @@ pub struct LocalityArguments {
     /// Write the result as JSON to this file, or to stdout if "-"
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
+    /// Write a report with plots to this file: one page that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Cost of a cross-shard transfer for the plan, a local one being 1
     #[arg(long, value_name = "X", default_value_t = 4.0, value_parser = parse_cost)]
     pub cross_cost: f64,
@@ -290,7 +296,7 @@ mod tests {
             ("--mode open", "--rate"),
             ("--mode open --rate 0", "--rate"),
             ("--seconds 0", "--seconds"),
-            ("--html report.html", "--html"),
+            ("--hlog report.hlog", "--hlog"),
         ] {
             let error = parse(&format!("{run} {options}")).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{options}");

@@ -195,11 +195,7 @@ impl Run {
         };
         Self {
             start: Instant::now(),
-            start_unix_ns: nanos(
-                SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default(),
-            ),
+            start_unix_ns: wall_clock_ns(),
             warmup_ns,
             end_ns: warmup_ns.saturating_add(length_ns),
             ended_ns: Cell::new(None),
@@ -450,6 +446,12 @@ fn backlog_limit(options: &Options, rate: f64) -> usize {
 
 fn to_f64(batch: usize) -> f64 {
     f64::from(u32::try_from(batch).expect("a batch has at most BATCH_MAX transfers"))
+}
+
+/// The wall clock, in nanoseconds since 1970.
+pub(crate) fn wall_clock_ns() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    nanos(since_1970.unwrap_or_default())
 }
 
 fn nanos(duration: Duration) -> u64 {

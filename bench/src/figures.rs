@@ -14,15 +14,21 @@ pub fn table(terminal: bool) -> Table {
     table
 }
 
+/// A count, or nanoseconds, to compute with.
+#[must_use]
+pub fn float(count: u64) -> f64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact below 2^53: 104 days of nanoseconds, and more transfers than any run makes"
+    )]
+    let count = count as f64;
+    count
+}
+
 /// Nanoseconds as microseconds, to a tenth.
 #[must_use]
 pub fn us(ns: u64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "exact below 104 days of nanoseconds"
-    )]
-    let ns = ns as f64;
-    rounded(ns / 1e3)
+    rounded(float(ns) / 1e3)
 }
 
 /// Nanoseconds as seconds, to a millisecond.
@@ -34,13 +40,8 @@ pub fn seconds(ns: u64) -> f64 {
 /// Transfers a second; 0 if no time was measured.
 #[must_use]
 pub fn per_second(count: u64, seconds: f64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of transfers are far below 2^52"
-    )]
-    let count = count as f64;
     if seconds > 0.0 {
-        rounded(count / seconds)
+        rounded(float(count) / seconds)
     } else {
         0.0
     }
@@ -56,6 +57,12 @@ pub fn millis(us: Option<f64>) -> String {
 #[must_use]
 pub fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0))
+}
+
+/// A ratio of two figures for people.
+#[must_use]
+pub fn factor(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
 /// Digits in groups of three.
@@ -110,6 +117,7 @@ mod tests {
         assert_eq!(millis(Some(1_234.6)), "1.23");
         assert_eq!(millis(None), "-");
         assert_eq!(percent(Some(0.6667)), "66.7 %");
+        assert_eq!([factor(Some(1.234)), factor(None)], ["1.23", "-"]);
         assert_eq!(per_second(10, 0.0), 0.0);
     }
 }

@@ -1,7 +1,7 @@
 //! Load generator for Quorate: workloads, measurement, reports.
 //!
 //! ```text
-//! args --> select --> setup --> generator --> drive --> recorder --> report
+//! args --> select --> setup --> generator --> drive --> recorder --> report --> html
 //!                                               |  ^
 //!                              the cluster <-- link  +-- feed, schedule
 //! ```
@@ -23,12 +23,15 @@ pub mod feed;
 pub mod figures;
 pub mod generator;
 pub mod host;
+pub mod html;
 pub mod link;
 pub mod locality;
 pub mod locality_report;
 pub mod output;
+pub mod payback;
 pub mod recorder;
 pub mod report;
+pub mod reshard_report;
 pub mod run;
 pub mod schedule;
 pub mod select;

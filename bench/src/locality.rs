@@ -24,13 +24,16 @@ use quorate_protocol::ids::{AccountId, ShardId};
 
 use crate::args::LocalityArguments;
 use crate::balance::{accounts_max_over_avg, load_max_over_avg};
-use crate::drive::Measured;
+use crate::drive::{Measured, Mode, wall_clock_ns};
 use crate::failure::Failure;
 use crate::generator::{warn_after, warn_before};
+use crate::host::Host;
+use crate::html::locality_page;
 use crate::link::Link;
-use crate::locality_report::{Balance, DuringReport, LocalityReport, PlanReport, ReshardReport};
-use crate::output::Document;
-use crate::output::say;
+use crate::locality_report::{Balance, LocalityReport, Parameters, PlanReport, StageReport};
+use crate::output::{Document, HtmlFile, say};
+use crate::payback::Payback;
+use crate::reshard_report::{MoveTimes, ReshardReport};
 use crate::run::{Bench, load_config};
 use crate::select::{Part, Selection};
 use crate::setup::{FUNDS, Funding};
@@ -45,7 +48,7 @@ const REPLAY_FUNDS_TIMES: u128 = 1_000;
 ///
 /// # Errors
 /// Bad usage, a cluster that does not answer, a refused plan (exit code 3), accounts that could not
-/// be moved, or a failed money check. The document is written in every case but the first.
+/// be moved, or a failed money check. Document and page are written in every case but the first.
 pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<(), Failure> {
     let config = load_config(&arguments.cluster.path)?;
     let selection = Selection::new(&arguments.workload, &config)?;
@@ -56,9 +59,14 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
         min_gain: arguments.min_gain,
     };
     let mut document = Document::open(arguments.json.as_deref())?;
+    let mut html = HtmlFile::open(arguments.html.as_deref())?;
     warn_before(&bench.config, bench.cpu);
     let mut link = Link::new(&bench.config);
-    let mut report = LocalityReport::default();
+    let mut report = LocalityReport {
+        host: Some(Host::of(&bench.config)),
+        parameters: Some(parameters(&bench, gate, seconds)),
+        ..LocalityReport::default()
+    };
     let result = stages(&bench, gate, &mut link, &mut report);
     let verify = link.verify(TIME_LIMIT);
     report.verify = Some(verify.clone());
@@ -67,9 +75,24 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
         Ok(()) | Err(Failure::Refused(_)) => {}
         Err(failure) => report.error = Some(failure.to_string()),
     }
+    let page = html.write(|| locality_page(&report));
     document.write(&report, |terminal| report.to_text(terminal))?;
+    page?;
     result?;
     verify.into_result()
+}
+
+fn parameters(bench: &Bench, gate: GateOptions, seconds: Option<u64>) -> Parameters {
+    Parameters {
+        workload: bench.selection.name.name(),
+        mode: bench.options.mode.name(),
+        clients: bench.options.clients,
+        batch: bench.options.batch,
+        seconds,
+        cross_cost: gate.cross_cost,
+        min_gain: gate.min_gain,
+        settings: bench.settings(),
+    }
 }
 
 /// All stages in order; what is known so far is in `report` also when one fails.
@@ -89,22 +112,17 @@ fn stages(
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
     check_stop(bench)?;
 
-    let newer = held_out(bench, link, &mut drifted_ns)?;
+    let newer = match held_out(bench, link, drifted_ns)? {
+        None => None,
+        Some((measured, window)) => {
+            drifted_ns += measured.sent_ns;
+            report.held_out = Some(StageReport::of(&measured));
+            Some(window)
+        }
+    };
+    check_stop(bench)?;
     let placed = owners(bench, link)?;
-    let observed = match &newer {
-        None => Observed::OneWindow(&older.pairs),
-        Some(newer) => Observed::TwoWindows {
-            older: &older.pairs,
-            newer: &newer.pairs,
-        },
-    };
-    let options = LiveOptions {
-        gate,
-        seed: bench.selection.seed,
-        ..LiveOptions::default()
-    };
-    let plan = plan_live(observed, &placed, shards, &options).context("planning")?;
-    say(format_args!("planned: {} moves", plan.moves.len()));
+    let plan = make_plan(bench, gate, &older, newer.as_ref(), &placed)?;
     let dropped = older.dropped + newer.as_ref().map_or(0, |window| window.dropped);
     report.plan = Some(PlanReport::of(&plan, dropped));
     let mut balance = Balance {
@@ -117,15 +135,14 @@ fn stages(
         return Err(Failure::Refused(plan.reason));
     }
 
-    let (during, applied, seconds) = move_under_load(bench, &plan, drifted_ns)?;
+    let (during, applied) = move_under_load(bench, &plan, drifted_ns, report)?;
     drifted_ns += during.sent_ns;
-    report.during = Some(DuringReport::of(&during));
-    report.reshard = Some(ReshardReport::of(&applied, seconds));
     check_stop(bench)?;
 
     reset(bench, link)?;
     let after = load(bench, "after", Part::Newer, 3, drifted_ns)?;
     report.after = Some(bench.report(&after, link.verify(TIME_LIMIT)));
+    report.payback = payback(bench, report);
     let placed = owners(bench, link)?;
     let window = window(bench, link)?;
     balance.load_after = Some(load_max_over_avg(&window.pairs, &placed, shards));
@@ -153,25 +170,25 @@ fn load(
     Ok(measured)
 }
 
-/// A short load whose payments the plan will not have seen; `None` for a recorded file, which has no
-/// third part to give.
+/// A short load whose payments the plan will not have seen, and what it made the cluster count; `None`
+/// for a recorded file, which has no third part to give.
 fn held_out(
     bench: &Bench,
     link: &mut Link,
-    drifted_ns: &mut u64,
-) -> anyhow::Result<Option<Window>> {
+    drifted_ns: u64,
+) -> anyhow::Result<Option<(Measured, Window)>> {
     let Some(seconds) = bench.options.seconds else {
         return Ok(None);
     };
     reset(bench, link)?;
-    let mut job = bench.job("held out", Part::Whole, 1, *drifted_ns);
+    let mut job = bench.job("held out", Part::Whole, 1, drifted_ns);
     job.options.warmup = Duration::ZERO;
     job.options.seconds = Some(Duration::from_secs(
         (seconds.as_secs() / HELD_OUT_DIVISOR).max(1),
     ));
     let (measured, _) = job.run(None)?;
-    *drifted_ns += measured.sent_ns;
-    window(bench, link).map(Some)
+    let window = window(bench, link)?;
+    Ok(Some((measured, window)))
 }
 
 /// Committed pairs of all shards since the last reset.
@@ -204,12 +221,37 @@ fn owners(bench: &Bench, link: &mut Link) -> anyhow::Result<BTreeMap<AccountId, 
         .context("listing the accounts")
 }
 
+fn make_plan(
+    bench: &Bench,
+    gate: GateOptions,
+    older: &Window,
+    newer: Option<&Window>,
+    placed: &BTreeMap<AccountId, ShardId>,
+) -> anyhow::Result<Plan> {
+    let observed = match newer {
+        None => Observed::OneWindow(&older.pairs),
+        Some(newer) => Observed::TwoWindows {
+            older: &older.pairs,
+            newer: &newer.pairs,
+        },
+    };
+    let options = LiveOptions {
+        gate,
+        seed: bench.selection.seed,
+        ..LiveOptions::default()
+    };
+    let plan = plan_live(observed, placed, bench.config.shards, &options).context("planning")?;
+    say(format_args!("planned: {} moves", plan.moves.len()));
+    Ok(plan)
+}
+
 /// Carries the plan out while the load goes on; the load ends with the last move.
 fn move_under_load(
     bench: &Bench,
     plan: &Plan,
     drifted_ns: u64,
-) -> anyhow::Result<(Measured, Applied, f64)> {
+    report: &mut LocalityReport,
+) -> anyhow::Result<(Measured, Applied)> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut job = bench.job("during", Part::OlderRepeated, 2, drifted_ns);
     job.options.warmup = Duration::ZERO;
@@ -219,16 +261,22 @@ fn move_under_load(
         .name("during".to_owned())
         .spawn(move || job.run(None))
         .context("starting the load")?;
-    let start = Instant::now();
-    let applied = carry_out(bench, plan);
-    let seconds = start.elapsed().as_secs_f64();
+    let carried_out = carry_out(bench, plan);
     stop.store(true, Ordering::Relaxed);
-    let joined = loading.join();
-    let (measured, _) = joined.map_err(|_| anyhow::anyhow!("the generator panicked"))??;
-    Ok((measured, applied?, seconds))
+    let measured = match loading.join() {
+        Ok(result) => result.map(|(measured, _)| measured),
+        Err(_) => Err(anyhow::anyhow!("the generator panicked")),
+    };
+    // What became of the accounts is told even if the load beside it failed.
+    let (applied, times) = carried_out?;
+    let load_from = measured.as_ref().ok().map(|it| it.measured_from_unix_ns);
+    report.reshard = Some(ReshardReport::of(&applied, times, load_from));
+    let measured = measured?;
+    report.during = Some(StageReport::of(&measured));
+    Ok((measured, applied))
 }
 
-fn carry_out(bench: &Bench, plan: &Plan) -> anyhow::Result<Applied> {
+fn carry_out(bench: &Bench, plan: &Plan) -> anyhow::Result<(Applied, MoveTimes)> {
     let planned = |step: &quorate_planner::plan::Move| AccountMove {
         account: step.account,
         source: step.source,
@@ -236,7 +284,29 @@ fn carry_out(bench: &Bench, plan: &Plan) -> anyhow::Result<Applied> {
     };
     let moves: Vec<AccountMove> = plan.moves.iter().map(planned).collect();
     let connect = |_| anyhow::Ok(Link::new(&bench.config).into_client());
-    apply(&moves, ApplyOptions::default(), connect, |_| ())
+    let (began_unix_ns, start) = (wall_clock_ns(), Instant::now());
+    let applied = apply(&moves, ApplyOptions::default(), connect, |_| ())?;
+    let times = MoveTimes {
+        began_unix_ns,
+        ended_unix_ns: wall_clock_ns(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    Ok((applied, times))
+}
+
+/// When the moves are repaid, where the loads' throughput can tell; `None` before all are measured.
+fn payback(bench: &Bench, report: &LocalityReport) -> Option<Payback> {
+    let (before, during) = (report.before.as_ref()?, report.during.as_ref()?);
+    let after = report.after.as_ref()?;
+    Some(match bench.options.mode {
+        Mode::Open { .. } => {
+            Payback::unknown("an open loop offers its rate whatever a transfer costs")
+        }
+        Mode::Closed if bench.selection.trace().is_some() => {
+            Payback::unknown("the two halves of a recorded file are different transfers")
+        }
+        Mode::Closed => Payback::of(before.into(), during.into(), after.into()),
+    })
 }
 
 fn check_stop(bench: &Bench) -> Result<(), Failure> {

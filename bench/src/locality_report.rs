@@ -1,14 +1,21 @@
 //! The document and the table of `locality`: before, predicted, achieved.
 
+use std::collections::BTreeMap;
+
 use comfy_table::CellAlignment;
 use serde::Serialize;
 
-use quorate_client::reshard::Applied;
-use quorate_planner::plan::{BacktestMethod, CrossShardRatio, Decision, LoadBalance, Method, Plan};
+use quorate_planner::plan::{
+    BacktestMethod, CrossShardRatio, Decision, Gate, LoadBalance, Method, Plan,
+};
 
 use crate::drive::Measured;
-use crate::figures::{grouped, grouped_f64, millis, per_second, percent, seconds, table, us};
-use crate::report::{LatencyUs, RunReport};
+use crate::figures::{factor, grouped, grouped_f64, millis, per_second, percent, seconds, table};
+use crate::host::Host;
+use crate::payback::Payback;
+use crate::recorder::Class;
+use crate::report::{ClassReport, LatencyUs, RunReport, SeriesRow, Settings, rejections};
+use crate::reshard_report::{FreezeUs, ReshardReport};
 use crate::verify::VerifyReport;
 
 /// The whole document; a stage that was not reached is `null`.
@@ -19,12 +26,34 @@ pub struct LocalityReport {
     pub reshard: Option<ReshardReport>,
     pub verify: Option<VerifyReport>,
     pub plan: Option<PlanReport>,
-    pub during: Option<DuringReport>,
+    /// The load that the plan was judged on; `null` for a recorded file, too.
+    pub held_out: Option<StageReport>,
+    /// The load beside the moves.
+    pub during: Option<StageReport>,
     pub cross_shard_ratio: Stages,
     pub load_max_over_avg: Stages,
     pub accounts_max_over_avg: Stages,
+    pub payback: Option<Payback>,
+    pub host: Option<Host>,
+    pub parameters: Option<Parameters>,
     /// Why it did not come to its end.
     pub error: Option<String>,
+}
+
+/// What fixes the work of all stages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Parameters {
+    pub workload: &'static str,
+    pub mode: &'static str,
+    pub clients: usize,
+    pub batch: usize,
+    /// Measured seconds before the moves, and again after them; `null`: until the file is done.
+    pub seconds: Option<u64>,
+    /// Cost of a cross-shard transfer for the plan, a local one being 1: assumed, not measured.
+    pub cross_cost: f64,
+    /// Least predicted gain of throughput that is worth the moves.
+    pub min_gain: f64,
+    pub settings: Settings,
 }
 
 /// One figure as it was, as the plan said it would be, and as it turned out.
@@ -44,29 +73,6 @@ pub struct Balance {
     pub accounts_after: Option<f64>,
 }
 
-/// How the moves went.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReshardReport {
-    pub planned: u64,
-    pub moved: u64,
-    pub seconds: f64,
-    /// How long an account admitted nothing; per account.
-    pub freeze_us: FreezeUs,
-    pub retries: u64,
-    pub already_there: u64,
-    pub given_up: usize,
-    pub refused: usize,
-    pub elsewhere: usize,
-}
-
-/// Freeze times in microseconds; `null` if nothing moved.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct FreezeUs {
-    pub p50: Option<f64>,
-    pub p99: Option<f64>,
-    pub max: Option<f64>,
-}
-
 /// The plan without its moves.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
@@ -78,6 +84,7 @@ pub struct PlanReport {
     pub transfers_scored_on: u64,
     /// Transfers that the leaders' tables could not take.
     pub telemetry_dropped: u64,
+    pub gate: Gate,
     pub cross_shard_ratio: CrossShardRatio,
     pub load_max_over_avg: LoadBalance,
     pub accounts_max_over_avg: f64,
@@ -85,38 +92,22 @@ pub struct PlanReport {
     pub moves: usize,
 }
 
-/// The load that went on while accounts moved.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct DuringReport {
+/// A load between others, without a money check of its own; its keys are those of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    pub measured_from_unix_ns: String,
     pub seconds: f64,
     pub committed: u64,
-    pub rejected: u64,
+    pub rejected: BTreeMap<&'static str, u64>,
     pub unknown: u64,
+    pub dropped: u64,
     pub throughput_tps: f64,
+    pub cross_shard_ratio: Option<f64>,
     pub latency_us: LatencyUs,
-}
-
-impl ReshardReport {
-    /// The outcome of carrying a plan out.
-    #[must_use]
-    pub fn of(applied: &Applied, seconds: f64) -> Self {
-        let freeze = applied.freeze_quantiles_ns();
-        Self {
-            planned: applied.planned,
-            moved: applied.moved,
-            seconds,
-            freeze_us: FreezeUs {
-                p50: freeze.map(|(p50, _, _)| us(p50)),
-                p99: freeze.map(|(_, p99, _)| us(p99)),
-                max: freeze.map(|(_, _, max)| us(max)),
-            },
-            retries: applied.retries,
-            already_there: applied.already_there,
-            given_up: applied.given_up.len(),
-            refused: applied.refused.len(),
-            elsewhere: applied.elsewhere.len(),
-        }
-    }
+    pub local: ClassReport,
+    pub cross: ClassReport,
+    pub series: Vec<SeriesRow>,
+    pub generator_cpu: f64,
 }
 
 impl PlanReport {
@@ -131,6 +122,7 @@ impl PlanReport {
             transfers_planned_on: plan.transfers_planned_on,
             transfers_scored_on: plan.transfers_scored_on,
             telemetry_dropped,
+            gate: plan.gate,
             cross_shard_ratio: plan.cross_shard_ratio,
             load_max_over_avg: plan.load_max_over_avg,
             accounts_max_over_avg: plan.accounts_max_over_avg,
@@ -140,19 +132,27 @@ impl PlanReport {
     }
 }
 
-impl DuringReport {
+impl StageReport {
     /// What a load measured.
     #[must_use]
     pub fn of(measured: &Measured) -> Self {
-        let tally = measured.recorder.tally();
+        let recorder = &measured.recorder;
+        let tally = recorder.tally();
         let seconds = seconds(measured.measured_ns);
         Self {
+            measured_from_unix_ns: measured.measured_from_unix_ns.to_string(),
             seconds,
             committed: tally.committed(),
-            rejected: tally.refused(),
+            rejected: tally.rejected.clone(),
             unknown: tally.unknown,
+            dropped: recorder.dropped(),
             throughput_tps: per_second(tally.committed(), seconds),
-            latency_us: LatencyUs::of(&measured.recorder.all()),
+            cross_shard_ratio: tally.cross_shard_ratio(),
+            latency_us: LatencyUs::of(&recorder.all()),
+            local: ClassReport::of(recorder, Class::Local, tally.committed_local),
+            cross: ClassReport::of(recorder, Class::Cross, tally.committed_cross),
+            series: recorder.series().iter().map(SeriesRow::of).collect(),
+            generator_cpu: measured.generator_cpu,
         }
     }
 }
@@ -183,9 +183,6 @@ impl LocalityReport {
     pub fn to_text(&self, terminal: bool) -> String {
         let mut stages = table(terminal);
         stages.set_header(["", "before", "predicted", "achieved"]);
-        let factor = |value: Option<f64>| {
-            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"))
-        };
         for (name, figure, show) in [
             (
                 "cross-shard ratio",
@@ -245,9 +242,12 @@ impl LocalityReport {
                 grouped_f64(during.throughput_tps),
                 millis(during.latency_us.p50),
                 millis(during.latency_us.p99),
-                during.rejected,
+                rejections(&during.rejected),
                 during.unknown,
             ));
+        }
+        if let Some(payback) = &self.payback {
+            lines.push(format!("payback: {}", payback.to_text()));
         }
         if let Some(verify) = &self.verify {
             lines.push(format!("money check: {}", verify.to_text()));
@@ -262,33 +262,13 @@ impl LocalityReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_client::reshard::MovedBatch;
-    use serde_json::Value;
-
-    fn applied() -> Applied {
-        Applied {
-            planned: 130,
-            moved: 129,
-            already_there: 1,
-            batches: vec![
-                MovedBatch {
-                    accounts: 128,
-                    freeze_ns: 2_000_000,
-                },
-                MovedBatch {
-                    accounts: 1,
-                    freeze_ns: 9_000_000,
-                },
-            ],
-            ..Applied::default()
-        }
-    }
+    use crate::reshard_report::tests::{applied, times};
 
     /// The keys of `demo` in the contract, which passes this document on.
     #[test]
     fn the_document_has_the_keys_of_the_contract() {
         let report = LocalityReport {
-            reshard: Some(ReshardReport::of(&applied(), 1.5)),
+            reshard: Some(ReshardReport::of(&applied(), times(), None)),
             verify: Some(VerifyReport::unavailable("nobody was asked".to_owned())),
             ..LocalityReport::default()
         };
@@ -296,20 +276,9 @@ mod tests {
         for key in ["before", "after", "reshard", "verify"] {
             assert!(document.get(key).is_some(), "{key} is missing");
         }
-        let reshard = &document["reshard"];
-        assert_eq!(reshard["moved"], 129);
-        assert_eq!(reshard["seconds"], 1.5);
-        let freeze = &reshard["freeze_us"];
-        assert_eq!(freeze["p50"], 2_000.0);
-        assert_eq!(freeze["p99"], 2_000.0);
-        assert_eq!(freeze["max"], 9_000.0);
-    }
-
-    #[test]
-    fn a_plan_that_moved_nothing_has_no_freeze_time() {
-        let report = ReshardReport::of(&Applied::default(), 0.0);
-        let document = serde_json::to_value(&report).unwrap();
-        assert_eq!(document["freeze_us"]["p50"], Value::Null);
+        for key in ["moved", "seconds", "freeze_us"] {
+            assert!(document["reshard"].get(key).is_some(), "{key} is missing");
+        }
     }
 
     #[test]
@@ -321,10 +290,16 @@ mod tests {
                 predicted: Some(0.07),
                 achieved: None,
             },
+            payback: Some(Payback::unknown("an open loop")),
             ..LocalityReport::default()
         };
         let text = report.to_text(false);
-        for part in ["66.7 %", "7.0 %", "ended early: stopped by a signal"] {
+        for part in [
+            "66.7 %",
+            "7.0 %",
+            "payback: not known: an open loop",
+            "ended early: stopped by a signal",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

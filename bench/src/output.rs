@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -62,8 +62,74 @@ impl Document {
     }
 }
 
+/// The destination of `--html`.
+#[derive(Debug)]
+pub struct HtmlFile(Option<(File, PathBuf)>);
+
+impl HtmlFile {
+    /// Opens what `--html` names.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        let failure = |error: &dyn fmt::Display| {
+            Failure::Usage(format!("--html: {}: {error}", path.display()))
+        };
+        if path.as_os_str() == "-" {
+            return Err(failure(&"a page goes to a file, stdout is for --json"));
+        }
+        let file = File::create(path).map_err(|error| failure(&error))?;
+        Ok(Self(Some((file, path.to_owned()))))
+    }
+
+    /// Writes the page, which is made only if somebody wants it.
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn write(&mut self, page: impl FnOnce() -> String) -> Result<(), Failure> {
+        let Some((file, path)) = &mut self.0 else {
+            return Ok(());
+        };
+        let written = file.write_all(page().as_bytes());
+        written
+            .map_err(|error| Failure::Other(anyhow::anyhow!("writing {}: {error}", path.display())))
+    }
+}
+
 fn write_json(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, document)?;
     out.write_all(b"\n")?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_made_only_for_a_file() {
+        let mut nowhere = HtmlFile::open(None).unwrap();
+        nowhere.write(|| panic!("nobody wants it")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.html");
+        let mut file = HtmlFile::open(Some(&path)).unwrap();
+        file.write(|| "<p></p>".to_owned()).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "<p></p>");
+    }
+
+    #[test]
+    fn a_place_without_a_file_is_bad_usage_and_named() {
+        for (path, part) in [("-", "stdout"), ("/nowhere/report.html", "/nowhere")] {
+            let failure = HtmlFile::open(Some(Path::new(path))).unwrap_err();
+            assert_eq!(failure.exit_code(), 2);
+            let text = failure.to_string();
+            assert!(
+                text.starts_with("--html: ") && text.contains(part),
+                "{text}"
+            );
+        }
+    }
 }

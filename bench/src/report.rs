@@ -133,14 +133,8 @@ impl RunReport {
             throughput_tps: per_second(tally.committed(), seconds),
             cross_shard_ratio: tally.cross_shard_ratio(),
             latency_us: LatencyUs::of(&recorder.all()),
-            local: ClassReport {
-                committed: tally.committed_local,
-                latency_us: LatencyUs::of(recorder.class(Class::Local)),
-            },
-            cross: ClassReport {
-                committed: tally.committed_cross,
-                latency_us: LatencyUs::of(recorder.class(Class::Cross)),
-            },
+            local: ClassReport::of(recorder, Class::Local, tally.committed_local),
+            cross: ClassReport::of(recorder, Class::Cross, tally.committed_cross),
             series: recorder.series().iter().map(SeriesRow::of).collect(),
             host,
             verify,
@@ -245,8 +239,21 @@ impl LatencyUs {
     }
 }
 
+impl ClassReport {
+    /// What was measured of one class, of which this many transfers committed.
+    #[must_use]
+    pub fn of(recorder: &Recorder, class: Class, committed: u64) -> Self {
+        Self {
+            committed,
+            latency_us: LatencyUs::of(recorder.class(class)),
+        }
+    }
+}
+
 impl SeriesRow {
-    fn of(row: &SecondRow) -> Self {
+    /// One second as the document has it.
+    #[must_use]
+    pub fn of(row: &SecondRow) -> Self {
         Self {
             second: row.second,
             committed: row.tally.committed(),
@@ -276,7 +283,9 @@ pub fn progress_line(phase: &str, row: &SecondRow) -> String {
     )
 }
 
-fn rejections(rejected: &BTreeMap<&'static str, u64>) -> String {
+/// Refused transfers by code, for people.
+#[must_use]
+pub fn rejections(rejected: &BTreeMap<&'static str, u64>) -> String {
     if rejected.is_empty() {
         return "0".to_owned();
     }

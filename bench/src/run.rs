@@ -11,9 +11,9 @@ use crate::drive::{Measured, Mode, Options};
 use crate::failure::Failure;
 use crate::generator::{Job, choose_cpu, warn_after, warn_before};
 use crate::host::Host;
+use crate::html::run_page;
 use crate::link::Link;
-use crate::output::Document;
-use crate::output::say;
+use crate::output::{Document, HtmlFile, say};
 use crate::recorder::Recorder;
 use crate::report::{Run, RunReport, Settings};
 use crate::select::{Part, Selection, load_options};
@@ -109,8 +109,25 @@ impl Bench {
         RunReport::new(run, &Recorder::default(), Host::of(&self.config), verify)
     }
 
-    fn blank(&self) -> Run {
+    /// What fixes the work of every load.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
         let transfers = |draws: &[_]| u64::try_from(draws.len()).expect("a slice's length fits");
+        Settings {
+            accounts: self.selection.accounts,
+            seed: self.selection.seed,
+            connections: self.options.connections,
+            warmup_seconds: self.options.warmup.as_secs(),
+            rate: match self.options.mode {
+                Mode::Closed => None,
+                Mode::Open { rate, .. } => Some(rate),
+            },
+            trace_transfers: self.selection.trace().map(transfers),
+            shape: self.selection.shape(),
+        }
+    }
+
+    fn blank(&self) -> Run {
         Run {
             workload: self.selection.name.name(),
             mode: self.options.mode.name(),
@@ -121,18 +138,7 @@ impl Bench {
             generator_cpu: 0.0,
             interrupted: false,
             error: None,
-            settings: Settings {
-                accounts: self.selection.accounts,
-                seed: self.selection.seed,
-                connections: self.options.connections,
-                warmup_seconds: self.options.warmup.as_secs(),
-                rate: match self.options.mode {
-                    Mode::Closed => None,
-                    Mode::Open { rate, .. } => Some(rate),
-                },
-                trace_transfers: self.selection.trace().map(transfers),
-                shape: self.selection.shape(),
-            },
+            settings: self.settings(),
         }
     }
 }
@@ -141,12 +147,13 @@ impl Bench {
 ///
 /// # Errors
 /// Bad usage, a cluster that cannot be set up, a replay that did not commit every transfer, or a
-/// failed money check. The document is written in every case but the first.
+/// failed money check. Document and page are written in every case but the first.
 pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failure> {
     let config = load_config(&arguments.cluster.path)?;
     let selection = Selection::new(&arguments.workload, &config)?;
     let bench = Bench::new(config, selection, &arguments.load, arguments.seconds, stop)?;
     let mut document = Document::open(arguments.json.as_deref())?;
+    let mut html = HtmlFile::open(arguments.html.as_deref())?;
     let acked = arguments.acked.as_deref().map(|path| {
         AckedFile::create(path)
             .map_err(|error| Failure::Usage(format!("--acked: {}: {error}", path.display())))
@@ -159,14 +166,18 @@ pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failur
     match result {
         Ok(measured) => {
             let report = bench.report(&measured, verify.clone());
+            let page = html.write(|| run_page(&report));
             document.write(&report, |terminal| report.to_text(terminal))?;
+            page?;
             warn_after(&measured);
             verify.into_result()?;
             check_replay(&bench, &report)
         }
         Err(error) => {
             let report = bench.report_of_error(format!("{error:#}"), verify);
+            let page = html.write(|| run_page(&report));
             document.write(&report, |terminal| report.to_text(terminal))?;
+            page?;
             Err(Failure::Other(error))
         }
     }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::feed::Replay;
-use crate::workload::{Payments, Shape, Uniform};
+use crate::workload::{
+    Communities, Drift, DriftingCommunities, DriftingPayments, Payments, Shape, Uniform,
+};
 use quorate_protocol::ledger::ResultCode;
 use quorate_protocol::time::Timestamp;
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ struct Fake {
     unknown_times: u32,
     requests_open: Cell<usize>,
     requests_open_max: Cell<usize>,
+    /// Who paid whom, in the order of sending.
+    pairs: RefCell<Vec<(AccountId, AccountId)>>,
 }
 
 impl Fake {
@@ -32,6 +36,7 @@ impl Fake {
             unknown_times: 0,
             requests_open: Cell::new(0),
             requests_open_max: Cell::new(0),
+            pairs: RefCell::default(),
         }
     }
 }
@@ -55,6 +60,8 @@ impl Cluster for Fake {
         let open = self.requests_open.get();
         self.requests_open_max
             .set(self.requests_open_max.get().max(open));
+        let pair = |it: &Transfer| (it.debit_account_id, it.credit_account_id);
+        self.pairs.borrow_mut().extend(transfers.iter().map(pair));
         let now = Instant::now();
         let from = match self.busy_until.get() {
             Some(until) if self.serial => until.max(now),
@@ -116,13 +123,26 @@ fn run(
     options: Options,
     stop: Arc<AtomicBool>,
 ) -> (Measured, BTreeMap<TransferId, u32>, usize) {
+    let (measured, fake) = run_on(make, feed, options, stop);
+    let open_max = fake.requests_open_max.get();
+    (measured, fake.seen.into_inner(), open_max)
+}
+
+/// The same, with all that the cluster saw.
+fn run_on(
+    make: impl FnOnce() -> Fake + Send + 'static,
+    feed: impl FnOnce() -> Feed + Send + 'static,
+    options: Options,
+    stop: Arc<AtomicBool>,
+) -> (Measured, Fake) {
     glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(0))
         .spawn(move || async move {
             let cluster = Rc::new(make());
             let clusters = [Rc::clone(&cluster)];
             let (measured, _) = drive(&clusters, feed(), options, None, stop, |_, _| {}).await;
-            let seen = cluster.seen.borrow().clone();
-            (measured, seen, cluster.requests_open_max.get())
+            let [only] = clusters;
+            drop(only);
+            (measured, Rc::into_inner(cluster).expect("nobody else"))
         })
         .unwrap()
         .join()
@@ -200,6 +220,45 @@ fn an_open_loop_that_keeps_up_drops_nothing_and_sends_the_rate() {
     assert!((600..1_400).contains(&seen.len()), "{}", seen.len());
 }
 
+/// A cluster that falls behind is still paid as it was meant to be: which period of drift a payment
+/// belongs to follows from its intended time, not from when a client was free.
+#[test]
+fn drift_goes_by_the_intended_time_however_late_a_request_is() {
+    let gap_ns = 10_000_000;
+    let options = Options {
+        mode: Mode::Open {
+            rate: 100.0,
+            arrivals: Arrivals::Constant,
+        },
+        clients: 1,
+        batch: 1,
+        seconds: Some(Duration::from_millis(600)),
+        ..options()
+    };
+    let payments = || {
+        let drift = Drift {
+            percent: 100.0,
+            every: Duration::from_millis(50),
+        };
+        let communities = Communities::new(1_000, 0.9, 1.0, 1);
+        let shape = Arc::new(DriftingCommunities::new(communities, drift, 1));
+        DriftingPayments::new(shape, 1, 0..1, 0)
+    };
+    // Four times as slow as it is paid: after 120 ms it gets what was meant for 30.
+    let slow = || Fake {
+        serial: true,
+        ..Fake::new(Duration::from_millis(40))
+    };
+    let (_, fake) = run_on(slow, move || Feed::Drifting(payments()), options, never());
+    let pairs = fake.pairs.into_inner();
+    assert!(pairs.len() >= 4, "{}", pairs.len());
+    let mut expected = payments();
+    for (n, pair) in (0..).zip(pairs) {
+        let meant = expected.take(0, 1, n * gap_ns)[0];
+        assert_eq!(pair, (meant.debit, meant.credit), "request {n}");
+    }
+}
+
 /// What samples the servers from outside finds the measured time by it.
 #[test]
 fn the_start_of_measuring_is_told_by_the_wall_clock() {
@@ -208,13 +267,15 @@ fn the_start_of_measuring_is_told_by_the_wall_clock() {
         warmup,
         ..options()
     };
-    let wall = || nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
-    let before = wall();
+    let before = wall_clock_ns();
     let quick = || Fake::new(Duration::from_millis(5));
     let (measured, _, _) = run(quick, || endless(4), options, never());
     let started = measured.measured_from_unix_ns - nanos(warmup);
     let ended = measured.measured_from_unix_ns + measured.measured_ns;
-    assert!(before <= started && ended <= wall(), "{before} {started}");
+    assert!(
+        before <= started && ended <= wall_clock_ns(),
+        "{before} {started}"
+    );
 }
 
 /// A replay promises that every transfer of its file takes effect: one whose outcome is unknown is

@@ -345,4 +345,16 @@ mod tests {
         assert_eq!(trades_per_period(201, 100.0), 100);
         assert_eq!(trades_per_period(200, 0.4), 0);
     }
+
+    /// Published figures name a seed: other trades would make them irreproducible.
+    #[test]
+    fn the_trades_of_a_seed_are_pinned() {
+        let shape = drifting(1_000, 0.9, 0.6, 42);
+        let trades = [1, 2].map(|period| shape.trades_of(period));
+        let expected = [
+            [(804, 625), (347, 963), (402, 113)],
+            [(923, 304), (483, 165), (831, 623)],
+        ];
+        assert_eq!(trades, expected);
+    }
 }

@@ -240,6 +240,51 @@ mod tests {
         );
     }
 
+    /// The draws of communities before there was drift, as the first of them and a sum over 100,000.
+    #[test]
+    fn the_draws_of_communities_are_pinned_with_and_without_drift() {
+        let drift = Drift {
+            percent: 5.0,
+            every: Duration::from_secs(1),
+        };
+        let sum = |draws: &[Draw]| {
+            let numbers = draws.iter().flat_map(|d| [d.debit.0, d.credit.0, d.amount]);
+            numbers.fold(0, |sum, n| splitmix64(sum ^ u64::try_from(n).unwrap()))
+        };
+        for (accounts, inside, theta, seed, client, first, expected) in [
+            (
+                9_000,
+                0.9,
+                1.0,
+                42,
+                0,
+                (4163, 4752, 27),
+                7546232728622454642,
+            ),
+            (
+                1_234,
+                0.5,
+                0.7,
+                7,
+                3 << 32,
+                (722, 1065, 78),
+                108226723611555585,
+            ),
+        ] {
+            let shape = || Communities::new(accounts, inside, theta, seed);
+            let still = Arc::new(Shape::Communities(shape()));
+            let without = Payments::new(still, None, seed, client);
+            let without: Vec<Draw> = without.take(100_000).collect();
+            let drifting = Arc::new(DriftingCommunities::new(shape(), drift, seed));
+            let clients = [client].into_iter();
+            let mut drifting = DriftingPayments::new(drifting, seed, clients, 0);
+            let drawn = without[0];
+            assert_eq!((drawn.debit.0, drawn.credit.0, drawn.amount), first);
+            assert_eq!(sum(&without), expected);
+            assert_eq!(sum(&drifting.take(0, 100_000, 0)), expected);
+        }
+    }
+
     /// Published figures name a seed: a changed stream would make them irreproducible.
     #[test]
     fn the_stream_of_a_seed_is_pinned() {
