@@ -230,7 +230,8 @@ fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<
         let is_undone = record.is_some_and(|record| next.undoes == Some(record.number));
         let is_kept = record.is_some_and(|record| record.number + PLANS_KEPT > next.number);
         let has_room = used + bytes <= MOVES_BYTES_MAX;
-        if !is_undone && !(is_kept && has_room) {
+        let stays = is_undone || (is_kept && has_room);
+        if !stays {
             catalog.put_document(row.key, row.version, &[])?;
             used -= length(&row);
         }
