@@ -1,7 +1,9 @@
 //! Printing: one JSON document on stdout for machines, or plain lines and tables for people.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -29,13 +31,40 @@ impl Output {
     }
 }
 
+/// Stdout, once [`keep_stdout`] has put it aside.
+static KEPT: OnceLock<File> = OnceLock::new();
+
+/// Keeps stdout for what this module writes. Whatever else of the process writes to it writes to
+/// stderr from here on, to the end: a C library keeps its text in a buffer of its own, which is
+/// written when the process exits, so that giving stdout back after a call would be too early.
+///
+/// # Errors
+/// The file descriptors cannot be had.
+pub fn keep_stdout() -> io::Result<()> {
+    if KEPT.get().is_none() {
+        let kept = rustix::io::dup(io::stdout())?;
+        rustix::stdio::dup2_stdout(io::stderr())?;
+        let _ = KEPT.set(kept.into());
+    }
+    Ok(())
+}
+
 /// Writes one text and a line break to stdout.
 pub fn line(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    let written = match KEPT.get() {
+        Some(kept) => write_line(kept, text),
+        None => write_line(io::stdout().lock(), text),
+    };
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// In one call where nothing buffers: a reader of a pipe gets the line at once.
+fn write_line(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(format!("{text}\n").as_bytes())?;
+    out.flush()
 }
 
 /// Writes a line for people to stderr. Whoever has closed it does not want to hear, and nothing stops for that.

@@ -4,7 +4,15 @@
 //! and SIGABRT while it runs. It must never run inside a server; in the planner's process calls are
 //! serialised here and the generator is seeded by each call, so the same graph and seed give the
 //! same parts. What METIS says about cut and balance is not used: callers compute both from the
-//! parts ([`InteractionGraph::edge_cut`], [`crate::balance`]).
+//! parts ([`InteractionGraph::edge_cut`], [`crate::score`]).
+//!
+//! METIS writes to C's stdout, and no option prevents it. All of its messages ask for a bit of
+//! `DbgLvl`, which is 0 here, but one: `MlevelRecursiveBisection` (pmetis.c), by which the first
+//! parts of the coarsest graph are found, says "Cannot bisect a graph with 0 vertices" whenever one
+//! of its bisections left a side empty, as happens where a few accounts have nearly all the load and
+//! there are many shards. The parts are valid all the same. The text lies in a buffer that C writes
+//! when the process exits, so a program whose stdout is read by a machine puts stdout aside for good
+//! before it calls (`keep_stdout` of the command line). Errors go to stderr.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -37,10 +45,8 @@ const ONE_CUT_FROM: usize = 200_000;
 const PASSES: i32 = 20;
 
 /// Vertices per part below which METIS is not asked. With fewer vertices than parts its coarsening
-/// fails; with a few times as many it tends to bisect empty graphs, gives bad parts and complains on
-/// C's stdout (it still does with larger ones if a few vertices have nearly all the weight, so a
-/// caller whose stdout is read by a machine redirects it first). On graphs of such a size the warm
-/// start alone does well.
+/// fails; with a few times as many it tends to bisect empty graphs and gives bad parts. On graphs of
+/// such a size the warm start alone does well.
 const VERTICES_PER_PART_MIN: usize = 16;
 
 /// The part (0-based, below `parts`) of each vertex, or `None` if the graph is too small for METIS.

@@ -1,8 +1,9 @@
 //! `quorate reshard`: plans a placement that follows the money, and carries it out while serving.
 //!
 //! Planning runs in this process, never in a server: METIS takes over signal handlers and draws
-//! from the C library's process-wide generator. The plan that is carried out is kept by the cluster, so that any of
-//! these commands can go on where another has ended.
+//! from the C library's process-wide generator. It also prints to C's stdout now and then, which must
+//! carry one document and nothing else: these commands keep stdout for themselves. The plan that is carried out is kept
+//! by the cluster, so that any of them can go on where another has ended.
 
 mod apply;
 mod auto;
@@ -19,6 +20,7 @@ use clap::Subcommand;
 
 use crate::Context;
 use crate::failure::Outcome;
+use crate::print::keep_stdout;
 
 /// What to do about the placement.
 #[derive(Subcommand, Debug)]
@@ -49,6 +51,7 @@ pub enum ReshardCommand {
 
 /// Runs the command.
 pub fn run(command: ReshardCommand, context: Context) -> Outcome {
+    keep_stdout()?;
     match command {
         ReshardCommand::Observe(args) => observe::run(&args, context),
         ReshardCommand::Plan(args) => plan::run(&args, context),
