@@ -69,7 +69,7 @@ pub fn begin_moves(
         chunks_named: 0,
         progress: Progress {
             already_there,
-            elsewhere,
+            elsewhere_before: elsewhere,
             ..Progress::default()
         },
         driver: None,

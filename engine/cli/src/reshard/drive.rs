@@ -67,14 +67,10 @@ pub fn carry_out(
 fn outcome(record: &Record) -> Outcome {
     let progress = &record.progress;
     let reason = record.reason.clone().unwrap_or_default();
+    let astray = progress.elsewhere_before + progress.elsewhere + progress.refused;
     match record.status {
-        Status::Done if progress.elsewhere + progress.refused == 0 => Ok(()),
-        Status::Done => Err(anyhow!(
-            "{} of {} accounts are not at their targets",
-            progress.elsewhere + progress.refused,
-            record.moves
-        )
-        .into()),
+        Status::Done if astray == 0 => Ok(()),
+        Status::Done => Err(anyhow!("{astray} accounts are not at their targets").into()),
         Status::Preparing | Status::Paused | Status::Aborted | Status::Running => Err(anyhow!(
             "plan {} is {}, with {} of {} accounts settled {reason}",
             record.number,

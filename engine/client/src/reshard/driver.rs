@@ -193,6 +193,8 @@ impl Whereabouts {
     /// Gives out what is left. All moves of a plan began with their accounts at the sources, so who is at a target was moved.
     fn note(self, progress: &mut Progress) -> Vec<AccountMove> {
         progress.moved = self.at_target;
+        // A driver that died may have been told of an account on its way that it is nowhere.
+        (progress.elsewhere, progress.refused, progress.given_up) = (0, 0, 0);
         self.left
     }
 }
@@ -327,7 +329,7 @@ impl Seat {
         progress.moved = now.at_target;
         progress.given_up = now.at_source.saturating_sub(progress.refused);
         let found = now.at_target + now.at_source;
-        progress.elsewhere = base.elsewhere + count(moves.len()).saturating_sub(found);
+        progress.elsewhere = count(moves.len()).saturating_sub(found);
         let report = self.client.verify(VERIFY_LAST_WITHIN)?;
         if !report.ok {
             end = End::Money(report.problems.join("; "));
@@ -468,7 +470,8 @@ fn progress(base: &Progress, applied: &Applied, worked: Duration) -> Progress {
         // Who is found at the target was sent there by a driver that has died since.
         moved: base.moved + applied.moved + applied.already_there,
         already_there: base.already_there,
-        elsewhere: base.elsewhere + count(applied.elsewhere.len()),
+        elsewhere_before: base.elsewhere_before,
+        elsewhere: count(applied.elsewhere.len()),
         refused: count(applied.refused.len()),
         given_up: count(applied.given_up.len()),
         retries: base.retries + applied.retries,
@@ -646,6 +649,14 @@ mod tests {
         let owners = BTreeMap::from([(AccountId(1), ShardId(2)), (AccountId(2), ShardId(1))]);
         let now = Whereabouts::of(&moves, &owners);
         assert_eq!((now.at_target, now.at_source), (1, 1));
-        assert_eq!(now.left, moves[1..]);
+        let mut told = Progress {
+            elsewhere: 1,
+            refused: 1,
+            elsewhere_before: 4,
+            ..Progress::default()
+        };
+        assert_eq!(now.note(&mut told), moves[1..]);
+        assert_eq!((told.moved, told.elsewhere, told.refused), (1, 0, 0));
+        assert_eq!(told.elsewhere_before, 4);
     }
 }

@@ -117,7 +117,9 @@ pub struct Progress {
     pub moved: u64,
     /// At their targets before it began; not among its moves.
     pub already_there: u64,
-    /// Neither at their source nor at their target, or nowhere; not among its moves, or gone since.
+    /// Neither at their source nor at their target, or nowhere, when it began; not among its moves.
+    pub elsewhere_before: u64,
+    /// Of its moves: at another shard by now.
     pub elsewhere: u64,
     /// Refused by the cluster.
     pub refused: u64,
