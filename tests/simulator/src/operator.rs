@@ -1,6 +1,6 @@
 //! The operator: moves accounts by plans, hands leadership over, takes cuts, and dies in between.
 //!
-//! The tool that moves accounts keeps nothing (`engine/client/src/reshard.rs`): it works off the
+//! The tool that moves accounts keeps nothing (`engine/client/src/reshard/mod.rs`): it works off the
 //! batches of its plan, one per source at a time, each under an id of its own. When it dies, a new one
 //! starts the same plan from the beginning, with new ids, while moves of its predecessor may still
 //! be under way.

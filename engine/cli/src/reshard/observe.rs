@@ -75,7 +75,7 @@ pub fn run(args: &ObserveArgs, context: Context) -> Outcome {
             counted.pairs.len()
         );
         for (shard, row) in &used {
-            text += &format!("\n  account {} at shard {shard}: {} postings", row.account, row.operations);
+            text += &format!("\n  account {} at shard {shard}: {} postings, older ones halved", row.account, row.operations);
         }
         text
     })

@@ -190,6 +190,16 @@ impl Whereabouts {
         }
     }
 
+    /// What became of the accounts once all was tried.
+    fn settle(self, applied: &Applied, progress: &mut Progress) {
+        let left = self.left.iter();
+        let refused = left.filter(|planned| applied.refused.contains(&planned.account));
+        progress.refused = count(refused.count());
+        progress.moved = self.at_target;
+        progress.given_up = self.at_source.saturating_sub(progress.refused);
+        progress.elsewhere = count(self.left.len()).saturating_sub(self.at_source);
+    }
+
     /// Gives out what is left. All moves of a plan began with their accounts at the sources, so who is at a target was moved.
     fn note(self, progress: &mut Progress) -> Vec<AccountMove> {
         progress.moved = self.at_target;
@@ -318,18 +328,7 @@ impl Seat {
         let mut end = end?;
         let mut progress = progress(base, &applied, start.elapsed());
         let owners = observe::owners(&mut self.client, config.shard_ids())?.newest();
-        let now = Whereabouts::of(moves, &owners);
-        let is_refused = |planned: &AccountMove| applied.refused.contains(&planned.account);
-        progress.refused = count(
-            now.left
-                .iter()
-                .filter(|planned| is_refused(planned))
-                .count(),
-        );
-        progress.moved = now.at_target;
-        progress.given_up = now.at_source.saturating_sub(progress.refused);
-        let found = now.at_target + now.at_source;
-        progress.elsewhere = count(moves.len()).saturating_sub(found);
+        Whereabouts::of(moves, &owners).settle(&applied, &mut progress);
         let report = self.client.verify(VERIFY_LAST_WITHIN)?;
         if !report.ok {
             end = End::Money(report.problems.join("; "));
