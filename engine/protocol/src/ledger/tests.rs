@@ -137,12 +137,12 @@ impl World {
         self.apply(|entry| entry.prepare(&[row])).votes[0]
     }
 
-    fn resolve(&mut self, txn: TxnId, verdict: Verdict, timestamp: u64) {
+    fn resolve(&mut self, txn: TxnId, verdict: Verdict, timestamp: u64) -> Vec<TxnRow> {
         let row = TxnRow {
             timestamp: Timestamp(timestamp),
             ..TxnRow::new(txn, verdict)
         };
-        self.apply(|entry| entry.resolve(&[row]));
+        self.apply(|entry| entry.resolve(&[row])).votes
     }
 
     fn commit(&mut self, transfer: Transfer, attempt: Attempt, kind: CommitKind) -> CommitOutcome {
@@ -429,7 +429,12 @@ fn a_moved_account_has_one_owner_and_takes_its_history_along() {
     let commit_ts = moved.expect("nothing has touched it");
     assert!(source.ledger.account(AccountId(1)).is_none());
     assert_eq!(source.ledger.elsewhere(AccountId(1)), Some(ShardId(2)));
-    target.resolve(head.txn(), Verdict::Commit, commit_ts.0);
+    assert_eq!(target.ledger.arrived(head.txn()), None);
+    // The source is told that it is served here, and told again if it asks.
+    let arrived = target.resolve(head.txn(), Verdict::Commit, commit_ts.0);
+    let verdicts = arrived.iter().map(|row| row.parse().expect("it is valid"));
+    assert!(verdicts.eq([(head.txn(), Verdict::Commit)]));
+    assert_eq!(target.ledger.arrived(head.txn()), Some(arrived[0]));
     let owned = target.ledger.account(AccountId(1)).expect("arrived");
     assert_eq!(
         (owned.account.debits_posted, owned.account.ownership_epoch),

@@ -6,6 +6,7 @@
 //! | `Freezing` | all accounts owned here, not frozen | operations on them | everything enqueued before is applied, nothing open |
 //! | `Preparing` | quiet; states read | the same | the target's vote, or the time limit: abort |
 //! | `Committing` | vote yes | the same | apply of `CommitMove`: moved, or something touched them: abort |
+//! | `Arriving` | moved | nothing here: who asks is sent to the target | the target says that it serves them, or the time limit |
 //!
 //! A crash at any stage leaves one owner: before `CommitMove` is chosen the source, after it the
 //! target, which asks if it was not told.
@@ -43,6 +44,12 @@ enum Stage {
     Committing {
         head: MoveHead,
     },
+    /// Only the answer is still owed: how long the accounts were served by nobody is known at its end.
+    Arriving {
+        txn: TxnId,
+        commit_ts: Timestamp,
+        sent_ns: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -71,7 +78,8 @@ impl Migrations {
         self.running
             .get(&MoveId(txn.id))
             .is_some_and(|migration| match &migration.stage {
-                Stage::Freezing { .. } => false,
+                // What has committed is in the ledger.
+                Stage::Freezing { .. } | Stage::Arriving { .. } => false,
                 Stage::Preparing { head, .. } | Stage::Committing { head } => {
                     head.attempt == txn.attempt
                 }
@@ -208,6 +216,23 @@ impl Replica {
                 }
             }
             Stage::Committing { .. } => {}
+            Stage::Arriving {
+                txn,
+                commit_ts,
+                sent_ns,
+            } => {
+                let (txn, commit_ts) = (*txn, *commit_ts);
+                let is_due = changed || *sent_ns + PREPARE_RESEND_NS <= now_ns;
+                if is_due {
+                    *sent_ns = now_ns;
+                }
+                if self.migration_age(id) >= FREEZE_NS_MAX + VOTE_NS_MAX {
+                    self.end_migration(id, Some(commit_ts));
+                } else if is_due {
+                    self.suspect(target, PREPARE_RESEND_NS);
+                    self.decide(target, txn, Verdict::Commit, commit_ts);
+                }
+            }
         }
     }
 
@@ -308,12 +333,23 @@ impl Replica {
         let Some(migration) = self.migrations.running.get_mut(&id) else {
             return;
         };
-        let Stage::Preparing { head, versions, .. } = &mut migration.stage else {
-            return;
-        };
-        if head.attempt != txn.attempt || migration.target != from.shard {
+        if migration.target != from.shard {
             return;
         }
+        let (head, versions) = match &mut migration.stage {
+            Stage::Preparing { head, versions, .. } if head.attempt == txn.attempt => {
+                (head, versions)
+            }
+            Stage::Arriving {
+                txn: moved,
+                commit_ts,
+                ..
+            } if *moved == txn && verdict == Verdict::Commit => {
+                let commit_ts = *commit_ts;
+                return self.end_migration(id, Some(commit_ts));
+            }
+            _ => return,
+        };
         match verdict {
             Verdict::Yes => {
                 let (head, versions) = (*head, core::mem::take(versions));
@@ -347,12 +383,21 @@ impl Replica {
         };
         let txn = self.move_txn(id, attempt);
         self.decide(target, txn, verdict, commit_ts.unwrap_or(Timestamp::ZERO));
-        if commit_ts.is_some() {
-            for account in accounts {
-                self.coordinator.learn_location(account, target);
-            }
+        let Some(commit_ts) = commit_ts else {
+            return self.end_migration(id, None);
+        };
+        for &account in &accounts {
+            self.coordinator.learn_location(account, target);
         }
-        self.end_migration(id, commit_ts);
+        self.unfreeze(&accounts);
+        let sent_ns = self.now.mono_ns;
+        if let Some(migration) = self.migrations.running.get_mut(&id) {
+            migration.stage = Stage::Arriving {
+                txn,
+                commit_ts,
+                sent_ns,
+            };
+        }
     }
 
     fn abort_migration(&mut self, id: MoveId) {
@@ -367,7 +412,16 @@ impl Replica {
         self.end_migration(id, None);
     }
 
-    /// Unfreezes and answers.
+    fn unfreeze(&mut self, accounts: &[AccountId]) {
+        for account in accounts {
+            self.migrations.frozen.remove(account);
+            if self.waiting.is_waited_for(*account) {
+                self.woken.insert(*account);
+            }
+        }
+    }
+
+    /// Unfreezes, if that has not been done, and answers.
     fn end_migration(&mut self, id: MoveId, commit_ts: Option<Timestamp>) {
         let Some(migration) = self.migrations.running.get(&id) else {
             return;
@@ -384,16 +438,15 @@ impl Replica {
         self.answer_migration(id, answer);
     }
 
-    /// Unfreezes, and gives this answer.
+    /// The same with this answer.
     fn answer_migration(&mut self, id: MoveId, answer: MoveAnswer) {
         let Some(migration) = self.migrations.running.remove(&id) else {
             return;
         };
-        for account in &migration.accounts {
-            self.migrations.frozen.remove(account);
-            if self.waiting.is_waited_for(*account) {
-                self.woken.insert(*account);
-            }
+        // Since they left, accounts may have come back and be frozen for another move.
+        let has_left = matches!(migration.stage, Stage::Arriving { .. });
+        if !has_left && !planted(Bug::FrozenAfterAbort) {
+            self.unfreeze(&migration.accounts);
         }
         for key in migration.requests {
             let of_this = self

@@ -300,6 +300,9 @@ impl Ledger {
             resolving: Ballot::ZERO,
         };
         self.staged.insert(txn, staged);
+        if planted(Bug::ArrivesAtPrepare) {
+            self.resolve_move(txn, Some(at.timestamp), &mut Applied::default());
+        }
         yes(txn, at.timestamp)
     }
 
@@ -336,19 +339,20 @@ impl Ledger {
                 unreachable!("account {} was there and is named once", row.account)
             };
             self.owners.remove(&row.account);
-            let ownership_epoch = row.ownership_epoch + 1;
-            self.stubs.insert(
-                row.account,
-                Stub {
-                    shard: head.target,
-                    ownership_epoch,
-                    last: owned.last,
-                },
-            );
+            let stub = Stub {
+                shard: head.target,
+                ownership_epoch: row.ownership_epoch + 1,
+                last: owned.last,
+            };
+            if !planted(Bug::StubNotKept) {
+                self.stubs.insert(row.account, stub);
+            }
             self.cuts.on_departure(at.timestamp, &owned.account);
         }
         let moved = accounts.iter().map(|row| row.account);
-        self.record_move(head, hash_of_ids(moved), at.timestamp);
+        if !planted(Bug::MoveForgotten) {
+            self.record_move(head, hash_of_ids(moved), at.timestamp);
+        }
         Some(at.timestamp)
     }
 
@@ -376,7 +380,7 @@ impl Ledger {
             let carried = staged
                 .owners
                 .iter()
-                .filter(|owner| owner.account == account.id);
+                .filter(|owner| owner.account == account.id && !planted(Bug::OwnersNotCarried));
             self.owners.insert(account.id, merge_owners(carried, left));
             let stub = self.stubs.remove(&account.id);
             let mut owned = OwnedAccount::new(account);
@@ -385,6 +389,14 @@ impl Ledger {
             self.add_account(owned);
             self.cuts.on_arrival(commit_ts, &account);
         }
+        applied.votes.push(arrived(txn, commit_ts));
+    }
+
+    /// What this shard, as target, tells the source once the accounts of a move are served here; `None` if they are not.
+    #[must_use]
+    pub(crate) fn arrived(&self, txn: TxnId) -> Option<TxnRow> {
+        let record = self.moves.get(&(txn.coordinator, MoveId(txn.id)))?;
+        (record.attempt == txn.attempt).then(|| arrived(txn, record.commit_ts))
     }
 
     fn shards(&self) -> Shards {
@@ -455,6 +467,13 @@ impl Ledger {
         } else {
             TxnRow::new(txn, Verdict::Abort)
         })
+    }
+}
+
+fn arrived(txn: TxnId, commit_ts: Timestamp) -> TxnRow {
+    TxnRow {
+        timestamp: commit_ts,
+        ..TxnRow::new(txn, Verdict::Commit)
     }
 }
 

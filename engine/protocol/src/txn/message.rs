@@ -4,8 +4,8 @@
 //! | --- | --- | --- | --- |
 //! | `PrepareTxn` | coordinator -> participant | a cross-shard transfer was admitted | `Votes`, or the attempt gives up |
 //! | `PrepareMove` | source -> target | the batch is frozen and quiet | `Votes`, or the attempt gives up |
-//! | `Votes` | participant -> coordinator | `Prepared` was applied | - |
-//! | `Decides` | coordinator -> participant | `Commit` was applied | `Resolved` is applied |
+//! | `Votes` | participant -> coordinator | `Prepared` was applied; of a move, `Resolved` also: arrived | - |
+//! | `Decides` | coordinator -> participant | `Commit` was applied | `Resolved` is applied; of a move, `Votes` |
 //! | `QueryDecisions` | participant -> coordinator | in doubt for `in_doubt_query_after` | `Decides` |
 //! | `LookUps` | new owner -> previous owner | a transfer on a moved account may be a retry | `LookedUp` |
 //! | `Acknowledged` | participant -> coordinator, all replicas | now and then, if history is dropped | - |

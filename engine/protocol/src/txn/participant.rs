@@ -232,9 +232,14 @@ impl Replica {
             if stranger || !decided {
                 continue;
             }
-            let open = self.ledger.resolving(txn, place);
-            if open.is_some_and(|resolving| core::mem::replace(resolving, ballot) != ballot) {
-                self.proposals.push_resolve(*row);
+            if let Some(resolving) = self.ledger.resolving(txn, place) {
+                if core::mem::replace(resolving, ballot) != ballot {
+                    self.proposals.push_resolve(*row);
+                }
+            } else if txn.subject == Subject::Move
+                && let Some(arrived) = self.ledger.arrived(txn)
+            {
+                self.send_vote(arrived);
             }
         }
     }

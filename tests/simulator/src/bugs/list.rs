@@ -257,6 +257,31 @@ pub const ALL: &[Planted] = &[
         "the source of a move keeps the account",
     ),
     core(
+        "arrives_at_prepare",
+        Core::ArrivesAtPrepare,
+        "the target of a move serves the accounts before the source has decided",
+    ),
+    core(
+        "move_forgotten",
+        Core::MoveForgotten,
+        "the source of a move keeps no record of its decision",
+    ),
+    core(
+        "stub_not_kept",
+        Core::StubNotKept,
+        "the source of a move does not remember where the accounts went",
+    ),
+    core(
+        "frozen_after_abort",
+        Core::FrozenAfterAbort,
+        "a move that was given up leaves its accounts frozen",
+    ),
+    core(
+        "owners_not_carried",
+        Core::OwnersNotCarried,
+        "a second move forgets who owned the account before the first one",
+    ),
+    core(
         "no_look_up",
         Core::NoLookUp,
         "a new owner does not ask the previous ones about an id",
