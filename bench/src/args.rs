@@ -49,9 +49,22 @@ pub struct RunArguments {
     /// Write a report with plots to this file: one page that needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Whether new accounts are put beside those that they first trade with (replay) [default: on]
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub first_touch: Option<Switch>,
+    /// Load over the average above which a shard takes no more of them [default: 1.1]
+    #[arg(long, value_name = "X", value_parser = parse_cap)]
+    pub first_touch_cap: Option<f64>,
     /// Write the id of every acknowledged transfer to this file, one decimal number a line
     #[arg(long, value_name = "FILE")]
     pub acked: Option<PathBuf>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// `audit`.
@@ -85,9 +98,10 @@ pub struct LocalityArguments {
     /// Write a report with plots to this file: one page that needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Cost of a cross-shard transfer for the plan, a local one being 1
-    #[arg(long, value_name = "X", default_value_t = 4.0, value_parser = parse_cost)]
-    pub cross_cost: f64,
+    /// Cost of a cross-shard transfer for the plan, a local one being 1 [default: measured by two short
+    /// loads, one local, one across shards; replay: 4]
+    #[arg(long, value_name = "X", value_parser = parse_cost)]
+    pub cross_cost: Option<f64>,
     /// Least predicted gain of throughput that is worth the moves
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = parse_gain)]
     pub min_gain: f64,
@@ -249,6 +263,12 @@ fn parse_cost(text: &str) -> Result<f64, String> {
 fn parse_gain(text: &str) -> Result<f64, String> {
     number(text, "from 0 to 1000", |value| {
         (0.0..=1000.0).contains(&value)
+    })
+}
+
+fn parse_cap(text: &str) -> Result<f64, String> {
+    number(text, "from 1 to 1000", |value| {
+        (1.0..=1000.0).contains(&value)
     })
 }
 

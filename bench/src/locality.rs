@@ -1,9 +1,12 @@
 //! `quorate-bench locality`: what does placement by who pays whom bring?
 //!
 //! ```text
-//! prepare | load "before" | load "held out" | plan | load "during" + moves | load "after" | verify
-//!          \__ older window \__ newer window __/
+//! prepare | cross cost | load "before" | load "held out" | plan | load "during" + moves | load "after" | verify
+//!                       \__ older window \__ newer window __/
 //! ```
+//! The moves are a plan that the cluster keeps, carried out as `reshard apply` does it: it is in the history, and `undo`
+//! brings the old map back.
+//!
 //! The plan is made on what the leaders counted during the first load and judged on the second, whose
 //! payments it has not seen. The result is measured on payments that neither has seen. A recorded
 //! file is split: its older half makes the plan, its newer half is the traffic after it.
@@ -12,11 +15,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use quorate_client::observe;
-use quorate_client::reshard::{AccountMove, Applied, ApplyOptions, apply};
+use quorate_client::reshard::begin::begin;
+use quorate_client::reshard::driver::{Driven, WATCH_BEFORE, drive};
+use quorate_client::reshard::record::{Predicted, Record, Status};
+use quorate_client::reshard::{AccountMove, ApplyOptions};
 use quorate_planner::{
     Decision, GateOptions, LiveOptions, Observed, Plan, WeightedPair, plan_live,
 };
@@ -24,7 +30,8 @@ use quorate_protocol::ids::{AccountId, ShardId};
 
 use crate::args::LocalityArguments;
 use crate::balance::{accounts_max_over_avg, load_max_over_avg};
-use crate::drive::{Measured, Mode, wall_clock_ns};
+use crate::cross_cost;
+use crate::drive::{Measured, Mode};
 use crate::failure::Failure;
 use crate::generator::{warn_after, warn_before};
 use crate::host::Host;
@@ -33,7 +40,7 @@ use crate::link::Link;
 use crate::locality_report::{Balance, LocalityReport, Parameters, PlanReport, StageReport};
 use crate::output::{Document, HtmlFile, say};
 use crate::payback::Payback;
-use crate::reshard_report::{MoveTimes, ReshardReport};
+use crate::reshard_report::ReshardReport;
 use crate::run::{Bench, load_config};
 use crate::select::{Part, Selection};
 use crate::setup::{FUNDS, Funding};
@@ -54,9 +61,15 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
     let selection = Selection::new(&arguments.workload, &config)?;
     let seconds = selection.trace().is_none().then_some(arguments.seconds);
     let bench = Bench::new(config, selection, &arguments.load, seconds, stop)?;
+    let assumed = GateOptions::default();
     let gate = GateOptions {
-        cross_cost: arguments.cross_cost,
+        cross_cost: arguments.cross_cost.unwrap_or(assumed.cross_cost),
         min_gain: arguments.min_gain,
+        ..assumed
+    };
+    let asked = Asked {
+        gate,
+        measures_cost: arguments.cross_cost.is_none(),
     };
     let mut document = Document::open(arguments.json.as_deref())?;
     let mut html = HtmlFile::open(arguments.html.as_deref())?;
@@ -67,7 +80,7 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
         parameters: Some(parameters(&bench, gate, seconds)),
         ..LocalityReport::default()
     };
-    let result = stages(&bench, gate, &mut link, &mut report);
+    let result = stages(&bench, asked, &mut link, &mut report);
     let verify = link.verify(TIME_LIMIT);
     report.verify = Some(verify.clone());
     match &result {
@@ -82,6 +95,13 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
     verify.into_result()
 }
 
+/// What a plan has to gain, by a cost that was told or is to be measured.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    gate: GateOptions,
+    measures_cost: bool,
+}
+
 fn parameters(bench: &Bench, gate: GateOptions, seconds: Option<u64>) -> Parameters {
     Parameters {
         workload: bench.selection.name.name(),
@@ -90,6 +110,7 @@ fn parameters(bench: &Bench, gate: GateOptions, seconds: Option<u64>) -> Paramet
         batch: bench.options.batch,
         seconds,
         cross_cost: gate.cross_cost,
+        is_cost_measured: gate.is_cost_measured,
         min_gain: gate.min_gain,
         settings: bench.settings(),
     }
@@ -98,12 +119,15 @@ fn parameters(bench: &Bench, gate: GateOptions, seconds: Option<u64>) -> Paramet
 /// All stages in order; what is known so far is in `report` also when one fails.
 fn stages(
     bench: &Bench,
-    gate: GateOptions,
+    asked: Asked,
     link: &mut Link,
     report: &mut LocalityReport,
 ) -> Result<(), Failure> {
     let shards = bench.config.shards;
     bench.prepare(link, &funding(bench))?;
+    let gate = gate(bench, asked)?;
+    report.parameters = Some(parameters(bench, gate, report_seconds(report)));
+    check_stop(bench)?;
     reset(bench, link)?;
 
     let before = load(bench, "before", Part::Older, 0, 0)?;
@@ -135,7 +159,7 @@ fn stages(
         return Err(Failure::Refused(plan.reason));
     }
 
-    let (during, applied) = move_under_load(bench, &plan, drifted_ns, report)?;
+    let (during, record) = move_under_load(bench, link, &plan, drifted_ns, report)?;
     drifted_ns += during.sent_ns;
     check_stop(bench)?;
 
@@ -148,7 +172,27 @@ fn stages(
     balance.load_after = Some(load_max_over_avg(&window.pairs, &placed, shards));
     balance.accounts_after = Some(accounts_max_over_avg(&placed, shards));
     report.compare(&plan, balance);
-    check_complete(&applied)
+    check_complete(&record)
+}
+
+/// With the cost of a cross-shard transfer as this cluster has it, unless it was told or cannot be measured.
+fn gate(bench: &Bench, asked: Asked) -> anyhow::Result<GateOptions> {
+    let measured = match asked.measures_cost {
+        true => cross_cost::measure(bench)?,
+        false => None,
+    };
+    Ok(match measured {
+        Some(cross_cost) => GateOptions {
+            cross_cost,
+            is_cost_measured: true,
+            ..asked.gate
+        },
+        None => asked.gate,
+    })
+}
+
+fn report_seconds(report: &LocalityReport) -> Option<u64> {
+    report.parameters.as_ref().and_then(|known| known.seconds)
 }
 
 fn funding(bench: &Bench) -> Funding {
@@ -248,50 +292,67 @@ fn make_plan(
 /// Carries the plan out while the load goes on; the load ends with the last move.
 fn move_under_load(
     bench: &Bench,
+    link: &mut Link,
     plan: &Plan,
     drifted_ns: u64,
     report: &mut LocalityReport,
-) -> anyhow::Result<(Measured, Applied)> {
+) -> anyhow::Result<(Measured, Record)> {
+    let begun = begin_plan(bench, link, plan)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut job = bench.job("during", Part::OlderRepeated, 2, drifted_ns);
-    job.options.warmup = Duration::ZERO;
+    // Who carries a plan out watches the leaders first: that is the load's start, and is not measured.
+    job.options.warmup = job.options.warmup.max(WATCH_BEFORE);
     job.options.seconds = None;
+    let warmup = job.options.warmup;
     job.stop = Arc::clone(&stop);
     let loading = thread::Builder::new()
         .name("during".to_owned())
         .spawn(move || job.run(None))
         .context("starting the load")?;
-    let carried_out = carry_out(bench, plan);
+    thread::sleep(warmup.saturating_sub(WATCH_BEFORE));
+    let carried_out = carry_out(bench, &begun, &stop);
     stop.store(true, Ordering::Relaxed);
     let measured = match loading.join() {
         Ok(result) => result.map(|(measured, _)| measured),
         Err(_) => Err(anyhow::anyhow!("the generator panicked")),
     };
     // What became of the accounts is told even if the load beside it failed.
-    let (applied, times) = carried_out?;
+    let driven = carried_out?;
     let load_from = measured.as_ref().ok().map(|it| it.measured_from_unix_ns);
-    report.reshard = Some(ReshardReport::of(&applied, times, load_from));
+    report.reshard = Some(ReshardReport::of(&driven.applied, driven.moving, load_from));
     let measured = measured?;
     report.during = Some(StageReport::of(&measured));
-    Ok((measured, applied))
+    Ok((measured, driven.record))
 }
 
-fn carry_out(bench: &Bench, plan: &Plan) -> anyhow::Result<(Applied, MoveTimes)> {
+/// Keeps the plan in the cluster.
+fn begin_plan(bench: &Bench, link: &mut Link, plan: &Plan) -> anyhow::Result<Record> {
     let planned = |step: &quorate_planner::plan::Move| AccountMove {
         account: step.account,
         source: step.source,
         target: step.target,
     };
     let moves: Vec<AccountMove> = plan.moves.iter().map(planned).collect();
-    let connect = |_| anyhow::Ok(Link::new(&bench.config).into_client());
-    let (began_unix_ns, start) = (wall_clock_ns(), Instant::now());
-    let applied = apply(&moves, ApplyOptions::default(), connect, |_| ())?;
-    let times = MoveTimes {
-        began_unix_ns,
-        ended_unix_ns: wall_clock_ns(),
-        seconds: start.elapsed().as_secs_f64(),
+    let predicted = Predicted {
+        cross_shard_ratio: plan.cross_shard_ratio.backtest,
+        load_max_over_avg: plan.load_max_over_avg.planned,
+        accounts_max_over_avg: plan.accounts_max_over_avg,
+        gain: plan.gate.predicted_gain.least(),
     };
-    Ok((applied, times))
+    begin(link.client(), &bench.config, &moves, Some(predicted), None)
+        .context("keeping the plan in the cluster")
+}
+
+/// Carries it out, and ends the load as soon as the last account has moved: what comes then, a listing and a check, is none
+/// of the moves.
+fn carry_out(bench: &Bench, begun: &Record, loading: &AtomicBool) -> anyhow::Result<Driven> {
+    let mut told = |record: &Record| {
+        if record.progress.settled() >= begun.moves {
+            loading.store(true, Ordering::Relaxed);
+        }
+    };
+    let batch_max = ApplyOptions::default().batch_max;
+    drive(&bench.config, batch_max, &bench.stop, &mut told).context("carrying the plan out")
 }
 
 /// When the moves are repaid, where the loads' throughput can tell; `None` before all are measured.
@@ -316,16 +377,19 @@ fn check_stop(bench: &Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_complete(applied: &Applied) -> Result<(), Failure> {
-    if applied.is_complete() {
+fn check_complete(record: &Record) -> Result<(), Failure> {
+    let progress = &record.progress;
+    let astray = progress.elsewhere_before + progress.elsewhere + progress.refused;
+    if record.status == Status::Done && astray == 0 {
         return Ok(());
     }
+    let left = record.moves.saturating_sub(progress.moved) + progress.elsewhere_before;
     Err(Failure::Other(anyhow::anyhow!(
-        "{} of {} planned accounts are not at their targets: {} given up, {} refused, {} elsewhere",
-        applied.planned - applied.moved - applied.already_there,
-        applied.planned,
-        applied.given_up.len(),
-        applied.refused.len(),
-        applied.elsewhere.len(),
+        "plan {} is {}: {left} accounts are not at their targets: {} given up, {} refused, {} elsewhere",
+        record.number,
+        record.status.name(),
+        progress.given_up,
+        progress.refused,
+        progress.elsewhere + progress.elsewhere_before,
     )))
 }

@@ -31,6 +31,8 @@ pub struct LocalityReport {
     /// The load beside the moves.
     pub during: Option<StageReport>,
     pub cross_shard_ratio: Stages,
+    /// Committed transfers a second; predicted by the gate's cost of cross-shard transfers.
+    pub throughput_tps: Stages,
     pub load_max_over_avg: Stages,
     pub accounts_max_over_avg: Stages,
     pub payback: Option<Payback>,
@@ -49,8 +51,10 @@ pub struct Parameters {
     pub batch: usize,
     /// Measured seconds before the moves, and again after them; `null`: until the file is done.
     pub seconds: Option<u64>,
-    /// Cost of a cross-shard transfer for the plan, a local one being 1: assumed, not measured.
+    /// Cost of a cross-shard transfer for the plan, a local one being 1.
     pub cross_cost: f64,
+    /// Whether it was measured by two loads beforehand, or told or assumed.
+    pub is_cost_measured: bool,
     /// Least predicted gain of throughput that is worth the moves.
     pub min_gain: f64,
     pub settings: Settings,
@@ -166,6 +170,13 @@ impl LocalityReport {
             predicted: Some(plan.cross_shard_ratio.backtest),
             achieved: measured(&self.after),
         };
+        let throughput = |run: &Option<RunReport>| run.as_ref().map(|run| run.throughput_tps);
+        let before = throughput(&self.before);
+        self.throughput_tps = Stages {
+            before,
+            predicted: before.map(|before| before * (1.0 + plan.gate.predicted_gain.mean)),
+            achieved: throughput(&self.after),
+        };
         self.load_max_over_avg = Stages {
             before: Some(balance.load_before),
             predicted: Some(plan.load_max_over_avg.planned),
@@ -189,6 +200,9 @@ impl LocalityReport {
                 self.cross_shard_ratio,
                 &percent as &dyn Fn(_) -> _,
             ),
+            ("transfers/s", self.throughput_tps, &|tps: Option<f64>| {
+                tps.map_or("-".to_owned(), grouped_f64)
+            }),
             ("load max/avg", self.load_max_over_avg, &factor),
             ("accounts max/avg", self.accounts_max_over_avg, &factor),
         ] {
@@ -201,7 +215,6 @@ impl LocalityReport {
             let [before, after] = runs.map(cell);
             [name.to_owned(), before, String::new(), after]
         };
-        stages.add_row(row("transfers/s", &|run| grouped_f64(run.throughput_tps)));
         stages.add_row(row("p50 ms", &|run| millis(run.latency_us.p50)));
         stages.add_row(row("p99 ms", &|run| millis(run.latency_us.p99)));
         stages.add_row(row("p99.9 ms", &|run| millis(run.latency_us.p999)));

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use quorate_client::reshard::driver::Moving;
 use quorate_client::reshard::{Applied, MovedBatch};
 use quorate_protocol::txn::record::{MoveHead, MoveVersionRow, MovedAccountRow};
 
@@ -32,7 +33,7 @@ pub struct ReshardReport {
     /// source, each once, though every replica logs its own. Without previous owners, resolutions and
     /// what attempts in vain have logged.
     pub bytes: u64,
-    /// How long an account admitted nothing; per account.
+    /// How long nobody served an account; per account of the batches that the answering leader saw from the beginning.
     pub freeze_us: FreezeUs,
     /// The same as a histogram, without the empty buckets at its ends.
     pub freeze_buckets: Vec<FreezeBucket>,
@@ -59,31 +60,21 @@ pub struct FreezeBucket {
     pub accounts: u64,
 }
 
-/// When moves were made.
-#[derive(Clone, Copy, Debug)]
-pub struct MoveTimes {
-    /// By the wall clock, in nanoseconds since 1970.
-    pub began_unix_ns: u64,
-    pub ended_unix_ns: u64,
-    /// By a clock that nobody sets.
-    pub seconds: f64,
-}
-
 impl ReshardReport {
     /// The outcome of carrying a plan out beside a load that was measured from `load_from_unix_ns` on.
     #[must_use]
-    pub fn of(applied: &Applied, times: MoveTimes, load_from_unix_ns: Option<u64>) -> Self {
+    pub fn of(applied: &Applied, moving: Moving, load_from_unix_ns: Option<u64>) -> Self {
         let freeze = applied.freeze_quantiles_ns();
         let in_load =
             |at_ns: u64| load_from_unix_ns.map(|from| seconds(at_ns.saturating_sub(from)));
         Self {
             planned: applied.planned,
             moved: applied.moved,
-            seconds: times.seconds,
-            began_unix_ns: times.began_unix_ns.to_string(),
-            ended_unix_ns: times.ended_unix_ns.to_string(),
-            from_second: in_load(times.began_unix_ns),
-            to_second: in_load(times.ended_unix_ns),
+            seconds: moving.seconds,
+            began_unix_ns: moving.began_unix_ns.to_string(),
+            ended_unix_ns: moving.ended_unix_ns.to_string(),
+            from_second: in_load(moving.began_unix_ns),
+            to_second: in_load(moving.ended_unix_ns),
             batches: applied.batches.len(),
             bytes: applied.batches.iter().map(bytes_of).sum(),
             freeze_us: FreezeUs {
@@ -121,7 +112,10 @@ fn freeze_buckets(batches: &[MovedBatch]) -> Vec<FreezeBucket> {
         })
         .collect();
     for batch in batches {
-        let frozen_us = batch.freeze_ns / 1_000;
+        let Some(freeze_ns) = batch.freeze_ns else {
+            continue;
+        };
+        let frozen_us = freeze_ns / 1_000;
         let at = buckets.partition_point(|bucket| bucket.to_us <= frozen_us);
         buckets[at].accounts += u64::from(batch.accounts);
     }
@@ -142,7 +136,7 @@ pub(crate) mod tests {
     pub(crate) fn applied() -> Applied {
         let batch = |accounts, freeze_ns| MovedBatch {
             accounts,
-            freeze_ns,
+            freeze_ns: Some(freeze_ns),
         };
         Applied {
             planned: 130,
@@ -153,8 +147,8 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn times() -> MoveTimes {
-        MoveTimes {
+    pub(crate) fn times() -> Moving {
+        Moving {
             began_unix_ns: 1_700_000_000_250_000_000,
             ended_unix_ns: 1_700_000_001_750_000_000,
             seconds: 1.5,
@@ -208,7 +202,7 @@ pub(crate) mod tests {
         assert_eq!(freeze_buckets(&applied().batches), expected);
         let batches = [0, 999, u64::MAX].map(|freeze_ns| MovedBatch {
             accounts: 3,
-            freeze_ns,
+            freeze_ns: Some(freeze_ns),
         });
         let buckets = freeze_buckets(&batches);
         assert_eq!(buckets[0], bucket(0, 1, 6));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use quorate_client::reshard::{ApplyOptions, apply};
 use quorate_config::ClusterConfig;
 
 use crate::acked::AckedFile;
-use crate::args::{LoadArguments, RunArguments};
+use crate::args::{LoadArguments, RunArguments, Switch};
 use crate::drive::{Measured, Mode, Options};
 use crate::failure::Failure;
+use crate::first_touch;
 use crate::generator::{Job, choose_cpu, warn_after, warn_before};
 use crate::host::Host;
 use crate::html::run_page;
@@ -17,8 +19,11 @@ use crate::output::{Document, HtmlFile, say};
 use crate::recorder::Recorder;
 use crate::report::{Run, RunReport, Settings};
 use crate::select::{Part, Selection, load_options};
-use crate::setup::{FUNDS, Funding, prepare};
+use crate::setup::{FUNDS, Funding, create_all, fund_all, system_accounts};
 use crate::verify::{TIME_LIMIT, VerifyReport};
+
+/// Load over the average above which a shard takes no new accounts of a replay.
+const FIRST_TOUCH_CAP: f64 = 1.1;
 
 /// What every command that loads a cluster starts from.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub struct Bench {
     pub selection: Selection,
     pub options: Options,
     pub cpu: usize,
+    /// Where a replay's new accounts are put: beside their first counterparties, up to this load over the average.
+    pub first_touch_cap: Option<f64>,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -49,6 +56,7 @@ impl Bench {
             selection,
             options,
             cpu,
+            first_touch_cap: None,
             stop,
         })
     }
@@ -62,10 +70,36 @@ impl Bench {
         say(format_args!(
             "preparing {accounts} accounts on {shards} shards"
         ));
-        let prepared = prepare(link, accounts, funding, self.config.placement, shards)?;
+        let systems = system_accounts(accounts, self.config.placement, shards);
+        let created = create_all(link, accounts, &systems)?;
+        self.place(link)?;
+        let funded = fund_all(link, accounts, funding, &systems)?;
+        say(format_args!("{created} accounts new, {funded} funded"));
+        Ok(())
+    }
+
+    /// Moves a replay's untouched accounts to those that they will first trade with.
+    fn place(&self, link: &mut Link) -> anyhow::Result<()> {
+        let Some((draws, cap)) = self.selection.trace().zip(self.first_touch_cap) else {
+            return Ok(());
+        };
+        let moves = first_touch::moves(link, draws, self.config.shards, cap)?;
+        let connect = |_| anyhow::Ok(Link::new(&self.config).into_client());
+        // Nobody uses them yet, so nobody waits.
+        let options = ApplyOptions {
+            rest: 0,
+            ..ApplyOptions::default()
+        };
+        let applied = apply(&moves, options, connect, |_| ())?;
+        anyhow::ensure!(
+            applied.is_complete(),
+            "{} of {} new accounts could not be placed",
+            applied.planned - applied.moved - applied.already_there,
+            applied.planned
+        );
         say(format_args!(
-            "{} accounts new, {} funded",
-            prepared.created, prepared.funded
+            "{} new accounts placed by first touch",
+            applied.planned
         ));
         Ok(())
     }
@@ -151,7 +185,8 @@ impl Bench {
 pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failure> {
     let config = load_config(&arguments.cluster.path)?;
     let selection = Selection::new(&arguments.workload, &config)?;
-    let bench = Bench::new(config, selection, &arguments.load, arguments.seconds, stop)?;
+    let mut bench = Bench::new(config, selection, &arguments.load, arguments.seconds, stop)?;
+    bench.first_touch_cap = first_touch_cap(arguments, &bench.selection)?;
     let mut document = Document::open(arguments.json.as_deref())?;
     let mut html = HtmlFile::open(arguments.html.as_deref())?;
     let acked = arguments.acked.as_deref().map(|path| {
@@ -181,6 +216,23 @@ pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failur
             Err(Failure::Other(error))
         }
     }
+}
+
+/// On by default, for a recorded file only.
+fn first_touch_cap(
+    arguments: &RunArguments,
+    selection: &Selection,
+) -> Result<Option<f64>, Failure> {
+    let typed = arguments.first_touch.is_some() || arguments.first_touch_cap.is_some();
+    if selection.trace().is_none() && typed {
+        let message = "--first-touch, --first-touch-cap: they are options of the workload replay";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let cap = arguments.first_touch_cap.unwrap_or(FIRST_TOUCH_CAP);
+    Ok(match arguments.first_touch {
+        None | Some(Switch::On) => Some(cap),
+        Some(Switch::Off) => None,
+    })
 }
 
 fn load(bench: &Bench, link: &mut Link, acked: Option<AckedFile>) -> anyhow::Result<Measured> {

@@ -145,6 +145,19 @@ impl Selection {
         Feed::Endless(numbers.map(stream).collect())
     }
 
+    /// The same accounts paying each other evenly, this share of it across shards by the default placement; `None` for a recorded
+    /// file, whose accounts hold what they pay in it, and where there are too few accounts.
+    #[must_use]
+    pub fn uniform(&self, cross: f64) -> Option<Self> {
+        let uniform = Self {
+            name: WorkloadName::Uniform,
+            kind: Kind::Uniform,
+            cross: Some(cross),
+            ..self.clone()
+        };
+        (self.trace().is_none() && uniform.mix().is_ok()).then_some(uniform)
+    }
+
     /// What of the options shapes the payments, by the options' names and units.
     #[must_use]
     pub fn shape(&self) -> BTreeMap<&'static str, f64> {

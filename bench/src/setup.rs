@@ -73,35 +73,37 @@ impl Funding {
     }
 }
 
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Prepared {
-    pub created: u64,
-    pub funded: u64,
-}
-
-/// Creates the accounts `1..=accounts` and the system accounts, and funds what lacks money.
+/// Creates the accounts `1..=accounts` and the `systems`; returns how many of the former were not there.
 ///
 /// # Errors
 /// The cluster does not answer, or an account exists with other properties.
-pub fn prepare(
+pub fn create_all(
     bank: &mut impl Bank,
     accounts: u32,
-    funding: &Funding,
-    placement: Placement,
-    shards: u32,
-) -> anyhow::Result<Prepared> {
-    let systems = system_accounts(accounts, placement, shards);
-    let mut prepared = Prepared::default();
+    systems: &BTreeMap<ShardId, AccountId>,
+) -> anyhow::Result<u64> {
     let distinct: BTreeSet<AccountId> = systems.values().copied().collect();
     create(bank, distinct.into_iter(), AccountFlags::SYSTEM)?;
     let flags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
-    prepared.created = create(bank, ids(accounts), flags)?;
+    create(bank, ids(accounts), flags)
+}
+
+/// Funds what lacks money, wherever it is; returns how many accounts did.
+///
+/// # Errors
+/// The cluster does not answer.
+pub fn fund_all(
+    bank: &mut impl Bank,
+    accounts: u32,
+    funding: &Funding,
+    systems: &BTreeMap<ShardId, AccountId>,
+) -> anyhow::Result<u64> {
     let all: Vec<AccountId> = ids(accounts).collect();
+    let mut funded = 0;
     for part in all.chunks(LOOKUP_MAX) {
-        prepared.funded += fund(bank, part, funding, &systems)?;
+        funded += fund(bank, part, funding, systems)?;
     }
-    Ok(prepared)
+    Ok(funded)
 }
 
 /// The system account of every shard.
@@ -312,11 +314,25 @@ mod tests {
         }
     }
 
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Prepared {
+        created: u64,
+        funded: u64,
+    }
+
+    fn prepare(bank: &mut Memory, accounts: u32, funding: &Funding) -> anyhow::Result<Prepared> {
+        let systems = system_accounts(accounts, Placement::Hash, 3);
+        Ok(Prepared {
+            created: create_all(bank, accounts, &systems)?,
+            funded: fund_all(bank, accounts, funding, &systems)?,
+        })
+    }
+
     #[test]
     fn setting_up_twice_funds_once_and_locally() {
         let mut bank = Memory::default();
         let funding = Funding::Even(FUNDS);
-        let first = prepare(&mut bank, 5_000, &funding, Placement::Hash, 3).unwrap();
+        let first = prepare(&mut bank, 5_000, &funding).unwrap();
         assert_eq!(
             first,
             Prepared {
@@ -324,7 +340,7 @@ mod tests {
                 funded: 5_000
             }
         );
-        let second = prepare(&mut bank, 5_000, &funding, Placement::Hash, 3).unwrap();
+        let second = prepare(&mut bank, 5_000, &funding).unwrap();
         assert_eq!(second, Prepared::default());
         for transfer in &bank.transfers {
             let home = |id| Placement::Hash.home(id, 3);
@@ -340,10 +356,10 @@ mod tests {
     #[test]
     fn what_an_account_holds_decides_what_it_gets() {
         let mut bank = Memory::default();
-        prepare(&mut bank, 4, &Funding::Even(10), Placement::Hash, 3).unwrap();
+        prepare(&mut bank, 4, &Funding::Even(10)).unwrap();
         let pay = Transfer::new(TransferId(99), AccountId(1), AccountId(2), 7, LEDGER, CODE);
         bank.create_transfers(&[pay]).unwrap();
-        let again = prepare(&mut bank, 4, &Funding::Even(10), Placement::Hash, 3).unwrap();
+        let again = prepare(&mut bank, 4, &Funding::Even(10)).unwrap();
         assert_eq!(
             again,
             Prepared {
@@ -373,7 +389,7 @@ mod tests {
         let mut bank = Memory::default();
         let free = Account::new(AccountId(3), LEDGER, CODE, AccountFlags::default());
         bank.create_accounts(&[free]).unwrap();
-        let error = prepare(&mut bank, 4, &Funding::Even(1), Placement::Hash, 3).unwrap_err();
+        let error = prepare(&mut bank, 4, &Funding::Even(1)).unwrap_err();
         let text = format!("{error:#}");
         for part in [
             "account 3 exists",

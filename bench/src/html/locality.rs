@@ -299,7 +299,13 @@ fn surroundings(page: &mut Page, report: &LocalityReport) {
                 "measured seconds",
                 seconds.map_or_else(until, |s| s.to_string()),
             ),
-            ("assumed cross cost", known.cross_cost.to_string()),
+            (
+                match known.is_cost_measured {
+                    true => "measured cross cost",
+                    false => "assumed cross cost",
+                },
+                format!("{:.2}", known.cross_cost),
+            ),
             ("least gain", percent(Some(known.min_gain))),
         ];
         parameters(page, &offered, more);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use quorate_client::reshard::driver::Moving;
 use quorate_client::reshard::{Applied, MovedBatch};
 use quorate_protocol::ledger::{ResultCode, ResultRow};
 use quorate_protocol::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::host::Host;
 use crate::locality_report::{LocalityReport, StageReport, Stages};
 use crate::recorder::Recorder;
 use crate::report::{Run, RunReport, Settings};
-use crate::reshard_report::{MoveTimes, ReshardReport};
+use crate::reshard_report::ReshardReport;
 use crate::select::tests::cluster;
 use crate::verify::VerifyReport;
 
@@ -144,7 +145,7 @@ fn stage(seconds: u64, requests: u64) -> StageReport {
 fn moved() -> ReshardReport {
     let batch = |accounts, freeze_ns| MovedBatch {
         accounts,
-        freeze_ns,
+        freeze_ns: Some(freeze_ns),
     };
     let applied = Applied {
         planned: 300,
@@ -156,7 +157,7 @@ fn moved() -> ReshardReport {
         ],
         ..Applied::default()
     };
-    let times = MoveTimes {
+    let times = Moving {
         began_unix_ns: START_NS + 123_000_000,
         ended_unix_ns: START_NS + 3_345_000_000,
         seconds: 3.222,

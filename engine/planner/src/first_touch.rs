@@ -22,6 +22,8 @@ pub struct FirstTouch {
     share_max: f64,
     loads: Vec<u64>,
     touches: u64,
+    /// Touches that the cap is a share of, if there have been fewer.
+    expected: u64,
 }
 
 impl FirstTouch {
@@ -39,6 +41,17 @@ impl FirstTouch {
             share_max: (cap / float(loads.len() as u64)).max(heaviest_share),
             loads,
             touches,
+            expected: 0,
+        }
+    }
+
+    /// The same where it is known how many touches there will be: the cap is a share of them all. Otherwise it is a share
+    /// of what has been so far, and the first few transfers of a cluster without history would be scattered.
+    #[must_use]
+    pub fn expecting(self, touches: u64) -> Self {
+        Self {
+            expected: touches,
+            ..self
         }
     }
 
@@ -104,7 +117,7 @@ impl FirstTouch {
 
     /// The part for a new account whose first counterparty is on `part`.
     fn near(&self, part: u32) -> u32 {
-        let allowed = self.share_max * float(self.touches);
+        let allowed = self.share_max * float(self.touches.max(self.expected));
         if float(self.loads[part as usize]) <= allowed {
             part
         } else {

@@ -10,8 +10,10 @@ use crate::score::{Score, float};
 /// What a plan must gain.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct GateOptions {
-    /// Cost of a cross-shard transfer, a local one being 1; measured on the cluster if it can be.
+    /// Cost of a cross-shard transfer, a local one being 1.
     pub cross_cost: f64,
+    /// Whether that was measured on the cluster that the plan is for, or assumed.
+    pub is_cost_measured: bool,
     /// Least relative gain of throughput.
     pub min_gain: f64,
 }
@@ -20,6 +22,7 @@ impl Default for GateOptions {
     fn default() -> Self {
         Self {
             cross_cost: 4.0,
+            is_cost_measured: false,
             min_gain: 0.05,
         }
     }
@@ -131,7 +134,7 @@ pub fn decide(current: &Score, planned: &Score, options: GateOptions) -> (Decisi
     };
     let reason = format!(
         "on {} transfers that the planner had not seen, cross-shard ratio {:.3} -> {:.3} and load max/avg \
-         {:.3} -> {:.3}; if a cross-shard transfer costs {} local ones (assumed, not measured) the throughput of a \
+         {:.3} -> {:.3}; if a cross-shard transfer costs {:.2} local ones ({}) the throughput of a \
          cluster that its cores limit changes by {:+.1} % ({:+.1} % at the busiest shard), {compared} the {:.1} % asked for",
         planned.transfers(),
         current.cross_shard_ratio(),
@@ -139,6 +142,10 @@ pub fn decide(current: &Score, planned: &Score, options: GateOptions) -> (Decisi
         current.load_max_over_avg(),
         planned.load_max_over_avg(),
         options.cross_cost,
+        match options.is_cost_measured {
+            true => "measured here",
+            false => "assumed, not measured",
+        },
         gain.mean * 100.0,
         gain.busiest * 100.0,
         options.min_gain * 100.0,
@@ -201,6 +208,7 @@ mod tests {
             let error = GateOptions {
                 cross_cost,
                 min_gain,
+                ..GateOptions::default()
             }
             .check()
             .unwrap_err();

@@ -124,6 +124,7 @@ impl Outcome {
     fn gate_report(&self, gain: Gain) -> Gate {
         Gate {
             cross_cost: self.gate.cross_cost,
+            is_cost_measured: self.gate.is_cost_measured,
             min_gain: self.gate.min_gain,
             predicted_gain: Gain {
                 mean: rounded(gain.mean),

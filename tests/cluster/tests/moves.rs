@@ -66,6 +66,7 @@ fn carry_out(config: &ClusterConfig, moves: &[AccountMove]) -> Applied {
     let options = ApplyOptions {
         batch_max: 25,
         patience: Duration::from_secs(60),
+        rest: 0,
     };
     let connect = |_| Ok::<_, Infallible>(client(config));
     match apply(moves, options, connect, |_| ()) {

@@ -1,6 +1,7 @@
 //! `reshard status`, `pause`, `resume`, `abort`, `undo`, `history`: what is done about the plan that the cluster keeps.
 
 use clap::Args;
+use quorate_client::reshard::begin::begin;
 use quorate_client::reshard::driver::{self, DriveError, backwards, begin_windows, unix_ns};
 use quorate_client::reshard::record::{Record, Status};
 use quorate_client::reshard::shelf::{self, ShelfError};
@@ -8,7 +9,6 @@ use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use serde_json::Value;
 
-use super::begin::begin_moves;
 use super::drive::{self, DriveArgs, failure};
 use super::show;
 use crate::Context;
@@ -125,7 +125,7 @@ pub fn undo(args: &UndoArgs, context: Context) -> Outcome {
     }
     let moves = shelf::moves(catalog, record).map_err(of_shelf)?;
     let number = record.number;
-    begin_moves(&mut client, &config, &backwards(&moves), None, Some(number))?;
+    begin(&mut client, &config, &backwards(&moves), None, Some(number)).map_err(failure)?;
     drive::run(&config, args.drive, context)
 }
 

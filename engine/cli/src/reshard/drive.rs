@@ -60,7 +60,8 @@ pub fn carry_out(
             say(format_args!("{}", show::progress_line(record)));
         }
     };
-    drive(config, args.batch, stop, &mut progress).map_err(failure)
+    let driven = drive(config, args.batch, stop, &mut progress).map_err(failure)?;
+    Ok(driven.record)
 }
 
 /// Success is a plan whose accounts are all where they were to go.
@@ -86,7 +87,8 @@ fn outcome(record: &Record) -> Outcome {
 pub fn failure(error: DriveError) -> Failure {
     match &error {
         DriveError::Money(..) => Failure::CheckFailed(error.to_string()),
-        DriveError::Ended(..)
+        DriveError::Nonsense(_)
+        | DriveError::Ended(..)
         | DriveError::DrivenByAnother(_)
         | DriveError::Shelf(
             ShelfError::UnderWay(_)

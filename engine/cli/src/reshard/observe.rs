@@ -8,12 +8,12 @@ use quorate_protocol::client::{OperationsRow, TelemetryWindow};
 use quorate_protocol::ids::ShardId;
 use serde_json::{Value, json};
 
-use super::begin::traffic;
 use super::show;
 use crate::Context;
 use crate::failure::Outcome;
 use crate::print::table;
 use crate::target::ClusterFile;
+use quorate_client::reshard::begin::traffic;
 
 /// Options of `reshard observe`.
 #[derive(Args, Debug)]

@@ -91,6 +91,7 @@ impl GateArgs {
     fn options(self) -> GateOptions {
         GateOptions {
             cross_cost: self.cross_cost,
+            is_cost_measured: false,
             min_gain: self.min_gain,
         }
     }

@@ -13,12 +13,12 @@ use quorate_config::ClusterConfig;
 use quorate_protocol::client::TelemetryWindow;
 use serde_json::json;
 
-use super::begin::traffic;
 use super::drive::failure;
 use super::show;
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::target::ClusterFile;
+use quorate_client::reshard::begin::traffic;
 
 /// Options of `reshard report`.
 #[derive(Args, Debug)]

@@ -50,7 +50,7 @@ const VERIFY_LAST_WITHIN: Duration = Duration::from_secs(30);
 pub const SILENCE: Duration = Duration::from_secs(15);
 const _: () = assert!(SILENCE.as_secs() > VERIFY_WITHIN.as_secs() + ASK_WITHIN.as_secs() + 5);
 /// How long the leaders are watched before the first batch.
-const WATCH_BEFORE: Duration = Duration::from_secs(3);
+pub const WATCH_BEFORE: Duration = Duration::from_secs(3);
 
 /// Why a plan is not carried out any further.
 #[derive(Debug, Error)]
@@ -61,6 +61,8 @@ pub enum DriveError {
     Observe(#[from] ObserveError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("{0}")]
+    Nonsense(String),
     #[error("another tool is carrying plan {0} out")]
     DrivenByAnother(u64),
     #[error("another tool has gone on with plan {0}, or with another plan")]
@@ -116,8 +118,8 @@ struct Reins {
 }
 
 impl Conduct for Reins {
-    fn may_go_on(&self) -> bool {
-        let pause = Duration::from_millis(self.pause_ms.load(Ordering::Relaxed));
+    fn may_go_on(&self, rest: Duration) -> bool {
+        let pause = Duration::from_millis(self.pause_ms.load(Ordering::Relaxed)).max(rest);
         let end = Instant::now() + pause;
         loop {
             if self.is_stopped.load(Ordering::Relaxed) {
@@ -132,9 +134,30 @@ impl Conduct for Reins {
     }
 }
 
-/// Carries the plan of now out, from wherever it is; `told` hears of progress, and `stop` ends it behind the batches under way
-/// as if this process had died. Returns the record as it is left: done, paused or aborted by another tool, paused because
-/// accounts could not be moved, or running if it was stopped.
+/// A plan that was carried out, as far as it was.
+#[derive(Clone, Debug)]
+pub struct Driven {
+    /// As it is left: done, paused or aborted by another tool, paused because accounts could not be moved, or running if this
+    /// process was stopped.
+    pub record: Record,
+    /// What this process did, by the answers.
+    pub applied: Applied,
+    /// From before the first batch to behind the last one.
+    pub moving: Moving,
+}
+
+/// When moves were made.
+#[derive(Clone, Copy, Debug)]
+pub struct Moving {
+    /// By the wall clock, in nanoseconds since 1970.
+    pub began_unix_ns: u64,
+    pub ended_unix_ns: u64,
+    /// By a clock that nobody sets.
+    pub seconds: f64,
+}
+
+/// Carries the plan of now out, from wherever it is; `told` hears of progress, also when the last batch is done, and `stop`
+/// ends it behind the batches under way as if this process had died.
 ///
 /// # Errors
 /// The plan has ended, another tool drives it, the money is not right, or the cluster does not answer.
@@ -143,7 +166,7 @@ pub fn drive(
     batch_max: usize,
     stop: &AtomicBool,
     told: &mut dyn FnMut(&Record),
-) -> Result<Record, DriveError> {
+) -> Result<Driven, DriveError> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let seen = shelf::current(&mut client.catalog(shelf::SHARD))?.ok_or(ShelfError::Nothing)?;
     let Record { number, status, .. } = seen.record;
@@ -270,14 +293,14 @@ impl Seat {
         base: &Progress,
         stop: &AtomicBool,
         told: &mut dyn FnMut(&Record),
-    ) -> Result<Record, DriveError> {
+    ) -> Result<Driven, DriveError> {
         let reins = Reins::default();
         let latest = Mutex::new(Applied::default());
         let options = ApplyOptions {
             batch_max,
             ..ApplyOptions::default()
         };
-        let start = Instant::now();
+        let (began_unix_ns, start) = (unix_ns(), Instant::now());
         let (end, applied) = thread::scope(|scope| {
             let moving = scope.spawn(|| {
                 let connect = |_| {
@@ -325,15 +348,30 @@ impl Seat {
             let applied = moving.join().expect("moving does not panic");
             (end, applied)
         });
+        let worked = start.elapsed();
+        let moving = Moving {
+            began_unix_ns,
+            ended_unix_ns: unix_ns(),
+            seconds: worked.as_secs_f64(),
+        };
         let mut end = end?;
-        let mut progress = progress(base, &applied, start.elapsed());
+        let mut progress = progress(base, &applied, worked);
+        told(&Record {
+            progress: progress.clone(),
+            ..self.shelved.record.clone()
+        });
         let owners = observe::owners(&mut self.client, config.shard_ids())?.newest();
         Whereabouts::of(moves, &owners).settle(&applied, &mut progress);
         let report = self.client.verify(VERIFY_LAST_WITHIN)?;
         if !report.ok {
             end = End::Money(report.problems.join("; "));
         }
-        self.finish(config, end, &progress)
+        let record = self.finish(config, end, &progress)?;
+        Ok(Driven {
+            record,
+            applied,
+            moving,
+        })
     }
 
     /// Looks at the leaders and at the record, and writes how far it is. False: it is to stop.
@@ -463,7 +501,9 @@ fn driver(nonce: u64, pace: Pace) -> Driver {
 fn progress(base: &Progress, applied: &Applied, worked: Duration) -> Progress {
     let mut freeze = base.freeze.clone();
     for batch in &applied.batches {
-        freeze.add(batch.accounts.into(), batch.freeze_ns);
+        if let Some(freeze_ns) = batch.freeze_ns {
+            freeze.add(batch.accounts.into(), freeze_ns);
+        }
     }
     Progress {
         // Who is found at the target was sent there by a driver that has died since.

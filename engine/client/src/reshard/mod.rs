@@ -10,6 +10,7 @@
 //! plans nor checks the money. The plan itself is kept by the cluster, too: [`record`] says what is known of one, [`shelf`]
 //! where, and [`driver`] carries it out so that another tool can go on with it.
 
+pub mod begin;
 pub mod driver;
 pub mod pace;
 pub mod record;
@@ -27,6 +28,10 @@ use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
 
 /// Contended answers after which a batch is split.
 const CONTENDED_BEFORE_SPLIT: u32 = 3;
+/// With the hottest accounts of three sources held in turn, clients that touch all of them lose a sixth of their time.
+const REST: u32 = 15;
+/// A freeze that took the time limits says more about a fault than about the load.
+const REST_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
@@ -45,6 +50,9 @@ pub struct ApplyOptions {
     pub batch_max: usize,
     /// A batch that is not done by then is given up.
     pub patience: Duration,
+    /// A source is left alone for this many times as long as its last batch was frozen, so accounts of it are held for at most
+    /// one part in `rest + 1` of the time, whatever a freeze costs under the load of now.
+    pub rest: u32,
 }
 
 impl Default for ApplyOptions {
@@ -52,6 +60,7 @@ impl Default for ApplyOptions {
         Self {
             batch_max: 128,
             patience: Duration::from_secs(30),
+            rest: REST,
         }
     }
 }
@@ -82,16 +91,17 @@ pub trait MoveSender {
 
 /// Who is asked before each batch.
 pub trait Conduct: Sync {
-    /// Waits for as long as moves are to be slower. False ends the work of this source.
-    fn may_go_on(&self) -> bool;
+    /// Waits for as long as moves are to be slower, `rest` at least. False ends the work of this source.
+    fn may_go_on(&self, rest: Duration) -> bool;
 }
 
-/// Goes on as fast as the cluster answers.
+/// Goes on until all is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Unhindered;
 
 impl Conduct for Unhindered {
-    fn may_go_on(&self) -> bool {
+    fn may_go_on(&self, rest: Duration) -> bool {
+        thread::sleep(rest);
         true
     }
 }
@@ -100,8 +110,8 @@ impl Conduct for Unhindered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MovedBatch {
     pub accounts: u32,
-    /// How long the source admitted nothing on the batch's accounts.
-    pub freeze_ns: u64,
+    /// How long nobody served the batch's accounts; `None` if the leader that says so did not see it.
+    pub freeze_ns: Option<u64>,
 }
 
 /// What became of a plan, so far or in the end.
@@ -140,18 +150,21 @@ impl Applied {
     /// Freeze time per account in nanoseconds: (p50, p99, maximum); `None` if nothing moved.
     #[must_use]
     pub fn freeze_quantiles_ns(&self) -> Option<(u64, u64, u64)> {
-        let mut batches = self.batches.clone();
-        batches.sort_unstable_by_key(|batch| batch.freeze_ns);
-        let total: u64 = batches.iter().map(|batch| u64::from(batch.accounts)).sum();
+        let timed = self.batches.iter();
+        let mut frozen: Vec<(u64, u64)> = timed
+            .filter_map(|batch| Some((batch.freeze_ns?, batch.accounts.into())))
+            .collect();
+        frozen.sort_unstable();
+        let total: u64 = frozen.iter().map(|(_, accounts)| accounts).sum();
         let at = |per_mille: u64| {
             let rank = (total * per_mille).div_ceil(1000).max(1);
             let mut seen = 0;
-            batches.iter().find_map(|batch| {
-                seen += u64::from(batch.accounts);
-                (seen >= rank).then_some(batch.freeze_ns)
+            frozen.iter().find_map(|(freeze_ns, accounts)| {
+                seen += accounts;
+                (seen >= rank).then_some(*freeze_ns)
             })
         };
-        Some((at(500)?, at(990)?, batches.last()?.freeze_ns))
+        Some((at(500)?, at(990)?, frozen.last()?.0))
     }
 }
 
@@ -258,6 +271,9 @@ struct Worker<'a, S> {
 
 /// What is to be done after a batch was tried.
 enum Tried {
+    /// It was frozen for so long.
+    Moved(Duration),
+    /// Nothing more comes of it.
     Done,
     /// These parts are to be tried next, each with an id of its own.
     Again(Vec<Batch>),
@@ -270,19 +286,27 @@ impl<S: MoveSender> Worker<'_, S> {
         conduct: &impl Conduct,
         progress: &impl Fn(&Applied),
     ) {
+        let mut rest = Duration::ZERO;
         while let Some(batch) = batches.pop_front() {
             let mut deadline = Instant::now() + self.options.patience;
             let mut parts = VecDeque::from([batch]);
             while let Some(part) = parts.pop_front() {
                 let asked = Instant::now();
-                if !conduct.may_go_on() {
+                if !conduct.may_go_on(rest) {
                     return;
                 }
                 // Waiting on purpose is not what patience is for.
                 deadline += asked.elapsed();
-                if let Tried::Again(smaller) = self.try_batch(part, deadline) {
-                    for part in smaller.into_iter().rev() {
-                        parts.push_front(part);
+                rest = Duration::ZERO;
+                match self.try_batch(part, deadline) {
+                    Tried::Moved(frozen) => {
+                        rest = (frozen * self.options.rest).min(REST_MAX);
+                    }
+                    Tried::Done => {}
+                    Tried::Again(smaller) => {
+                        for part in smaller.into_iter().rev() {
+                            parts.push_front(part);
+                        }
                     }
                 }
                 self.note(|applied| progress(applied));
@@ -311,10 +335,10 @@ impl<S: MoveSender> Worker<'_, S> {
                         applied.moved += u64::from(moved);
                         applied.batches.push(MovedBatch {
                             accounts: moved,
-                            freeze_ns,
+                            freeze_ns: (freeze_ns > 0).then_some(freeze_ns),
                         });
                     });
-                    return Tried::Done;
+                    return Tried::Moved(Duration::from_nanos(freeze_ns));
                 }
                 MoveReply::Answer(MoveAnswer::NotOwned { account, shard })
                     if accounts.contains(&account) =>
@@ -475,6 +499,7 @@ mod tests {
         ApplyOptions {
             batch_max,
             patience: Duration::from_millis(100),
+            rest: 0,
         }
     }
 
@@ -537,6 +562,32 @@ mod tests {
         let applied = run(&mut script, &moves(1..=5, TWO), batches(8));
         assert_eq!(applied.moved, 4);
         assert_eq!(applied.refused, [AccountId(2)]);
+    }
+
+    /// Twice as many accounts are held twice as long here, and are followed by twice the rest.
+    #[test]
+    fn a_source_is_left_alone_in_proportion_to_what_it_was_held() {
+        #[derive(Default)]
+        struct Told(Mutex<Vec<u128>>);
+
+        impl Conduct for Told {
+            fn may_go_on(&self, rest: Duration) -> bool {
+                self.0.lock().unwrap().push(rest.as_nanos());
+                true
+            }
+        }
+
+        let mut script = Scripted::new();
+        let mut script = Some(&mut script);
+        let told = Told::default();
+        let options = ApplyOptions {
+            rest: 10,
+            ..batches(4)
+        };
+        let connect = |_| Ok::<_, ()>(script.take().expect("one source"));
+        let applied = apply_as(&moves(1..=10, TWO), options, &told, connect, |_| ());
+        assert!(applied.unwrap().is_complete());
+        assert_eq!(*told.0.lock().unwrap(), [0, 40_000, 40_000]);
     }
 
     #[test]
