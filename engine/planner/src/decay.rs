@@ -54,9 +54,7 @@ impl DecayedHistory {
     /// # Errors
     /// As [`InteractionGraph::from_pairs`].
     pub fn graph(&self, numbered: &Numbered) -> Result<InteractionGraph, PlanError> {
-        let pairs = self.pairs.iter();
-        let pairs: Vec<_> = pairs.map(|&(a, b, w)| numbered.pair(a, b, w)).collect();
-        InteractionGraph::from_pairs(&pairs)
+        InteractionGraph::from_numbers(numbered.accounts(), self.pairs.iter().copied())
     }
 
     /// What is remembered, in transfers of the newest epoch.

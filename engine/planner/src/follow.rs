@@ -38,7 +38,7 @@ impl MovingMap {
     /// Nobody has been seen yet.
     pub fn new(numbered: &Numbered) -> Self {
         Self {
-            parts: vec![None; numbered.accounts.len()],
+            parts: vec![None; numbered.accounts().len()],
             shards: numbered.shards,
         }
     }

@@ -9,6 +9,7 @@ use quorate_protocol::client::PairRow;
 use quorate_protocol::ids::AccountId;
 
 use crate::error::PlanError;
+use crate::numbering::Numbering;
 
 /// Number of transfers between two accounts, in either direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,34 +62,42 @@ impl InteractionGraph {
     /// # Errors
     /// More than [`EDGES_MAX`] different pairs.
     pub fn from_pairs(pairs: &[WeightedPair]) -> Result<Self, PlanError> {
-        let real = || pairs.iter().filter(|p| p.weight > 0 && p.a != p.b);
-        let mut accounts: Vec<AccountId> = real().flat_map(|p| [p.a, p.b]).collect();
-        accounts.sort_unstable();
-        accounts.dedup();
-        if u32::try_from(accounts.len()).is_err() {
-            return Err(PlanError::TooLarge(accounts.len(), EDGES_MAX));
+        let real = pairs.iter().filter(|p| p.weight > 0 && p.a != p.b);
+        let numbering = Numbering::of(real.clone().flat_map(|p| [p.a, p.b]));
+        check_accounts(numbering.ids().len())?;
+        let number = |id| vertex(numbering.number(id).expect("numbered above"));
+        let edges = edges(real.map(|p| (number(p.a), number(p.b), p.weight)))?;
+        Ok(Self::from_edges(numbering.into_ids(), &edges))
+    }
+
+    /// The same of pairs of numbers: `accounts[n]` is account n. They ascend, and those without
+    /// interaction are left out.
+    ///
+    /// # Errors
+    /// As [`InteractionGraph::from_pairs`].
+    ///
+    /// # Panics
+    /// If a number is not below the number of accounts.
+    pub(crate) fn from_numbers(
+        accounts: &[AccountId],
+        pairs: impl Iterator<Item = (u32, u32, u64)> + Clone,
+    ) -> Result<Self, PlanError> {
+        check_accounts(accounts.len())?;
+        let real = pairs.filter(|&(a, b, weight)| weight > 0 && a != b);
+        let mut vertices = vec![0; accounts.len()];
+        for (a, b, _) in real.clone() {
+            (vertices[a as usize], vertices[b as usize]) = (1, 1);
         }
-        let halvings = halvings(real().map(|p| u128::from(p.weight)).sum());
-        let index = |id| accounts.binary_search(&id).expect("collected above");
-        let mut edges: Vec<(u32, u32, u64)> = real()
-            .map(|p| {
-                let (a, b) = (index(p.a), index(p.b));
-                let weight = (p.weight >> halvings).max(1);
-                (vertex(a.min(b)), vertex(a.max(b)), weight)
-            })
-            .collect();
-        edges.sort_unstable_by_key(|&(a, b, _)| (a, b));
-        edges.dedup_by(|later, kept| {
-            let same = (later.0, later.1) == (kept.0, kept.1);
-            if same {
-                kept.2 += later.2;
+        let mut there = Vec::new();
+        for (&account, vertex_of) in accounts.iter().zip(&mut vertices) {
+            if *vertex_of == 1 {
+                *vertex_of = vertex(there.len());
+                there.push(account);
             }
-            same
-        });
-        if edges.len() > EDGES_MAX {
-            return Err(PlanError::TooLarge(edges.len(), EDGES_MAX));
         }
-        Ok(Self::from_edges(accounts, &edges))
+        let vertex_of = |number: u32| vertices[number as usize];
+        let edges = edges(real.map(|(a, b, weight)| (vertex_of(a), vertex_of(b), weight)))?;
+        Ok(Self::from_edges(there, &edges))
     }
 
     /// `edges` are sorted, distinct, smaller vertex first.
@@ -206,6 +215,37 @@ impl InteractionGraph {
                 .flat_map(|&w| [int(scaled(w, all, vertices)), 1])
                 .collect(),
         }
+    }
+}
+
+/// Refuses more accounts than vertices can be numbered.
+fn check_accounts(count: usize) -> Result<(), PlanError> {
+    match u32::try_from(count) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(PlanError::TooLarge(count, EDGES_MAX)),
+    }
+}
+
+/// Merges pairs of different vertices with positive weights: sorted, distinct, smaller vertex first.
+fn edges(
+    pairs: impl Iterator<Item = (u32, u32, u64)> + Clone,
+) -> Result<Vec<(u32, u32, u64)>, PlanError> {
+    let halvings = halvings(pairs.clone().map(|(_, _, weight)| u128::from(weight)).sum());
+    let mut edges: Vec<(u32, u32, u64)> = pairs
+        .map(|(a, b, weight)| (a.min(b), a.max(b), (weight >> halvings).max(1)))
+        .collect();
+    // One number is compared faster than two.
+    edges.sort_unstable_by_key(|&(a, b, _)| u64::from(a) << 32 | u64::from(b));
+    edges.dedup_by(|later, kept| {
+        let same = (later.0, later.1) == (kept.0, kept.1);
+        if same {
+            kept.2 += later.2;
+        }
+        same
+    });
+    match edges.len() <= EDGES_MAX {
+        true => Ok(edges),
+        false => Err(PlanError::TooLarge(edges.len(), EDGES_MAX)),
     }
 }
 
@@ -342,6 +382,19 @@ mod tests {
             let apart = pairs.iter().filter(|(a, b, _)| of(*a) != of(*b));
             let parts: Vec<u32> = graph.accounts().iter().map(|id| of(id.0)).collect();
             prop_assert_eq!(graph.edge_cut(&parts), apart.map(|(_, _, weight)| weight).sum::<u64>());
+        }
+
+        /// Numbers are only another way of writing ids, however far apart those are.
+        #[test]
+        fn pairs_of_numbers_make_the_graph_of_their_accounts(
+            pairs in prop::collection::vec((0_u32..9, 0_u32..9, 0_u64..9), 0..30),
+            gap in prop_oneof![Just(1), Just(1 << 70)],
+        ) {
+            let accounts: Vec<AccountId> = (0..9).map(|n| AccountId(5 + n * gap)).collect();
+            let id = |n: u32| accounts[n as usize].0;
+            let by_id: Vec<_> = pairs.iter().map(|&(a, b, w)| (id(a), id(b), w)).collect();
+            let by_number = InteractionGraph::from_numbers(&accounts, pairs.iter().copied());
+            prop_assert_eq!(by_number, Ok(graph(&by_id)));
         }
 
         #[test]

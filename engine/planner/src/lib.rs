@@ -33,6 +33,7 @@ pub mod live;
 pub mod map_csv;
 mod measured;
 mod numbered;
+mod numbering;
 mod outcome;
 pub mod partition;
 pub mod plan;

@@ -61,7 +61,7 @@ impl Mapped<'_> {
 
     /// The ratio of the backtest if crediting a hub were local everywhere.
     fn striped(&self, numbered: &Numbered, graph: &InteractionGraph, hubs: &[usize]) -> f64 {
-        let mut is_hub = vec![false; numbered.accounts.len()];
+        let mut is_hub = vec![false; numbered.accounts().len()];
         for &v in hubs {
             is_hub[numbered.number(graph.accounts()[v])] = true;
         }
@@ -75,7 +75,7 @@ impl Mapped<'_> {
 
     /// Every account that was placed: those with a history, and by first touch the others.
     fn map(&self, numbered: &Numbered, graph: &InteractionGraph) -> BTreeMap<AccountId, ShardId> {
-        (numbered.accounts.iter().zip(self.parts))
+        (numbered.accounts().iter().zip(self.parts))
             .filter(|(id, _)| self.places_all || graph.vertex(**id).is_some())
             .map(|(&id, &part)| (id, ShardId(part + 1)))
             .collect()

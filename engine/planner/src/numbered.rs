@@ -7,13 +7,13 @@ use quorate_protocol::ids::AccountId;
 use quorate_protocol::shard::map::Placement;
 
 use crate::error::PlanError;
-use crate::graph::{InteractionGraph, WeightedPair};
+use crate::graph::InteractionGraph;
+use crate::numbering::Numbering;
 use crate::trace::{Trace, TraceTransfer};
 
 /// The transfers of a trace by account number.
 pub(crate) struct Numbered {
-    /// Every account of the trace, ascending; the position is its number.
-    pub accounts: Vec<AccountId>,
+    numbering: Numbering,
     /// Hash home of each account, 0-based.
     pub home: Vec<u32>,
     /// (debit, credit), oldest first.
@@ -24,11 +24,9 @@ pub(crate) struct Numbered {
 impl Numbered {
     pub fn new(trace: &Trace, shards: u32) -> Self {
         let ends = |t: &TraceTransfer| [t.debit, t.credit];
-        let mut accounts: Vec<AccountId> = trace.transfers().iter().flat_map(ends).collect();
-        accounts.sort_unstable();
-        accounts.dedup();
+        let numbering = Numbering::of(trace.transfers().iter().flat_map(ends));
         let number = |id| {
-            let found = accounts.binary_search(&id).expect("collected above");
+            let found = numbering.number(id).expect("numbered above");
             u32::try_from(found).expect("a trace of 2^32 accounts does not fit in memory")
         };
         let transfers = (trace.transfers().iter())
@@ -36,16 +34,21 @@ impl Numbered {
             .collect();
         let home = |&id| Placement::Hash.home(id, shards).0 - 1;
         Self {
-            home: accounts.iter().map(home).collect(),
-            accounts,
+            home: numbering.ids().iter().map(home).collect(),
+            numbering,
             transfers,
             shards,
         }
     }
 
+    /// Every account of the trace, ascending; the position is its number.
+    pub fn accounts(&self) -> &[AccountId] {
+        self.numbering.ids()
+    }
+
     /// The number of an account of the trace.
     pub fn number(&self, id: AccountId) -> usize {
-        let found = self.accounts.binary_search(&id);
+        let found = self.numbering.number(id);
         found.expect("graphs and maps are made of the trace's accounts")
     }
 
@@ -64,20 +67,9 @@ impl Numbered {
         weight: fn(u64, u64) -> u64,
     ) -> Result<InteractionGraph, PlanError> {
         let count = transfers.len() as u64;
-        let pairs: Vec<WeightedPair> = (0..)
-            .zip(transfers)
-            .map(|(i, &(a, b))| self.pair(a, b, weight(i, count)))
-            .collect();
-        InteractionGraph::from_pairs(&pairs)
-    }
-
-    /// A pair of accounts by their numbers.
-    pub fn pair(&self, a: u32, b: u32, weight: u64) -> WeightedPair {
-        WeightedPair {
-            a: self.accounts[a as usize],
-            b: self.accounts[b as usize],
-            weight,
-        }
+        let pairs = (0..).zip(transfers);
+        let pairs = pairs.map(|(i, &(a, b))| (a, b, weight(i, count)));
+        InteractionGraph::from_numbers(self.accounts(), pairs)
     }
 
     /// The parts of a graph's vertices, from those of all accounts.

@@ -43,6 +43,9 @@ const CUTS: i32 = 4;
 const ONE_CUT_FROM: usize = 200_000;
 /// Refinement passes per level; METIS's own default is 10.
 const PASSES: i32 = 20;
+/// The same where it computes one partition only. On a million planted accounts 20 took the backtest
+/// from 0.1118 to 0.1115 and cost a second or two (perf/notes/planner.md).
+const PASSES_OF_ONE_CUT: i32 = 10;
 
 /// Vertices per part below which METIS is not asked. With fewer vertices than parts its coarsening
 /// fails; with a few times as many it tends to bisect empty graphs and gives bad parts. On graphs of
@@ -76,7 +79,11 @@ pub fn partition(
     // Edge weights of 0 are a SIGSEGV; the graph has none and scaling makes none.
     assert!(arrays.adjwgt.iter().chain(&arrays.vwgt).all(|&w| w > 0));
     let ubvec = [tolerance.load, tolerance.accounts];
-    let cuts = if graph.len() < ONE_CUT_FROM { CUTS } else { 1 };
+    let (cuts, passes) = if graph.len() < ONE_CUT_FROM {
+        (CUTS, PASSES)
+    } else {
+        (1, PASSES_OF_ONE_CUT)
+    };
     let mut found = vec![0_i32; graph.len()];
     let fail = |e: &dyn std::fmt::Display| PlanError::Metis(e.to_string());
     let guard = METIS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +95,7 @@ pub fn partition(
         // `Contig` stays off: transfer graphs are disconnected and METIS fails on them with it.
         .set_option(ObjType::Cut)
         .set_option(NCuts(cuts))
-        .set_option(NIter(PASSES))
+        .set_option(NIter(passes))
         .set_option(Seed(seed_of(seed)))
         .part_kway(&mut found)
         .map_err(|e| fail(&e))?;

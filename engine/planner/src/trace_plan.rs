@@ -105,22 +105,26 @@ fn plan_once(
     options: &TraceOptions,
     mut outcome: Outcome,
 ) -> Result<Plan, PlanError> {
-    let history = History::split(numbered, &numbered.transfers, options.train)?;
-    if history.older.is_empty() || history.newer.is_empty() {
+    let (older, newer) = cut(&numbered.transfers, options.train);
+    if older.is_empty() || newer.is_empty() {
         return Ok(
             outcome.nothing("the trace is too short to plan on one part and score on another")
         );
     }
-    let stay = history.stay();
+    let stay = Score::of(newer, &numbered.home, options.shards);
     outcome.hash = stay.cross_shard_ratio();
     outcome.current = Some(stay);
-    for method in by_merit(&history, options)? {
+    let methods = by_merit(numbered, older, options)?;
+    let history = History::new(numbered, older, newer)?;
+    for method in methods {
         if let Some(placed) = history.place(method, options)? {
+            // The report makes a graph of its own; two of them would be most of the memory.
+            drop(history);
             let mapped = Mapped {
                 method,
-                planned_on: history.older,
+                planned_on: older,
                 parts: &placed.parts,
-                scored_on: history.newer,
+                scored_on: newer,
                 scored_parts: &placed.parts,
                 backtest: placed.score,
                 places_all: options.first_touch_cap.is_some(),
@@ -131,6 +135,17 @@ fn plan_once(
     Ok(outcome.nothing("there are no more accounts than shards"))
 }
 
+/// The older part of transfers, `train` of them, and the newer one.
+fn cut<T>(transfers: &[T], train: f64) -> (&[T], &[T]) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a length"
+    )]
+    let cut = (float(transfers.len() as u64) * train) as usize;
+    transfers.split_at(cut)
+}
+
 /// The methods, the better one first: what gains more on the end of the older part when it knew the
 /// beginning.
 ///
@@ -138,11 +153,16 @@ fn plan_once(
 /// much to come for what is known. On the Ethereum trace (3, 8 and 16 shards, `train` from 0.3 to 0.7,
 /// three seeds) the choice loses 0.025 of the better method's gain on average; made by the newest
 /// quarter of the older part, whatever `train` is, it loses 0.107, and always taking METIS 0.045.
-fn by_merit(history: &History<'_>, options: &TraceOptions) -> Result<[Method; 2], PlanError> {
-    let inner = History::split(history.numbered, history.older, options.train)?;
-    let stay = inner.stay();
+fn by_merit(
+    numbered: &Numbered,
+    older: &[(u32, u32)],
+    options: &TraceOptions,
+) -> Result<[Method; 2], PlanError> {
+    let (beginning, end) = cut(older, options.train);
+    let stay = Score::of(end, &numbered.home, options.shards);
+    let history = History::new(numbered, beginning, end)?;
     let worth = |method| {
-        let placed = inner.place(method, options)?;
+        let placed = history.place(method, options)?;
         let gain = |placed: Placed| Gain::between(&stay, &placed.score, options.gate.cross_cost);
         Ok::<_, PlanError>(placed.map(|placed| gain(placed).least()))
     };
@@ -197,29 +217,17 @@ struct Placed {
 }
 
 impl<'a> History<'a> {
-    fn split(
+    fn new(
         numbered: &'a Numbered,
-        transfers: &'a [(u32, u32)],
-        train: f64,
+        older: &'a [(u32, u32)],
+        newer: &'a [(u32, u32)],
     ) -> Result<Self, PlanError> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a part of a length"
-        )]
-        let cut = (float(transfers.len() as u64) * train) as usize;
-        let (older, newer) = transfers.split_at(cut);
         Ok(Self {
             numbered,
             older,
             newer,
             graph: numbered.graph(older, recency)?,
         })
-    }
-
-    /// The newer transfers with every account at its hash home.
-    fn stay(&self) -> Score {
-        Score::of(self.newer, &self.numbered.home, self.numbered.shards)
     }
 
     /// The candidate that a method makes of the older transfers, and how the newer ones do under it.
@@ -238,7 +246,7 @@ impl<'a> History<'a> {
 
     /// Lets the newer transfers happen under a map of the graph.
     fn backtest(&self, parts: &[u32], options: &TraceOptions) -> Placed {
-        let mut known: Vec<Option<u32>> = vec![None; self.numbered.accounts.len()];
+        let mut known: Vec<Option<u32>> = vec![None; self.numbered.accounts().len()];
         for (number, &part) in self.numbered.numbers(&self.graph).zip(parts) {
             known[number] = Some(part);
         }
@@ -256,12 +264,12 @@ impl<'a> History<'a> {
 }
 
 /// Weight of transfer `i` of `count` by age, piecewise linear between the doublings: whole numbers
-/// only, so that every machine computes the same.
+/// only, so that every machine computes the same. A count of transfers in memory is far below 2^56.
 fn recency(i: u64, count: u64) -> u64 {
-    let position = u128::from(i) * u128::from(DOUBLINGS);
-    let (doublings, rest) = (position / u128::from(count), position % u128::from(count));
-    let base = u128::from(WEIGHT_MIN) << doublings;
-    u64::try_from(base + base * rest / u128::from(count)).expect("at most WEIGHT_MIN << DOUBLINGS")
+    let position = i * DOUBLINGS;
+    let (doublings, rest) = (position / count, position % count);
+    let base = WEIGHT_MIN << doublings;
+    base + base * rest / count
 }
 
 #[cfg(test)]
