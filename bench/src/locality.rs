@@ -351,8 +351,13 @@ fn carry_out(bench: &Bench, begun: &Record, loading: &AtomicBool) -> anyhow::Res
             loading.store(true, Ordering::Relaxed);
         }
     };
-    let batch_max = ApplyOptions::default().batch_max;
-    drive(&bench.config, batch_max, &bench.stop, &mut told).context("carrying the plan out")
+    drive(
+        &bench.config,
+        ApplyOptions::default(),
+        &bench.stop,
+        &mut told,
+    )
+    .context("carrying the plan out")
 }
 
 /// When the moves are repaid, where the loads' throughput can tell; `None` before all are measured.

@@ -15,18 +15,18 @@ fn trace() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-#[test]
-fn every_transfer_of_a_recorded_file_commits() {
+/// Replays the whole file on a new cluster; returns its cross-shard ratio.
+fn replay(name: &str, first_touch: &str) -> Option<f64> {
     let Some(trace) = trace() else {
         eprintln!("skipped: no recorded transfers here; set QUORATE_TRACE to a file");
-        return;
+        return None;
     };
     let rows = fs::read_to_string(&trace)
         .expect("the trace is text")
         .lines()
         .count()
         - 1;
-    let cluster = Cluster::start("replay", Shape::USUAL);
+    let cluster = Cluster::start(name, Shape::USUAL);
     let trace = trace.to_string_lossy();
     let done = cluster.bench([
         "run",
@@ -34,6 +34,8 @@ fn every_transfer_of_a_recorded_file_commits() {
         "replay",
         "--trace",
         &trace,
+        "--first-touch",
+        first_touch,
         "--json",
         "-",
     ]);
@@ -47,5 +49,21 @@ fn every_transfer_of_a_recorded_file_commits() {
             .is_some_and(serde_json::Map::is_empty),
         "{run}"
     );
+    assert_eq!(run["verify"]["ok"], true, "{run}");
     cluster.assert_sound(Duration::from_secs(15));
+    run["cross_shard_ratio"].as_f64()
+}
+
+#[test]
+fn new_accounts_beside_their_first_counterparties_keep_most_transfers_local() {
+    if let Some(ratio) = replay("replay-near", "on") {
+        assert!(ratio <= 0.30, "{ratio}");
+    }
+}
+
+#[test]
+fn the_default_placement_knows_nothing_of_who_pays_whom() {
+    if let Some(ratio) = replay("replay-hash", "off") {
+        assert!(ratio >= 0.60, "{ratio}");
+    }
 }

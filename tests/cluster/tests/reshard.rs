@@ -21,7 +21,7 @@ const LOAD: [&str; 10] = [
     "7",
 ];
 /// One account per move, so that a plan takes long enough to be interfered with.
-const SLOWLY: [&str; 2] = ["--batch", "1"];
+const SLOWLY: [&str; 4] = ["--batch", "1", "--rest", "0"];
 
 /// `quorate reshard ...` in the background.
 struct Tool(Child);

@@ -28,6 +28,19 @@ pub struct DriveArgs {
     /// Accounts per move; only those in flight wait
     #[arg(long, default_value_t = ApplyOptions::default().batch_max, value_name = "N", value_parser = parse_batch)]
     pub batch: usize,
+    /// Behind each batch its source is left alone for so many times as long as the batch waited
+    #[arg(long, default_value_t = ApplyOptions::default().rest, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000))]
+    pub rest: u32,
+}
+
+impl DriveArgs {
+    fn options(self) -> ApplyOptions {
+        ApplyOptions {
+            batch_max: self.batch,
+            rest: self.rest,
+            ..ApplyOptions::default()
+        }
+    }
 }
 
 /// Carries the plan of now out, checks the money, and prints what became of it.
@@ -60,7 +73,7 @@ pub fn carry_out(
             say(format_args!("{}", show::progress_line(record)));
         }
     };
-    let driven = drive(config, args.batch, stop, &mut progress).map_err(failure)?;
+    let driven = drive(config, args.options(), stop, &mut progress).map_err(failure)?;
     Ok(driven.record)
 }
 

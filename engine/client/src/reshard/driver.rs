@@ -163,7 +163,7 @@ pub struct Moving {
 /// The plan has ended, another tool drives it, the money is not right, or the cluster does not answer.
 pub fn drive(
     config: &ClusterConfig,
-    batch_max: usize,
+    options: ApplyOptions,
     stop: &AtomicBool,
     told: &mut dyn FnMut(&Record),
 ) -> Result<Driven, DriveError> {
@@ -181,7 +181,7 @@ pub fn drive(
     let owners = observe::owners(&mut seat.client, config.shard_ids())?.newest();
     let mut base = seat.shelved.record.progress.clone();
     let left = Whereabouts::of(&moves, &owners).note(&mut base);
-    seat.work(config, batch_max, (&moves, &left), &base, stop, told)
+    seat.work(config, options, (&moves, &left), &base, stop, told)
 }
 
 /// Where the accounts of a plan are.
@@ -288,7 +288,7 @@ impl Seat {
     fn work(
         mut self,
         config: &ClusterConfig,
-        batch_max: usize,
+        options: ApplyOptions,
         (moves, left): (&[AccountMove], &[AccountMove]),
         base: &Progress,
         stop: &AtomicBool,
@@ -296,10 +296,6 @@ impl Seat {
     ) -> Result<Driven, DriveError> {
         let reins = Reins::default();
         let latest = Mutex::new(Applied::default());
-        let options = ApplyOptions {
-            batch_max,
-            ..ApplyOptions::default()
-        };
         let (began_unix_ns, start) = (unix_ns(), Instant::now());
         let (end, applied) = thread::scope(|scope| {
             let moving = scope.spawn(|| {
