@@ -98,8 +98,8 @@ pub struct LocalityArguments {
     /// Write a report with plots to this file: one page that needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Cost of a cross-shard transfer for the plan, a local one being 1 [default: measured by short
-    /// loads with many and with few of them; replay: 4]
+    /// Cost of a cross-shard transfer for the plan, a local one being 1 [default: measured
+    /// by a short load with few of them beside that before the moves; replay: 4]
     #[arg(long, value_name = "X", value_parser = parse_cost)]
     pub cross_cost: Option<f64>,
     /// Least predicted gain of throughput that is worth the moves

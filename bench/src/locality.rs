@@ -1,8 +1,8 @@
 //! `quorate-bench locality`: what does placement by who pays whom bring?
 //!
 //! ```text
-//! prepare | cross cost | load "before" | load "held out" | plan | load "during" + moves | load "after" | verify
-//!                       \__ older window \__ newer window __/
+//! prepare | load "before" | load "low cross" | load "held out" | plan | load "during" + moves | load "after" | verify
+//!          \__ older window                   \__ newer window __/
 //! ```
 //! The moves are a plan that the cluster keeps, carried out as `reshard apply` does it: it is in the history, and `undo`
 //! brings the old map back.
@@ -125,15 +125,15 @@ fn stages(
 ) -> Result<(), Failure> {
     let shards = bench.config.shards;
     bench.prepare(link, &funding(bench))?;
-    let gate = gate(bench, asked)?;
-    report.parameters = Some(parameters(bench, gate, report_seconds(report)));
-    check_stop(bench)?;
     reset(bench, link)?;
 
     let before = load(bench, "before", Part::Older, 0, 0)?;
     let mut drifted_ns = before.sent_ns;
     let older = window(bench, link)?;
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
+    check_stop(bench)?;
+    let gate = gate(bench, asked, &before)?;
+    report.parameters = Some(parameters(bench, gate, report_seconds(report)));
     check_stop(bench)?;
 
     let newer = match held_out(bench, link, drifted_ns)? {
@@ -176,9 +176,9 @@ fn stages(
 }
 
 /// With the cost of a cross-shard transfer as this cluster has it, unless it was told or cannot be measured.
-fn gate(bench: &Bench, asked: Asked) -> anyhow::Result<GateOptions> {
+fn gate(bench: &Bench, asked: Asked, before: &Measured) -> anyhow::Result<GateOptions> {
     let measured = match asked.measures_cost {
-        true => cross_cost::measure(bench)?,
+        true => cross_cost::measure(bench, before)?,
         false => None,
     };
     Ok(match measured {

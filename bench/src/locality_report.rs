@@ -53,7 +53,7 @@ pub struct Parameters {
     pub seconds: Option<u64>,
     /// Cost of a cross-shard transfer for the plan, a local one being 1.
     pub cross_cost: f64,
-    /// Whether it was measured by loads beforehand, or told or assumed.
+    /// Whether it was measured by a load beforehand, or told or assumed.
     pub is_cost_measured: bool,
     /// Least predicted gain of throughput that is worth the moves.
     pub min_gain: f64,

@@ -5,7 +5,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use quorate_cluster_tests::{Cluster, Load, Shape, binaries, patience, until};
+use quorate_cluster_tests::{Cluster, Load, Shape, binaries, full, patience, until};
 use serde_json::Value;
 
 const LOAD: [&str; 10] = [
@@ -214,5 +214,48 @@ fn auto_carries_out_what_pays_and_then_leaves_it() {
     );
     let auto = cluster.json(["reshard", "auto", "--interval", "100ms", "--plans", "1"]);
     assert_eq!(auto["carried_out"], serde_json::json!([]), "{auto}");
+    cluster.assert_sound(patience(Duration::from_secs(5)));
+}
+
+/// A twentieth of the accounts changes community every ten seconds; the map follows.
+#[test]
+fn auto_follows_a_load_that_drifts() {
+    if !full() {
+        eprintln!("skipped: takes a minute; set QUORATE_CLUSTER_FULL=1");
+        return;
+    }
+    let cluster = Cluster::init_with("reshard-drift", Shape::USUAL, |text| {
+        format!("telemetry_window = \"3s\"\n{text}")
+    });
+    cluster.start_nodes();
+    let drifting: Vec<&str> = LOAD
+        .into_iter()
+        .chain(["--drift", "5", "--drift-every", "10"])
+        .collect();
+    let mut load = Load::start(&cluster, "drifting", 60, &drifting);
+    load.wait_for_acks();
+    let auto = cluster.json([
+        "reshard",
+        "auto",
+        "--interval",
+        "6s",
+        "--confirm",
+        "1",
+        "--cooldown",
+        "0s",
+        "--plans",
+        "5",
+    ]);
+    let report = load.finish();
+    assert_eq!(report.code, Some(0), "{}", report.run);
+    let carried_out = auto["carried_out"].as_array().map_or(0, Vec::len);
+    assert!(carried_out >= 3, "{auto}");
+    let series = report.run["series"].as_array().expect("a row a second");
+    let of_last = series.iter().rev().skip(1).take(20);
+    let ratios: Vec<f64> = of_last
+        .filter_map(|row| row["cross_shard_ratio"].as_f64())
+        .collect();
+    let mean = ratios.iter().sum::<f64>() / f64::from(u32::try_from(ratios.len()).expect("few"));
+    assert!(mean < 0.3, "{mean}: {ratios:?}");
     cluster.assert_sound(patience(Duration::from_secs(5)));
 }
