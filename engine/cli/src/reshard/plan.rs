@@ -12,6 +12,7 @@ use quorate_planner::{
     Decision, EPOCHS_MAX, GateOptions, LiveOptions, Observed, Payback, Plan, PlanError, Trace,
     TraceOptions, map_csv, plan_from_trace, plan_live,
 };
+use quorate_protocol::client::PairRow;
 
 use super::course;
 use crate::Context;
@@ -19,6 +20,10 @@ use crate::failure::{Failure, Outcome};
 use crate::print::say;
 use crate::print::{Output, line};
 
+/// Part of a file that a plan is made on.
+const TRAIN: f64 = 0.5;
+/// Load over the average above which a shard takes no new account.
+const FIRST_TOUCH_CAP: f64 = 1.1;
 /// Moves that are shown to people.
 const MOVES_SHOWN: usize = 5;
 
@@ -40,9 +45,10 @@ pub struct PlanArgs {
     /// With --trace: number of shards
     #[arg(long, value_name = "K", requires = "trace")]
     pub shards: Option<u32>,
-    /// With --trace and one epoch: part of the file that the plan is made on; the rest is the backtest
-    #[arg(long, default_value_t = 0.5, value_name = "SHARE")]
-    pub train: f64,
+    /// With --trace and one epoch: part of the file that the plan is made on; the rest is the
+    /// backtest [default: 0.5]
+    #[arg(long, value_name = "SHARE", requires = "trace")]
+    pub train: Option<f64>,
     /// With --trace: cut the file into N epochs of equally many transfers, and let the map follow
     /// from one to the next: METIS makes it on the first; each later one is scored under the map
     /// made before it, which is then updated, moving 5 % of the known accounts at most. The plan
@@ -50,9 +56,9 @@ pub struct PlanArgs {
     /// those after the last update, its backtest is the last epoch under the map before
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EPOCHS_MAX)))]
     pub epochs: u32,
-    /// With --trace: load over the average above which a shard takes no new account
-    #[arg(long, default_value_t = 1.1, value_name = "X")]
-    pub first_touch_cap: f64,
+    /// With --trace: load over the average above which a shard takes no new account [default: 1.1]
+    #[arg(long, value_name = "X", requires = "trace")]
+    pub first_touch_cap: Option<f64>,
     #[command(flatten)]
     pub gate: GateArgs,
     /// With --trace: write account,shard of every account that the plan places
@@ -99,6 +105,12 @@ impl GateArgs {
 
 /// Makes the plan, writes and prints it; exit code 3 if the gate refuses.
 pub fn run(args: &PlanArgs, context: Context) -> Outcome {
+    let for_a_cluster = args.gate.max_moves.is_some() || args.gate.horizon.is_some();
+    if args.trace.is_some() && for_a_cluster {
+        return Err(Failure::usage(
+            "reshard plan: --max-moves and --horizon are for a running cluster, not for --trace",
+        ));
+    }
     let plan = match (&args.trace, args.shards) {
         (Some(trace), Some(shards)) => recorded(args, trace, shards)?,
         _ if args.epochs > 1 => {
@@ -138,10 +150,10 @@ fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure>
     let file = trace.display();
     let trace = Trace::open(trace).map_err(|error| Failure::Usage(error.into()))?;
     let options = TraceOptions {
-        train: args.train,
+        train: args.train.unwrap_or(TRAIN),
         epochs: args.epochs,
         gate: args.gate.options(),
-        first_touch_cap: Some(args.first_touch_cap),
+        first_touch_cap: Some(args.first_touch_cap.unwrap_or(FIRST_TOUCH_CAP)),
         seed: args.gate.seed,
         ..TraceOptions::new(shards)
     };
@@ -180,7 +192,16 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
             move_cost: MOVE_COST,
         }),
     };
-    let observed = Observed::Counted(&counted.pairs);
+    // An account that moved from a shard that had not been asked to one that had was listed by neither; it stays.
+    let is_listed = |pair: &&PairRow| owners.contains_key(&pair.a) && owners.contains_key(&pair.b);
+    let pairs: Vec<PairRow> = counted.pairs.iter().filter(is_listed).copied().collect();
+    if pairs.len() < counted.pairs.len() {
+        say(format_args!(
+            "{} pairs left out: an account of theirs moves just now",
+            counted.pairs.len() - pairs.len()
+        ));
+    }
+    let observed = Observed::Counted(&pairs);
     plan_live(observed, &owners, config.shards, &options).map_err(failure)
 }
 

@@ -275,6 +275,8 @@ enum Tried {
     Moved(Duration),
     /// Nothing more comes of it.
     Done,
+    /// Given up without a single answer; the next batch would wait as long for nothing.
+    Silent,
     /// These parts are to be tried next, each with an id of its own.
     Again(Vec<Batch>),
 }
@@ -303,6 +305,16 @@ impl<S: MoveSender> Worker<'_, S> {
                         rest = (frozen * self.options.rest).min(REST_MAX);
                     }
                     Tried::Done => {}
+                    Tried::Silent => {
+                        let left = parts.into_iter().chain(batches);
+                        self.note(|applied| {
+                            applied
+                                .given_up
+                                .extend(left.flat_map(|batch| batch.accounts));
+                            progress(applied);
+                        });
+                        return;
+                    }
                     Tried::Again(smaller) => {
                         for part in smaller.into_iter().rev() {
                             parts.push_front(part);
@@ -320,11 +332,13 @@ impl<S: MoveSender> Worker<'_, S> {
         let id = self.sender.new_move_id();
         let mut backoff = BACKOFF_MIN;
         let mut contended = 0;
+        let mut answered = false;
         loop {
             let reply = self
                 .sender
                 .move_accounts(self.source, id, target, &accounts);
             let past = Instant::now() >= deadline;
+            answered |= matches!(reply, MoveReply::Answer(_));
             match reply {
                 MoveReply::Answer(MoveAnswer::Moved {
                     accounts: moved,
@@ -362,7 +376,10 @@ impl<S: MoveSender> Worker<'_, S> {
             }
             if past {
                 self.note(|applied| applied.given_up.extend(accounts));
-                return Tried::Done;
+                return match answered {
+                    true => Tried::Done,
+                    false => Tried::Silent,
+                };
             }
             self.note(|applied| applied.retries += 1);
             if contended == CONTENDED_BEFORE_SPLIT && accounts.len() > 1 {
@@ -594,8 +611,9 @@ mod tests {
     fn a_source_that_never_answers_is_given_up() {
         let mut script = Scripted::new();
         script.silent = u32::MAX;
-        let applied = run(&mut script, &moves(1..=2, TWO), batches(8));
-        assert_eq!(applied.given_up.len(), 2);
+        let applied = run(&mut script, &moves(1..=5, TWO), batches(2));
+        // The batches behind the first one are not waited for, too.
+        assert_eq!(applied.given_up.len(), 5);
         assert!(script.sent.iter().all(|(id, _)| id.0 == 1));
     }
 }
