@@ -102,6 +102,7 @@ pub struct HistoryReader {
     rows_per_page: u32,
     owner: ShardId,
     redirects: u32,
+    redirects_max: u32,
     head: Option<HistoryHead>,
     /// The owner's first.
     chains: Vec<Chain>,
@@ -132,6 +133,7 @@ impl HistoryReader {
             rows_per_page: u32::try_from(HISTORY_ROWS_MAX).expect("some hundred"),
             owner,
             redirects: 0,
+            redirects_max: REDIRECTS_MAX,
             head: None,
             chains: Vec::new(),
             dropped: false,
@@ -144,6 +146,15 @@ impl HistoryReader {
         let rows = rows.clamp(1, HISTORY_ROWS_MAX);
         self.rows_per_page = u32::try_from(rows).expect("some hundred");
         self
+    }
+
+    /// Follows so many redirects to the owner.
+    #[must_use]
+    pub fn with_redirects(self, redirects_max: u32) -> Self {
+        Self {
+            redirects_max,
+            ..self
+        }
     }
 
     /// The account at the instant of its newest row, once the owner has answered.
@@ -200,7 +211,7 @@ impl HistoryReader {
         let page = match answer {
             HistoryAnswer::Page(page) => page,
             HistoryAnswer::Moved(to) if self.head.is_none() => {
-                if self.redirects == REDIRECTS_MAX {
+                if self.redirects == self.redirects_max {
                     return Err(Unread::Moved(to));
                 }
                 self.redirects += 1;
@@ -312,7 +323,9 @@ impl BlockingClient {
         let owner = self.shard_of(account);
         let reader = HistoryReader::new(account, range, passed, owner);
         // One more tells whether there are more.
-        let mut reader = reader.with_rows_per_page(limit.saturating_add(1));
+        let mut reader = reader
+            .with_rows_per_page(limit.saturating_add(1))
+            .with_redirects(self.router().topology().redirects_max());
         let mut rows = Vec::new();
         let mut more = false;
         while let Some(row) = self.next_row(&mut reader)? {
@@ -346,7 +359,8 @@ impl BlockingClient {
             last: Timestamp(u64::MAX),
         };
         let owner = self.shard_of(account);
-        let mut reader = HistoryReader::new(account, range, at, owner);
+        let mut reader = HistoryReader::new(account, range, at, owner)
+            .with_redirects(self.router().topology().redirects_max());
         let mut before = None;
         while let Some(row) = self.next_row(&mut reader)? {
             let now = reader.head().map(|head| head.account);

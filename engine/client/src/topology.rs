@@ -2,6 +2,7 @@
 
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress, ReplicaId, ShardId};
+use quorate_protocol::limits::REDIRECTS_MAX;
 use quorate_protocol::shard::map::Placement;
 
 /// Shards, replicas and default placement. Every value was checked when the configuration was made.
@@ -36,6 +37,13 @@ impl Topology {
     #[must_use]
     pub fn has_shard(&self, shard: ShardId) -> bool {
         (1..=self.shards).contains(&shard.0)
+    }
+
+    /// Redirects that are followed for one request. Where an account has left from, a shard remembers its last departure only, so
+    /// stubs lead to later and later owners: with nothing moving meanwhile no shard comes up twice.
+    #[must_use]
+    pub fn redirects_max(&self) -> u32 {
+        self.shards.max(REDIRECTS_MAX)
     }
 
     /// Whether the cluster has this replica.

@@ -26,9 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request};
 use quorate_protocol::ids::{ReplicaAddress, RequestId, ShardId};
 use quorate_protocol::ledger::{CodeKind, ResultCode, ResultRow};
-use quorate_protocol::limits::{
-    BYTES_PER_CONNECTION_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
-};
+use quorate_protocol::limits::{BYTES_PER_CONNECTION_MAX, REQUESTS_PER_CONNECTION_MAX};
 use quorate_protocol::time::{MS, SECOND};
 
 use self::op::Op;
@@ -394,7 +392,7 @@ impl Session {
                     rest.settled.push(item);
                 }
                 Step::Moved(shard)
-                    if part.redirects < REDIRECTS_MAX
+                    if part.redirects < self.router.topology().redirects_max()
                         && self.router.topology().has_shard(shard) =>
                 {
                     op.item_did_nothing(item, *row, part.uncertain);
@@ -422,7 +420,7 @@ impl Session {
         for (place, (&item, answer)) in (0..).zip(part.items.iter().zip(answers)) {
             match answer {
                 AccountAnswer::Moved(shard)
-                    if part.redirects < REDIRECTS_MAX
+                    if part.redirects < self.router.topology().redirects_max()
                         && self.router.topology().has_shard(shard) =>
                 {
                     rest.moved.entry(shard).or_default().push(place);

@@ -270,6 +270,32 @@ fn moved_rows_go_to_the_named_shard_and_the_rest_stays_answered() {
     assert_eq!(session.router().shard_of(AccountId(2)), ShardId(1));
 }
 
+/// An account that went once around eight shards while a client was away.
+#[test]
+fn stubs_are_followed_over_all_shards() {
+    let topology = Topology {
+        shards: 8,
+        preferred_leaders: vec![ReplicaId(1); 8],
+        ..topology()
+    };
+    let mut session = Session::new(Router::new(topology, 99));
+    session.submit(transfers(&[transfer(1, 1)]), DEADLINE_NS);
+    let mut asked = 1;
+    let mut send = one_send(&mut session, 0);
+    while asked < 8 {
+        let next = ShardId(send.to.shard.0 % 8 + 1);
+        answer(&mut session, &send, results(&[ResultRow::moved(next)]), 0);
+        send = one_send(&mut session, 0);
+        assert_eq!(send.to.shard, next);
+        asked += 1;
+    }
+    answer(&mut session, &send, results(&[ok()]), 1);
+    assert_eq!(
+        codes(&rows_of(only_outcome(&mut session))),
+        [ResultCode::Ok]
+    );
+}
+
 #[test]
 fn redirects_are_bounded_and_a_shard_that_does_not_exist_is_not_followed() {
     let mut session = session();
