@@ -1,6 +1,7 @@
 //! Where a command's document and its tables go.
 //!
-//! With `--json -` stdout carries one JSON document and nothing else. A file is created before
+//! With `--json -` stdout carries one JSON document and nothing else: METIS writes to it, too, from a buffer of its own that
+//! is written when the process exits, so whatever else is written there goes to stderr from the start to the end. A file is created before
 //! anything is measured: a path that cannot be written should not cost a run.
 
 use std::fmt;
@@ -22,7 +23,8 @@ pub fn say(text: fmt::Arguments<'_>) {
 pub enum Document {
     /// Not asked for.
     None,
-    Stdout,
+    /// What was stdout when the process began.
+    Stdout(File),
     File(File),
 }
 
@@ -30,11 +32,13 @@ impl Document {
     /// Opens what `--json` names.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// The file cannot be created, or stdout is closed.
     pub fn open(path: Option<&Path>) -> Result<Self, Failure> {
         match path {
             None => Ok(Self::None),
-            Some(path) if path.as_os_str() == "-" => Ok(Self::Stdout),
+            Some(path) if path.as_os_str() == "-" => keep_stdout()
+                .map(Self::Stdout)
+                .map_err(|error| Failure::Usage(format!("--json: stdout: {error}"))),
             Some(path) => File::create(path)
                 .map(Self::File)
                 .map_err(|error| Failure::Usage(format!("--json: {}: {error}", path.display()))),
@@ -54,7 +58,7 @@ impl Document {
         let mut stdout = io::stdout().lock();
         let result = match self {
             Self::None => writeln!(stdout, "{}", text(stdout.is_terminal())),
-            Self::Stdout => write_json(&mut stdout, document),
+            Self::Stdout(kept) => write_json(kept, document),
             Self::File(file) => write_json(file, document)
                 .and_then(|()| writeln!(stdout, "{}", text(stdout.is_terminal()))),
         };
@@ -97,6 +101,13 @@ impl HtmlFile {
         written
             .map_err(|error| Failure::Other(anyhow::anyhow!("writing {}: {error}", path.display())))
     }
+}
+
+/// Puts stdout aside, and stderr in its place.
+fn keep_stdout() -> io::Result<File> {
+    let kept = rustix::io::dup(io::stdout())?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(kept.into())
 }
 
 fn write_json(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {

@@ -12,7 +12,7 @@
 //! of its bisections left a side empty, as happens where a few accounts have nearly all the load and
 //! there are many shards. The parts are valid all the same. The text lies in a buffer that C writes
 //! when the process exits, so a program whose stdout is read by a machine puts stdout aside for good
-//! before it calls (`keep_stdout` of the command line). Errors go to stderr.
+//! before it calls (`keep_stdout` of the command line and of the load generator). Errors go to stderr.
 
 use std::sync::{Mutex, PoisonError};
 
