@@ -1,6 +1,7 @@
 //! From parsed arguments to the commands, and the signals that end them early.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -77,11 +78,7 @@ fn run_audit(arguments: &AuditArguments) -> Result<(), Failure> {
         kept.is_some_and(|kept| age.is_ok_and(|age| age > kept))
     };
     let report = audit(&ids, |ids| link.lookup_transfers(ids), wait, is_too_old)?;
-    let mut document = if arguments.json {
-        Document::Stdout
-    } else {
-        Document::None
-    };
+    let mut document = Document::open(arguments.json.then_some(Path::new("-")))?;
     document.write(&report, |_| {
         format!(
             "{} acknowledged, {} present, {} missing, {} not kept any more, {} duplicated, {} mismatched",
