@@ -142,7 +142,7 @@ impl World {
             timestamp: Timestamp(timestamp),
             ..TxnRow::new(txn, verdict)
         };
-        self.apply(|entry| entry.resolve(&[row])).votes
+        self.apply(|entry| entry.resolve(&[row])).votes.clone()
     }
 
     fn commit(&mut self, transfer: Transfer, attempt: Attempt, kind: CommitKind) -> CommitOutcome {
