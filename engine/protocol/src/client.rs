@@ -354,7 +354,8 @@ pub enum MoveAnswer {
         accounts: u32,
         commit_ts: Timestamp,
         /// How long nobody served the accounts, by the source's clock: from when it began to hold operations back to when it
-        /// heard that the target has applied the move. 0: this leader did not see the beginning.
+        /// heard that the target has applied the move, or heard nothing for the time that a move may take. 0: this leader did not
+        /// see all of that, or has answered before.
         freeze_ns: u64,
     },
     /// Nothing moved; try again. An account was busy, or the target did not answer in time.

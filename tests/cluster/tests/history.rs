@@ -91,7 +91,9 @@ fn move_all(client: &mut BlockingClient, ids: &[u64], target: u32) {
             let target = ShardId(target);
             match client.move_accounts(source, move_id, target, &[account]) {
                 MoveReply::Answer(MoveAnswer::Moved { .. }) => break,
-                MoveReply::Answer(MoveAnswer::Contended) | MoveReply::NoAnswer => {}
+                MoveReply::Answer(MoveAnswer::Contended)
+                | MoveReply::Busy
+                | MoveReply::NoAnswer => {}
                 other @ MoveReply::Answer(_) => panic!("account {id}: {other:?}"),
             }
         }

@@ -24,7 +24,7 @@ use self::connection::Connection;
 use crate::error::{ClientError, DialError, Target};
 use crate::handshake::Greeting;
 use crate::reshard::{MoveReply, MoveSender};
-use crate::session::{OPS_MAX, Outcome, Router, Session, Work};
+use crate::session::{Cause, OPS_MAX, Outcome, Router, Session, Work};
 use crate::topology::Topology;
 use crate::ulid::{UlidGenerator, os_random};
 
@@ -303,7 +303,7 @@ impl BlockingClient {
         }
     }
 
-    fn router(&self) -> &Router {
+    pub(crate) fn router(&self) -> &Router {
         self.router.as_ref().expect("no session runs between calls")
     }
 
@@ -458,7 +458,11 @@ impl MoveSender for BlockingClient {
             Ok(ReplyBody::BadRequest(_)) | Err(ClientError::BadRequest { .. }) => {
                 MoveReply::Answer(MoveAnswer::Refused)
             }
-            Ok(_) | Err(_) => MoveReply::NoAnswer,
+            Ok(_)
+            | Err(ClientError::NoAnswer {
+                cause: Cause::Busy, ..
+            }) => MoveReply::Busy,
+            Err(_) => MoveReply::NoAnswer,
         }
     }
 

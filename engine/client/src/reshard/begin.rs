@@ -24,7 +24,8 @@ pub fn begin(
     if let Some(problem) = nonsense(moves, config.shards) {
         return Err(DriveError::Nonsense(problem));
     }
-    wait_for_last_driver(client)?;
+    // Owners are listed behind this reading, and step 1 is written over it: nobody else's plan can have moved them since.
+    let place = wait_for_last_driver(client)?;
     let before = traffic_so_far(client, config)?;
     let owners = observe::owners(client, config.shard_ids())?.newest();
     let (moves, already_there, elsewhere) = to_be_moved(moves, &owners);
@@ -48,7 +49,7 @@ pub fn begin(
         driver: None,
         windows_after: Vec::new(),
     };
-    let begun = shelf::begin(&mut client.catalog(shelf::SHARD), record, &moves)?;
+    let begun = shelf::begin(&mut client.catalog(shelf::SHARD), place, record, &moves)?;
     Ok(begun.record)
 }
 

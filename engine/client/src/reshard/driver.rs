@@ -11,6 +11,9 @@
 //! at the end: list who owns what, check the money, write what became of it
 //! ```
 //!
+//! Who has not heard of the record for a while sends nothing: it may have been stopped, and somebody else may have carried the
+//! plan out, and undone it, since.
+//!
 //! Safety does not hang on there being one driver: a move is a transaction of the shards, and two drivers at worst find
 //! accounts where they were to go. The record does: only who is named in it, for the plan that it began with, writes it.
 //! What became of the accounts is not taken from answers but from a listing of owners: a stub may point to
@@ -29,7 +32,7 @@ use thiserror::Error;
 
 use super::pace::Pace;
 use super::record::{Driver, Progress, Record, Status};
-use super::shelf::{self, ShelfError, Shelved};
+use super::shelf::{self, Place, ShelfError, Shelved};
 use super::{AccountMove, Applied, ApplyOptions, Conduct, apply_as};
 use crate::blocking::{BlockingClient, ClientOptions};
 use crate::error::ClientError;
@@ -49,6 +52,10 @@ const VERIFY_LAST_WITHIN: Duration = Duration::from_secs(30);
 /// questions and whose write are not answered.
 pub const SILENCE: Duration = Duration::from_secs(15);
 const _: () = assert!(SILENCE.as_secs() > VERIFY_WITHIN.as_secs() + ASK_WITHIN.as_secs() + 5);
+/// A driver whose last look at the record is older sends no batch before it has looked again: half of [`SILENCE`], so that
+/// nobody can have taken over.
+const LEASE: Duration = Duration::from_secs(7);
+const _: () = assert!(LEASE.as_secs() * 2 < SILENCE.as_secs());
 /// How long the leaders are watched before the first batch.
 pub const WATCH_BEFORE: Duration = Duration::from_secs(3);
 
@@ -93,28 +100,64 @@ pub fn is_driven(client: &mut BlockingClient, seen: &Shelved) -> Result<bool, Dr
 }
 
 /// Waits until the last plan, which has ended, has no driver any more: its batches under way would move accounts behind the
-/// back of the next plan.
+/// back of the next plan. Returns what the next plan is to be written over.
 ///
 /// # Errors
-/// There is no answer.
-pub fn wait_for_last_driver(client: &mut BlockingClient) -> Result<(), DriveError> {
+/// There is no answer, or a plan is under way.
+pub fn wait_for_last_driver(client: &mut BlockingClient) -> Result<Place, DriveError> {
     loop {
-        match shelf::current(&mut client.catalog(shelf::SHARD))? {
-            Some(last) if last.record.status.has_ended() => {
-                if !is_driven(client, &last)? {
-                    return Ok(());
+        let place = shelf::place(&mut client.catalog(shelf::SHARD))?;
+        match &place.last {
+            Some(last) if !last.status.has_ended() => {
+                return Err(ShelfError::UnderWay(last.number).into());
+            }
+            Some(last) if last.driver.is_some() => {
+                let seen = Shelved {
+                    record: last.clone(),
+                    version: place.version,
+                };
+                if !is_driven(client, &seen)? {
+                    return Ok(place);
                 }
             }
-            _ => return Ok(()),
+            Some(_) | None => return Ok(place),
         }
     }
 }
 
 /// What workers ask between batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reins {
     is_stopped: AtomicBool,
     pause_ms: AtomicU64,
+    /// When the record was seen to be this driver's, in milliseconds since `began`.
+    seen_ms: AtomicU64,
+    /// By a clock that goes on while the process is stopped.
+    began: Instant,
+}
+
+impl Reins {
+    /// From when the record was taken.
+    fn new(began: Instant) -> Self {
+        Self {
+            is_stopped: AtomicBool::new(false),
+            pause_ms: AtomicU64::new(0),
+            seen_ms: AtomicU64::new(0),
+            began,
+        }
+    }
+
+    /// The record is this driver's as of a question asked at `asked`.
+    fn note_seen(&self, asked: Instant) {
+        let since = asked.saturating_duration_since(self.began);
+        let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.seen_ms.store(ms, Ordering::Relaxed);
+    }
+
+    fn holds_lease(&self) -> bool {
+        let seen = Duration::from_millis(self.seen_ms.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(seen) < LEASE
+    }
 }
 
 impl Conduct for Reins {
@@ -126,10 +169,11 @@ impl Conduct for Reins {
                 return false;
             }
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() && self.holds_lease() {
                 return true;
             }
-            thread::sleep(left.min(Duration::from_millis(50)));
+            let step = Duration::from_millis(50);
+            thread::sleep(if left.is_zero() { step } else { left.min(step) });
         }
     }
 }
@@ -240,6 +284,7 @@ struct Seat {
     number: u64,
     nonce: u64,
     pace: Pace,
+    taken: Instant,
 }
 
 /// How the work ended.
@@ -271,6 +316,7 @@ impl Seat {
         record.reason = None;
         record.driver = Some(driver(nonce, pace));
         let number = record.number;
+        let taken = Instant::now();
         let shelved = shelf::replace(&mut client.catalog(shelf::SHARD), seen.version, record);
         let shelved = shelved.map_err(|error| match error {
             ShelfError::Changed => DriveError::Overtaken(number),
@@ -282,6 +328,7 @@ impl Seat {
             number,
             nonce,
             pace,
+            taken,
         })
     }
 
@@ -294,10 +341,10 @@ impl Seat {
         stop: &AtomicBool,
         told: &mut dyn FnMut(&Record),
     ) -> Result<Driven, DriveError> {
-        let reins = Reins::default();
+        let reins = Reins::new(self.taken);
         let latest = Mutex::new(Applied::default());
         let (began_unix_ns, start) = (unix_ns(), Instant::now());
-        let (end, applied) = thread::scope(|scope| {
+        let (end, (applied, moving)) = thread::scope(|scope| {
             let moving = scope.spawn(|| {
                 let connect = |_| {
                     let client = BlockingClient::connect(config, ClientOptions::default());
@@ -306,10 +353,13 @@ impl Seat {
                 let keep = |applied: &Applied| {
                     applied.clone_into(&mut latest.lock().unwrap_or_else(PoisonError::into_inner));
                 };
-                match apply_as(left, options, &reins, connect, keep) {
-                    Ok(applied) => applied,
-                    Err(never) => match never {},
-                }
+                let Ok(applied) = apply_as(left, options, &reins, connect, keep);
+                let moving = Moving {
+                    began_unix_ns,
+                    ended_unix_ns: unix_ns(),
+                    seconds: start.elapsed().as_secs_f64(),
+                };
+                (applied, moving)
             });
             let mut verified = Instant::now();
             let end = loop {
@@ -341,21 +391,17 @@ impl Seat {
                 }
             };
             reins.is_stopped.store(true, Ordering::Relaxed);
-            let applied = moving.join().expect("moving does not panic");
-            (end, applied)
+            let moved = moving.join().expect("moving does not panic");
+            (end, moved)
         });
-        let worked = start.elapsed();
-        let moving = Moving {
-            began_unix_ns,
-            ended_unix_ns: unix_ns(),
-            seconds: worked.as_secs_f64(),
-        };
         let mut end = end?;
-        let mut progress = progress(base, &applied, worked);
-        told(&Record {
-            progress: progress.clone(),
-            ..self.shelved.record.clone()
-        });
+        let mut progress = progress(base, &applied, Duration::from_secs_f64(moving.seconds));
+        if self.shelved.record.number == self.number {
+            told(&Record {
+                progress: progress.clone(),
+                ..self.shelved.record.clone()
+            });
+        }
         let owners = observe::owners(&mut self.client, config.shard_ids())?.newest();
         Whereabouts::of(moves, &owners).settle(&applied, &mut progress);
         let report = self.client.verify(VERIFY_LAST_WITHIN)?;
@@ -384,14 +430,22 @@ impl Seat {
         record.progress = progress;
         record.driver = Some(driver(self.nonce, self.pace));
         told(&record);
+        let asked = Instant::now();
         let catalog = &mut self.client.catalog(shelf::SHARD);
         match shelf::replace(catalog, self.shelved.version, record) {
             Ok(shelved) => self.shelved = shelved,
-            Err(ShelfError::Changed) => return self.read_again(),
-            // Whoever cannot be heard for a while drives on: the moves themselves wait for answers.
-            Err(ShelfError::Client(_)) => {}
+            Err(ShelfError::Changed) => {
+                let is_own = self.read_again()?;
+                if is_own {
+                    reins.note_seen(asked);
+                }
+                return Ok(is_own);
+            }
+            // Whoever cannot hear of the record tries again, and sends nothing new before it has.
+            Err(ShelfError::Client(_)) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
+        reins.note_seen(asked);
         Ok(true)
     }
 
@@ -675,6 +729,19 @@ mod tests {
                 "{problem}"
             );
         }
+    }
+
+    /// A tool that was stopped for a minute went on with its next batches, behind the back of one that had undone the plan.
+    #[test]
+    fn who_has_not_heard_of_the_record_sends_nothing() {
+        let long_ago = Instant::now().checked_sub(LEASE).expect("the host runs");
+        let reins = Reins::new(long_ago);
+        assert!(!reins.holds_lease());
+        reins.note_seen(Instant::now());
+        assert!(reins.holds_lease() && reins.may_go_on(Duration::ZERO));
+        reins.note_seen(long_ago);
+        reins.is_stopped.store(true, Ordering::Relaxed);
+        assert!(!reins.may_go_on(Duration::ZERO));
     }
 
     /// What a stub or an answer says of an account is out of date once it has moved on.

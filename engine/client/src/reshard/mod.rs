@@ -28,10 +28,10 @@ use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
 
 /// Contended answers after which a batch is split.
 const CONTENDED_BEFORE_SPLIT: u32 = 3;
-/// With the hottest accounts of three sources held in turn, clients that touch all of them lose a sixth of their time.
+/// With the hottest accounts of three sources held in turn, clients that touch all of them lose a fifth of their time at worst.
 const REST: u32 = 15;
-/// A freeze that took the time limits says more about a fault than about the load.
-const REST_MAX: Duration = Duration::from_secs(5);
+/// A batch that takes more than a sixteenth of this says more about a fault than about the load.
+const REST_MAX: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
@@ -50,8 +50,8 @@ pub struct ApplyOptions {
     pub batch_max: usize,
     /// A batch that is not done by then is given up.
     pub patience: Duration,
-    /// A source is left alone for this many times as long as its last batch was frozen, so accounts of it are held for at most
-    /// one part in `rest + 1` of the time, whatever a freeze costs under the load of now.
+    /// A source is left alone for this many times as long as its last batch took, held or in vain, so accounts of it are held
+    /// for one part in `rest + 1` of the time whatever that costs under the load of now; but not for longer than 10 s.
     pub rest: u32,
 }
 
@@ -70,7 +70,9 @@ impl Default for ApplyOptions {
 pub enum MoveReply {
     /// The source's leader answered.
     Answer(MoveAnswer),
-    /// No leader, no connection, busy, or no answer in time: the same id may be sent again.
+    /// The source does not take it now: the same id may be sent again.
+    Busy,
+    /// No leader, no connection, or no answer in time: the same id may be sent again.
     NoAnswer,
 }
 
@@ -227,6 +229,7 @@ where
                     sender,
                     options,
                     shared,
+                    unheard: Unheard::default(),
                 };
                 worker.run(batches, conduct, progress);
             });
@@ -267,16 +270,31 @@ struct Worker<'a, S> {
     sender: S,
     options: ApplyOptions,
     shared: &'a Mutex<Applied>,
+    unheard: Unheard,
+}
+
+/// Requests without an answer since the last one: how many, and how long they were waited for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unheard {
+    requests: u32,
+    waited: Duration,
+}
+
+impl Unheard {
+    /// Whether the source is silent, not just one answer lost or this process stopped for a while.
+    fn is_silence(self, patience: Duration) -> bool {
+        self.requests > 1 && self.waited >= patience
+    }
 }
 
 /// What is to be done after a batch was tried.
 enum Tried {
-    /// It was frozen for so long.
-    Moved(Duration),
     /// Nothing more comes of it.
     Done,
-    /// Given up without a single answer; the next batch would wait as long for nothing.
+    /// Given up, as the source is silent; the next batch would wait as long for nothing.
     Silent,
+    /// It is not to go on.
+    Stopped,
     /// These parts are to be tried next, each with an id of its own.
     Again(Vec<Batch>),
 }
@@ -299,12 +317,12 @@ impl<S: MoveSender> Worker<'_, S> {
                 }
                 // Waiting on purpose is not what patience is for.
                 deadline += asked.elapsed();
-                rest = Duration::ZERO;
-                match self.try_batch(part, deadline) {
-                    Tried::Moved(frozen) => {
-                        rest = (frozen * self.options.rest).min(REST_MAX);
-                    }
+                let began = Instant::now();
+                let tried = self.try_batch(part, deadline, conduct);
+                rest = (began.elapsed() * self.options.rest).min(REST_MAX);
+                match tried {
                     Tried::Done => {}
+                    Tried::Stopped => return,
                     Tried::Silent => {
                         let left = parts.into_iter().chain(batches);
                         self.note(|applied| {
@@ -327,18 +345,24 @@ impl<S: MoveSender> Worker<'_, S> {
     }
 
     /// Sends one batch until its answer is final, or the deadline has passed.
-    fn try_batch(&mut self, batch: Batch, deadline: Instant) -> Tried {
+    fn try_batch(&mut self, batch: Batch, deadline: Instant, conduct: &impl Conduct) -> Tried {
         let Batch { target, accounts } = batch;
         let id = self.sender.new_move_id();
         let mut backoff = BACKOFF_MIN;
         let mut contended = 0;
-        let mut answered = false;
         loop {
+            let asked = Instant::now();
             let reply = self
                 .sender
                 .move_accounts(self.source, id, target, &accounts);
             let past = Instant::now() >= deadline;
-            answered |= matches!(reply, MoveReply::Answer(_));
+            self.unheard = match reply {
+                MoveReply::NoAnswer => Unheard {
+                    requests: self.unheard.requests + 1,
+                    waited: self.unheard.waited + asked.elapsed(),
+                },
+                MoveReply::Answer(_) | MoveReply::Busy => Unheard::default(),
+            };
             match reply {
                 MoveReply::Answer(MoveAnswer::Moved {
                     accounts: moved,
@@ -352,7 +376,7 @@ impl<S: MoveSender> Worker<'_, S> {
                             freeze_ns: (freeze_ns > 0).then_some(freeze_ns),
                         });
                     });
-                    return Tried::Moved(Duration::from_nanos(freeze_ns));
+                    return Tried::Done;
                 }
                 MoveReply::Answer(MoveAnswer::NotOwned { account, shard })
                     if accounts.contains(&account) =>
@@ -372,20 +396,24 @@ impl<S: MoveSender> Worker<'_, S> {
                 MoveReply::Answer(MoveAnswer::Refused) => return halves(target, accounts),
                 MoveReply::Answer(MoveAnswer::Contended) => contended += 1,
                 // An answer about an account that was not asked for is none.
-                MoveReply::Answer(MoveAnswer::NotOwned { .. }) | MoveReply::NoAnswer => {}
+                MoveReply::Answer(MoveAnswer::NotOwned { .. })
+                | MoveReply::Busy
+                | MoveReply::NoAnswer => {}
             }
             if past {
                 self.note(|applied| applied.given_up.extend(accounts));
-                return match answered {
-                    true => Tried::Done,
-                    false => Tried::Silent,
+                return match self.unheard.is_silence(self.options.patience) {
+                    true => Tried::Silent,
+                    false => Tried::Done,
                 };
             }
             self.note(|applied| applied.retries += 1);
             if contended == CONTENDED_BEFORE_SPLIT && accounts.len() > 1 {
                 return halves(target, accounts);
             }
-            thread::sleep(backoff);
+            if !conduct.may_go_on(backoff) {
+                return Tried::Stopped;
+            }
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
@@ -438,6 +466,7 @@ mod tests {
         gone: BTreeMap<u128, ShardId>,
         system: BTreeSet<u128>,
         silent: u32,
+        takes: Duration,
     }
 
     impl Scripted {
@@ -449,6 +478,7 @@ mod tests {
                 gone: BTreeMap::new(),
                 system: BTreeSet::new(),
                 silent: 0,
+                takes: Duration::ZERO,
             }
         }
     }
@@ -462,6 +492,7 @@ mod tests {
             accounts: &[AccountId],
         ) -> MoveReply {
             assert_ne!(source, target);
+            thread::sleep(self.takes);
             self.sent.push((id, accounts.iter().map(|a| a.0).collect()));
             if self.silent > 0 {
                 self.silent -= 1;
@@ -581,20 +612,21 @@ mod tests {
         assert_eq!(applied.refused, [AccountId(2)]);
     }
 
-    /// Twice as many accounts are held twice as long here, and are followed by twice the rest.
     #[test]
     fn a_source_is_left_alone_in_proportion_to_what_it_was_held() {
         #[derive(Default)]
-        struct Told(Mutex<Vec<u128>>);
+        struct Told(Mutex<Vec<Duration>>);
 
         impl Conduct for Told {
             fn may_go_on(&self, rest: Duration) -> bool {
-                self.0.lock().unwrap().push(rest.as_nanos());
+                self.0.lock().unwrap().push(rest);
                 true
             }
         }
 
+        const TAKES: Duration = Duration::from_millis(3);
         let mut script = Scripted::new();
+        script.takes = TAKES;
         let mut script = Some(&mut script);
         let told = Told::default();
         let options = ApplyOptions {
@@ -604,13 +636,19 @@ mod tests {
         let connect = |_| Ok::<_, ()>(script.take().expect("one source"));
         let applied = apply_as(&moves(1..=10, TWO), options, &told, connect, |_| ());
         assert!(applied.unwrap().is_complete());
-        assert_eq!(*told.0.lock().unwrap(), [0, 40_000, 40_000]);
+        let rests = told.0.into_inner().unwrap();
+        assert_eq!((rests.len(), rests[0]), (3, Duration::ZERO));
+        assert!(
+            rests[1..].iter().all(|rest| *rest >= TAKES * 10),
+            "{rests:?}"
+        );
     }
 
     #[test]
     fn a_source_that_never_answers_is_given_up() {
         let mut script = Scripted::new();
         script.silent = u32::MAX;
+        script.takes = Duration::from_millis(30);
         let applied = run(&mut script, &moves(1..=5, TWO), batches(2));
         // The batches behind the first one are not waited for, too.
         assert_eq!(applied.given_up.len(), 5);

@@ -72,23 +72,38 @@ pub struct Shelved {
     pub version: u64,
 }
 
+/// Where the next plan's record is written, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// The plan of now, or the last one.
+    pub last: Option<Record>,
+    /// Of that, or of its absence.
+    pub version: u64,
+}
+
 /// The plan of now, or the last one.
 ///
 /// # Errors
 /// There is no answer, or it cannot be read.
 pub fn current(catalog: &mut impl Catalog) -> Result<Option<Shelved>, ShelfError> {
-    let (record, version) = read(catalog)?;
-    Ok(record.map(|record| Shelved { record, version }))
+    let Place { last, version } = place(catalog)?;
+    Ok(last.map(|record| Shelved { record, version }))
 }
 
 /// The same with the version of what is not there.
-fn read(catalog: &mut impl Catalog) -> Result<(Option<Record>, u64), ShelfError> {
+///
+/// # Errors
+/// There is no answer, or it cannot be read.
+pub fn place(catalog: &mut impl Catalog) -> Result<Place, ShelfError> {
     let document = catalog.document(RECORD)?;
     let record = match document.is_there() {
         false => None,
         true => Some(serde_json::from_slice(&document.bytes).map_err(unreadable)?),
     };
-    Ok((record, document.version))
+    Ok(Place {
+        last: record,
+        version: document.version,
+    })
 }
 
 /// Writes the record over the one that was read.
@@ -108,21 +123,22 @@ pub fn replace(
     }
 }
 
-/// Begins a plan: keeps its moves, puts the last one into the history, and makes `record` the plan of now, with its number
-/// and its documents.
+/// Begins a plan over what was read at `place`: keeps its moves, puts the last one into the history, and makes `record` the
+/// plan of now, with its number and its documents. What the caller has learnt since it read the place holds for the plan:
+/// whoever began another in between has changed the place.
 ///
 /// # Errors
-/// Another plan is under way, the moves do not fit, or there is no answer.
+/// Another plan is under way or has been since, the moves do not fit, or there is no answer.
 pub fn begin(
     catalog: &mut impl Catalog,
+    place: Place,
     mut record: Record,
     moves: &[AccountMove],
 ) -> Result<Shelved, ShelfError> {
     if moves.len() > MOVES_MAX {
         return Err(ShelfError::TooManyMoves(moves.len()));
     }
-    // What is read here is what step 1 writes over: nobody else can have begun in between.
-    let (last, version) = read(catalog)?;
+    let Place { last, version } = place;
     if let Some(last) = &last
         && !last.status.has_ended()
     {
@@ -385,6 +401,15 @@ pub(super) mod tests {
             target: ShardId(3),
         });
         moves.collect()
+    }
+
+    fn begin(
+        catalog: &mut impl Catalog,
+        record: Record,
+        moves: &[AccountMove],
+    ) -> Result<Shelved, ShelfError> {
+        let place = place(catalog)?;
+        super::begin(catalog, place, record, moves)
     }
 
     fn end(catalog: &mut Written, begun: &Shelved) -> Shelved {

@@ -26,7 +26,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request};
 use quorate_protocol::ids::{ReplicaAddress, RequestId, ShardId};
 use quorate_protocol::ledger::{CodeKind, ResultCode, ResultRow};
-use quorate_protocol::limits::{BYTES_PER_CONNECTION_MAX, REQUESTS_PER_CONNECTION_MAX};
+use quorate_protocol::limits::{
+    BYTES_PER_CONNECTION_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
+};
 use quorate_protocol::time::{MS, SECOND};
 
 use self::op::Op;

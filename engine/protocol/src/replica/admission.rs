@@ -372,7 +372,9 @@ impl Replica {
         accounts: &[AccountId],
     ) -> Result<(), ReplyBody> {
         check_count("accounts", accounts.len(), MOVE_ACCOUNTS_MAX)?;
-        if let Some(record) = self.ledger.move_record(id) {
+        // One that has committed and has not arrived yet is still to be answered, with how long that took.
+        let is_running = self.migrations.is_running(id);
+        if let Some(record) = self.ledger.move_record(id).filter(|_| !is_running) {
             // Another move under a used id would be answered with that one's success.
             if !record.is_of(target, accounts) {
                 return Err(ReplyBody::Move(MoveAnswer::Refused));

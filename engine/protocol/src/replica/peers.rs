@@ -95,6 +95,14 @@ impl Replica {
         self.routes.get(index).is_some_and(|route| route.changed)
     }
 
+    /// What is sent to the shard in this step is a question, whatever it looks like.
+    pub(crate) fn expect_answer(&mut self, shard: ShardId) {
+        let now_ns = self.now.mono_ns;
+        if let Some(route) = self.route(shard) {
+            route.asked_ns.get_or_insert(now_ns);
+        }
+    }
+
     /// Goes round at a shard that has left a question open for `silence_ns`.
     pub(crate) fn suspect(&mut self, shard: ShardId, silence_ns: u64) {
         let (now_ns, replicas) = (self.now.mono_ns, self.config.replicas);

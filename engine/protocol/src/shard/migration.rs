@@ -73,6 +73,10 @@ impl Migrations {
         self.frozen.contains(&account)
     }
 
+    pub fn is_running(&self, id: MoveId) -> bool {
+        self.running.contains_key(&id)
+    }
+
     /// Whether a move's attempt may still commit.
     pub fn is_alive(&self, txn: TxnId) -> bool {
         self.running
@@ -231,6 +235,7 @@ impl Replica {
                 } else if is_due {
                     self.suspect(target, PREPARE_RESEND_NS);
                     self.decide(target, txn, Verdict::Commit, commit_ts);
+                    self.expect_answer(target);
                 }
             }
         }
@@ -348,7 +353,10 @@ impl Replica {
                 let commit_ts = *commit_ts;
                 return self.end_migration(id, Some(commit_ts));
             }
-            _ => return,
+            Stage::Freezing { .. }
+            | Stage::Preparing { .. }
+            | Stage::Committing { .. }
+            | Stage::Arriving { .. } => return,
         };
         match verdict {
             Verdict::Yes => {
@@ -390,6 +398,7 @@ impl Replica {
             self.coordinator.learn_location(account, target);
         }
         self.unfreeze(&accounts);
+        self.expect_answer(target);
         let sent_ns = self.now.mono_ns;
         if let Some(migration) = self.migrations.running.get_mut(&id) {
             migration.stage = Stage::Arriving {
