@@ -99,7 +99,8 @@ pub struct LocalityArguments {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Cost of a cross-shard transfer for the plan, a local one being 1 [default: measured
-    /// by a short load with few of them beside that before the moves; replay: 4]
+    /// by a short load with few of them beside that before the moves; 4 for replay, in an open loop, and
+    /// where few are across shards already]
     #[arg(long, value_name = "X", value_parser = parse_cost)]
     pub cross_cost: Option<f64>,
     /// Least predicted gain of throughput that is worth the moves

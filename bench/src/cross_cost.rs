@@ -9,6 +9,9 @@
 //! ```text
 //! seconds(now) / seconds(low) = (1 + now (c - 1)) / (1 + low (c - 1))
 //! ```
+//! The short load pays as the other one does, except that communities, whose share nobody can choose, are replaced by evenly paying
+//! accounts: what is dear because a few accounts are busy is then taken for the price of the second shard.
+//!
 //! It is the cost here: with other batches, replicas or machines it is another. Of each load the upper quartile of its seconds
 //! counts: disks and hosts stand still for seconds now and then, they never hurry, and that must neither make a plan pay nor
 //! forbid it.
@@ -35,13 +38,22 @@ const ROUND: u32 = 1 << 16;
 /// More than that is no cost but a fault.
 const COST_MAX: f64 = 1_000.0;
 
-/// The cost, from the load `now` and one that is made here; `None` if this workload cannot tell.
+/// What the loads say.
+#[derive(Debug)]
+pub struct Measurement {
+    /// `None` if they say nothing.
+    pub cost: Option<f64>,
+    /// The load with few cross-shard transfers.
+    pub low: Measured,
+}
+
+/// From the load `now` and one that is made here; `None` if this workload cannot tell.
 ///
 /// # Errors
 /// The generator cannot start.
-pub fn measure(bench: &Bench, now: &Measured) -> anyhow::Result<Option<f64>> {
+pub fn measure(bench: &Bench, now: &Measured) -> anyhow::Result<Option<Measurement>> {
     let share = now.recorder.tally().cross_shard_ratio().unwrap_or(0.0);
-    let selection = bench.selection.uniform(LOW);
+    let selection = bench.selection.with_cross(LOW);
     let is_open = matches!(bench.options.mode, Mode::Open { .. });
     let Some(selection) = selection.filter(|_| !is_open && share >= TIMES_MIN * LOW) else {
         return Ok(None);
@@ -63,7 +75,7 @@ pub fn measure(bench: &Bench, now: &Measured) -> anyhow::Result<Option<f64>> {
             "warning: what a cross-shard transfer costs here could not be measured"
         )),
     }
-    Ok(cost)
+    Ok(Some(Measurement { cost, low }))
 }
 
 /// Transfers committed in a second that nothing disturbed; the last second of a load is not whole.

@@ -22,6 +22,7 @@ use quorate_client::observe;
 use quorate_client::reshard::begin::begin;
 use quorate_client::reshard::driver::{Driven, WATCH_BEFORE, drive};
 use quorate_client::reshard::record::{Predicted, Record, Status};
+use quorate_client::reshard::shelf;
 use quorate_client::reshard::{AccountMove, ApplyOptions};
 use quorate_planner::{
     Decision, GateOptions, LiveOptions, Observed, Plan, WeightedPair, plan_live,
@@ -124,6 +125,7 @@ fn stages(
     report: &mut LocalityReport,
 ) -> Result<(), Failure> {
     let shards = bench.config.shards;
+    check_no_plan(link)?;
     bench.prepare(link, &funding(bench))?;
     reset(bench, link)?;
 
@@ -132,7 +134,7 @@ fn stages(
     let older = window(bench, link)?;
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
     check_stop(bench)?;
-    let gate = gate(bench, asked, &before)?;
+    let gate = gate(bench, asked, &before, report)?;
     report.parameters = Some(parameters(bench, gate, report_seconds(report)));
     check_stop(bench)?;
 
@@ -161,7 +163,7 @@ fn stages(
 
     let (during, record) = move_under_load(bench, link, &plan, drifted_ns, report)?;
     drifted_ns += during.sent_ns;
-    check_stop(bench)?;
+    check_not_left(bench, &record)?;
 
     reset(bench, link)?;
     let after = load(bench, "after", Part::Newer, 3, drifted_ns)?;
@@ -176,12 +178,18 @@ fn stages(
 }
 
 /// With the cost of a cross-shard transfer as this cluster has it, unless it was told or cannot be measured.
-fn gate(bench: &Bench, asked: Asked, before: &Measured) -> anyhow::Result<GateOptions> {
+fn gate(
+    bench: &Bench,
+    asked: Asked,
+    before: &Measured,
+    report: &mut LocalityReport,
+) -> anyhow::Result<GateOptions> {
     let measured = match asked.measures_cost {
         true => cross_cost::measure(bench, before)?,
         false => None,
     };
-    Ok(match measured {
+    report.low_cross = measured.as_ref().map(|it| StageReport::of(&it.low));
+    Ok(match measured.and_then(|it| it.cost) {
         Some(cross_cost) => GateOptions {
             cross_cost,
             is_cost_measured: true,
@@ -282,6 +290,7 @@ fn make_plan(
     let options = LiveOptions {
         gate,
         seed: bench.selection.seed,
+        moves_max: Some(shelf::MOVES_MAX),
         ..LiveOptions::default()
     };
     let plan = plan_live(observed, placed, bench.config.shards, &options).context("planning")?;
@@ -380,6 +389,31 @@ fn check_stop(bench: &Bench) -> Result<(), Failure> {
         return Err(Failure::Other(anyhow::anyhow!("stopped by a signal")));
     }
     Ok(())
+}
+
+/// Nobody else may move accounts meanwhile, and one plan at a time is all that a cluster keeps: better said before the loads.
+fn check_no_plan(link: &mut Link) -> Result<(), Failure> {
+    let current = shelf::current(&mut link.client().catalog(shelf::SHARD));
+    match current.context("reading the plan that the cluster keeps")? {
+        Some(plan) if !plan.record.status.has_ended() => Err(Failure::Usage(format!(
+            "plan {} of the cluster is {}: finish it with quorate reshard resume, or abort",
+            plan.record.number,
+            plan.record.status.name()
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_not_left(bench: &Bench, record: &Record) -> Result<(), Failure> {
+    if !bench.stop.load(Ordering::Relaxed) || record.status.has_ended() {
+        return check_stop(bench);
+    }
+    Err(Failure::Other(anyhow::anyhow!(
+        "stopped by a signal with {} of {} accounts of plan {} moved: quorate reshard resume goes on, abort leaves it so",
+        record.progress.moved,
+        record.moves,
+        record.number
+    )))
 }
 
 fn check_complete(record: &Record) -> Result<(), Failure> {

@@ -26,6 +26,8 @@ pub struct LocalityReport {
     pub reshard: Option<ReshardReport>,
     pub verify: Option<VerifyReport>,
     pub plan: Option<PlanReport>,
+    /// The load with few cross-shard transfers by which their cost was measured.
+    pub low_cross: Option<StageReport>,
     /// The load that the plan was judged on; `null` for a recorded file, too.
     pub held_out: Option<StageReport>,
     /// The load beside the moves.
@@ -174,7 +176,7 @@ impl LocalityReport {
         let before = throughput(&self.before);
         self.throughput_tps = Stages {
             before,
-            predicted: before.map(|before| before * (1.0 + plan.gate.predicted_gain.mean)),
+            predicted: before.map(|before| before * (1.0 + plan.gate.predicted_gain.least())),
             achieved: throughput(&self.after),
         };
         self.load_max_over_avg = Stages {

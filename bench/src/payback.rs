@@ -9,7 +9,7 @@
 //! transfers = lost / saved
 //! ```
 //! So this is about throughput alone: not the plan's own computing, not latency. Planning uses an
-//! assumed cost of cross-shard transfers for the same question; nothing here is assumed.
+//! cost of cross-shard transfers that was measured before them, or assumed; nothing here is assumed.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::report::{RunReport, SeriesRow};
 
 /// Whole seconds that a load must have, or its throughput is chance.
 const SECONDS_MIN: usize = 5;
-/// Seconds of moving below which the start of the load beside it, which is in it, weighs too much.
+/// Seconds of moving below which a stall of the host that has nothing to do with it weighs too much.
 const MOVING_SECONDS_MIN: f64 = 1.0;
 /// Standard errors by which the throughput must have risen.
 const ERRORS_MIN: f64 = 2.0;
@@ -88,7 +88,7 @@ impl Payback {
         };
         if during.seconds < MOVING_SECONDS_MIN {
             return Self::unknown(format!(
-                "accounts moved for {:.1} s, too short to tell the cost of moving from the start of the load",
+                "accounts moved for {:.1} s, too short to tell the cost of moving from chance",
                 during.seconds
             ));
         }

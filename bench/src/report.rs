@@ -61,6 +61,9 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// Transfers of the replayed file.
     pub trace_transfers: Option<u64>,
+    /// Load over the average up to which a replay's new accounts were put beside their first counterparties; `null`: they
+    /// were left at their homes.
+    pub first_touch_cap: Option<f64>,
     /// What shapes the payments: the workload's own options, with their defaults.
     pub shape: BTreeMap<&'static str, f64>,
 }
@@ -371,6 +374,7 @@ mod tests {
                 warmup_seconds: 2,
                 rate: None,
                 trace_transfers: None,
+                first_touch_cap: None,
                 shape: BTreeMap::from([("theta", 1.0)]),
             },
         };

@@ -1,9 +1,11 @@
 //! `quorate-bench run`: set up, load, check the money, report.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use quorate_client::reshard::{ApplyOptions, apply};
+use quorate_client::reshard::{ApplyOptions, Conduct, apply_as};
 use quorate_config::ClusterConfig;
 
 use crate::acked::AckedFile;
@@ -90,7 +92,9 @@ impl Bench {
             rest: 0,
             ..ApplyOptions::default()
         };
-        let applied = apply(&moves, options, connect, |_| ())?;
+        let conduct = UntilStopped(&self.stop);
+        let applied = apply_as(&moves, options, &conduct, connect, |_| ())?;
+        anyhow::ensure!(!self.stop.load(Ordering::Relaxed), "stopped by a signal");
         anyhow::ensure!(
             applied.is_complete(),
             "{} of {} new accounts could not be placed",
@@ -157,6 +161,9 @@ impl Bench {
                 Mode::Open { rate, .. } => Some(rate),
             },
             trace_transfers: self.selection.trace().map(transfers),
+            first_touch_cap: self
+                .first_touch_cap
+                .filter(|_| self.selection.trace().is_some()),
             shape: self.selection.shape(),
         }
     }
@@ -218,6 +225,16 @@ pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failur
     }
 }
 
+/// Moves until a signal comes.
+struct UntilStopped<'a>(&'a AtomicBool);
+
+impl Conduct for UntilStopped<'_> {
+    fn may_go_on(&self, rest: Duration) -> bool {
+        thread::sleep(rest);
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// On by default, for a recorded file only.
 fn first_touch_cap(
     arguments: &RunArguments,
@@ -226,6 +243,10 @@ fn first_touch_cap(
     let typed = arguments.first_touch.is_some() || arguments.first_touch_cap.is_some();
     if selection.trace().is_none() && typed {
         let message = "--first-touch, --first-touch-cap: they are options of the workload replay";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if arguments.first_touch == Some(Switch::Off) && arguments.first_touch_cap.is_some() {
+        let message = "--first-touch-cap: there is none with --first-touch off";
         return Err(Failure::Usage(message.to_owned()));
     }
     let cap = arguments.first_touch_cap.unwrap_or(FIRST_TOUCH_CAP);

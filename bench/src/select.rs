@@ -145,17 +145,24 @@ impl Selection {
         Feed::Endless(numbers.map(stream).collect())
     }
 
-    /// The same accounts paying each other evenly, this share of it across shards by the default placement; `None` for a recorded
-    /// file, whose accounts hold what they pay in it, and where there are too few accounts.
+    /// The same with this share across shards by the default placement, communities as evenly paying accounts; `None` for a
+    /// recorded file, whose accounts hold what they pay in it, and where there are too few accounts.
     #[must_use]
-    pub fn uniform(&self, cross: f64) -> Option<Self> {
-        let uniform = Self {
-            name: WorkloadName::Uniform,
-            kind: Kind::Uniform,
-            cross: Some(cross),
+    pub fn with_cross(&self, share: f64) -> Option<Self> {
+        let (name, kind) = match &self.kind {
+            Kind::Replay(_) => return None,
+            Kind::Communities { .. } => (WorkloadName::Uniform, Kind::Uniform),
+            kind @ (Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. }) => {
+                (self.name, kind.clone())
+            }
+        };
+        let mixed = Self {
+            name,
+            kind,
+            cross: Some(share),
             ..self.clone()
         };
-        (self.trace().is_none() && uniform.mix().is_ok()).then_some(uniform)
+        mixed.mix().is_ok().then_some(mixed)
     }
 
     /// What of the options shapes the payments, by the options' names and units.

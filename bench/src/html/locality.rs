@@ -139,6 +139,14 @@ fn compared(report: &LocalityReport) -> Table {
         percent(ratio.predicted),
         percent(ratio.achieved),
     ]];
+    let tps = report.throughput_tps;
+    let shown = |tps: Option<f64>| tps.map_or("-".to_owned(), grouped_f64);
+    rows.push(vec![
+        "transfers/s".to_owned(),
+        shown(tps.before),
+        shown(tps.predicted),
+        shown(tps.achieved),
+    ]);
     for (name, figure) in [
         ("load max/avg", report.load_max_over_avg),
         ("accounts max/avg", report.accounts_max_over_avg),
@@ -215,7 +223,7 @@ fn moves(page: &mut Page, report: &LocalityReport) {
     if moves.freeze_buckets.is_empty() {
         return;
     }
-    page.paragraph("Accounts by the time for which they admitted nothing:");
+    page.paragraph("Accounts by the time for which nobody served them:");
     page.drawing(freeze_bars(&moves.freeze_buckets));
 }
 
@@ -279,7 +287,7 @@ fn plan_facts(page: &mut Page, plan: &PlanReport) {
     ]);
     page.note(
         "The ratio in sample is that of the transfers that made the plan, too good to be true. The \
-         predicted gain assumes the cost of a cross-shard transfer that is among the parameters.",
+         predicted gain is with the cost of a cross-shard transfer that is among the parameters.",
     );
 }
 
@@ -302,7 +310,7 @@ fn surroundings(page: &mut Page, report: &LocalityReport) {
             (
                 match known.is_cost_measured {
                     true => "measured cross cost",
-                    false => "assumed cross cost",
+                    false => "cross cost, not measured",
                 },
                 format!("{:.2}", known.cross_cost),
             ),

@@ -126,6 +126,12 @@ pub(super) fn parameters(page: &mut Page, offered: &Offered<'_>, more: Vec<(&str
     }
     if let Some(transfers) = settings.trace_transfers {
         rows.push(("transfers of the file", grouped(transfers)));
+        let cap = settings.first_touch_cap;
+        let cap = cap.map_or_else(
+            || "off".to_owned(),
+            |cap| format!("up to {cap} times the average load"),
+        );
+        rows.push(("first touch", cap));
     }
     let shape = settings.shape.iter();
     rows.extend(shape.map(|(name, value)| (*name, value.to_string())));

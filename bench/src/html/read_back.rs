@@ -127,6 +127,7 @@ fn settings() -> Settings {
         warmup_seconds: 2,
         rate: None,
         trace_transfers: None,
+        first_touch_cap: None,
         shape: BTreeMap::from([("inside_percent", 90.0)]),
     }
 }

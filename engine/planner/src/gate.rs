@@ -12,7 +12,7 @@ use crate::score::{Score, float};
 pub struct GateOptions {
     /// Cost of a cross-shard transfer, a local one being 1.
     pub cross_cost: f64,
-    /// Whether that was measured on the cluster that the plan is for, or assumed.
+    /// Whether that was measured on the cluster that the plan is for; else it was told or is assumed.
     pub is_cost_measured: bool,
     /// Least relative gain of throughput.
     pub min_gain: f64,
@@ -144,7 +144,7 @@ pub fn decide(current: &Score, planned: &Score, options: GateOptions) -> (Decisi
         options.cross_cost,
         match options.is_cost_measured {
             true => "measured here",
-            false => "assumed, not measured",
+            false => "not measured here",
         },
         gain.mean * 100.0,
         gain.busiest * 100.0,

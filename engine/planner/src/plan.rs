@@ -73,7 +73,8 @@ pub struct LoadBalance {
 pub struct Gate {
     /// Cost of a cross-shard transfer, a local one being 1.
     pub cross_cost: f64,
-    /// Whether that was measured on the cluster that the plan is for, or assumed.
+    /// Whether that was measured on the cluster that the plan is for; else it was told or is assumed.
+    #[serde(default)]
     pub is_cost_measured: bool,
     /// Least gain that is worth a plan.
     pub min_gain: f64,
