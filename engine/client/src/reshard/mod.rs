@@ -281,9 +281,10 @@ struct Unheard {
 }
 
 impl Unheard {
-    /// Whether the source is silent, not just one answer lost or this process stopped for a while.
+    /// Whether the source is silent, not just one answer lost or this process stopped for a while. Between requests there are
+    /// pauses, and the last one may have begun just before the end of patience, so half of that is enough.
     fn is_silence(self, patience: Duration) -> bool {
-        self.requests > 1 && self.waited >= patience
+        self.requests > 1 && self.waited >= patience / 2
     }
 }
 
