@@ -174,6 +174,7 @@ fn stages(
     balance.load_after = Some(load_max_over_avg(&window.pairs, &placed, shards));
     balance.accounts_after = Some(accounts_max_over_avg(&placed, shards));
     report.compare(&plan, balance);
+    check_stop(bench)?;
     check_complete(&record)
 }
 

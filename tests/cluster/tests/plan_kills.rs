@@ -27,7 +27,8 @@ const LOAD: [&str; 8] = [
     "--batch",
     "10",
 ];
-const SMALL: [&str; 4] = ["--batch", "25", "--rest", "0"];
+/// A thousand accounts in a few seconds, so that there is a plan to hit.
+const SMALL: [&str; 4] = ["--batch", "10", "--rest", "10"];
 /// A tool that finds a silent one before it waits for that, and then has a thousand accounts to move.
 const RESUMED_WITHIN: Duration = Duration::from_secs(180);
 
@@ -56,14 +57,14 @@ impl Victim {
 
 #[test]
 fn a_plan_ends_where_it_was_to_end_whoever_is_killed() {
-    let rounds = if full() { 50 } else { 2 };
+    let rounds = if full() { 50 } else { 3 };
     let seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |since| since.as_secs());
     eprintln!("moments drawn from {seed}");
     let cluster = Cluster::start("plan-kills", Shape::USUAL);
     let config = ClusterConfig::load(cluster.file()).expect("the topology file");
-    let mut load = Load::start(&cluster, "load", 10 + 6 * rounds, &LOAD);
+    let mut load = Load::start(&cluster, "load", 15 * rounds, &LOAD);
     load.wait_for_acks();
 
     for round in 0..rounds {

@@ -225,6 +225,19 @@ pub fn drive(
     let owners = observe::owners(&mut seat.client, config.shard_ids())?.newest();
     let mut base = seat.shelved.record.progress.clone();
     let left = Whereabouts::of(&moves, &owners).note(&mut base);
+    // Taking it over took a while, in which it may have been paused or aborted.
+    if !seat.read_again()? {
+        let now_unix_ns = unix_ns();
+        return Ok(Driven {
+            record: seat.finish(config, End::Told, &base)?,
+            applied: Applied::default(),
+            moving: Moving {
+                began_unix_ns: now_unix_ns,
+                ended_unix_ns: now_unix_ns,
+                seconds: 0.0,
+            },
+        });
+    }
     seat.work(config, options, (&moves, &left), &base, stop, told)
 }
 
@@ -257,13 +270,22 @@ impl Whereabouts {
         }
     }
 
-    /// What became of the accounts once all was tried.
-    fn settle(self, applied: &Applied, progress: &mut Progress) {
-        let left = self.left.iter();
-        let refused = left.filter(|planned| applied.refused.contains(&planned.account));
-        progress.refused = count(refused.count());
+    /// What became of the accounts: of those that were tried, or of all if `end` says that all were.
+    fn settle(self, applied: &Applied, end: &End, progress: &mut Progress) {
+        let among = |accounts: &[AccountId]| {
+            let accounts: BTreeSet<&AccountId> = accounts.iter().collect();
+            let left = self.left.iter();
+            count(
+                left.filter(|planned| accounts.contains(&planned.account))
+                    .count(),
+            )
+        };
+        progress.refused = among(&applied.refused);
         progress.moved = self.at_target;
-        progress.given_up = self.at_source.saturating_sub(progress.refused);
+        progress.given_up = match end {
+            End::Tried => self.at_source.saturating_sub(progress.refused),
+            End::Told | End::Money(_) => among(&applied.given_up),
+        };
         progress.elsewhere = count(self.left.len()).saturating_sub(self.at_source);
     }
 
@@ -304,17 +326,14 @@ impl Seat {
         seen: Shelved,
     ) -> Result<Self, DriveError> {
         let nonce = os_random();
-        let pace = match seen.record.driver {
-            Some(before) => {
-                Pace::resumed(before.p99_before_us, Duration::from_millis(before.pause_ms))
-            }
-            None => watch(&mut client),
-        };
-        observe::begin_window(&mut client, config.shard_ids())?;
+        let before = seen.record.driver.map(|before| {
+            Pace::resumed(before.p99_before_us, Duration::from_millis(before.pause_ms))
+        });
+        // First of all, or another tool would find nobody at work while the leaders are watched.
         let mut record = seen.record;
         record.status = Status::Running;
         record.reason = None;
-        record.driver = Some(driver(nonce, pace));
+        record.driver = Some(driver(nonce, before.unwrap_or_default()));
         let number = record.number;
         let taken = Instant::now();
         let shelved = shelf::replace(&mut client.catalog(shelf::SHARD), seen.version, record);
@@ -322,6 +341,8 @@ impl Seat {
             ShelfError::Changed => DriveError::Overtaken(number),
             other => other.into(),
         })?;
+        let pace = before.unwrap_or_else(|| watch(&mut client));
+        observe::begin_window(&mut client, config.shard_ids())?;
         Ok(Self {
             client,
             shelved,
@@ -403,7 +424,7 @@ impl Seat {
             });
         }
         let owners = observe::owners(&mut self.client, config.shard_ids())?.newest();
-        Whereabouts::of(moves, &owners).settle(&applied, &mut progress);
+        Whereabouts::of(moves, &owners).settle(&applied, &end, &mut progress);
         let report = self.client.verify(VERIFY_LAST_WITHIN)?;
         if !report.ok {
             end = End::Money(report.problems.join("; "));
@@ -742,6 +763,24 @@ mod tests {
         reins.note_seen(long_ago);
         reins.is_stopped.store(true, Ordering::Relaxed);
         assert!(!reins.may_go_on(Duration::ZERO));
+    }
+
+    /// A plan that was paused told of accounts that "could not be moved", which nobody had tried.
+    #[test]
+    fn only_what_was_tried_can_be_given_up() {
+        let moves = [planned(1, 1, 2), planned(2, 1, 2), planned(3, 1, 2)];
+        let owners: BTreeMap<AccountId, ShardId> =
+            (1..=3).map(|id| (AccountId(id), ShardId(1))).collect();
+        let applied = Applied {
+            given_up: vec![AccountId(2)],
+            ..Applied::default()
+        };
+        let given_up = |end| {
+            let mut progress = Progress::default();
+            Whereabouts::of(&moves, &owners).settle(&applied, &end, &mut progress);
+            progress.given_up
+        };
+        assert_eq!((given_up(End::Told), given_up(End::Tried)), (1, 3));
     }
 
     /// What a stub or an answer says of an account is out of date once it has moved on.

@@ -230,6 +230,12 @@ fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<
     let rows = catalog.documents()?;
     let length = |row: &DocumentRow| usize::try_from(row.bytes).expect("a u32 fits");
     let mut used: usize = rows.iter().map(length).sum();
+    // A plan that had nothing to move must not cost another its way back.
+    let with_moves = records.iter().rev().filter(|record| record.chunks > 0);
+    let kept: Vec<u64> = with_moves
+        .take(usize::try_from(PLANS_KEPT).expect("few") - 1)
+        .map(|record| record.number)
+        .collect();
     let order = |name: u64| {
         records
             .iter()
@@ -244,7 +250,7 @@ fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<
     for (order, row) in chunks {
         let record = order.map(|order| &records[order]);
         let is_undone = record.is_some_and(|record| next.undoes == Some(record.number));
-        let is_kept = record.is_some_and(|record| record.number + PLANS_KEPT > next.number);
+        let is_kept = record.is_some_and(|record| kept.contains(&record.number));
         let has_room = used + bytes <= MOVES_BYTES_MAX;
         let stays = is_undone || (is_kept && has_room);
         if !stays {
@@ -483,6 +489,21 @@ pub(super) mod tests {
         fn documents(&mut self) -> Result<Vec<DocumentRow>, ClientError> {
             self.catalog.documents()
         }
+    }
+
+    /// Whoever applied a plan twice by mistake, and undid the empty one, and tried again, had lost the moves of the first.
+    #[test]
+    fn plans_without_moves_cost_no_other_its_way_back() {
+        let mut catalog = Written::default();
+        let first = begin(&mut catalog, record(), &planned(3)).unwrap();
+        end(&mut catalog, &first);
+        for _ in 0..2 * PLANS_KEPT {
+            let empty = begin(&mut catalog, record(), &[]).unwrap();
+            end(&mut catalog, &empty);
+        }
+        let second = begin(&mut catalog, record(), &planned(2)).unwrap();
+        assert_eq!(moves(&mut catalog, &second.record).unwrap(), planned(2));
+        assert_eq!(moves(&mut catalog, &first.record).unwrap(), planned(3));
     }
 
     /// The moves that it left filled the catalog, and no command could ever write a plan again.
