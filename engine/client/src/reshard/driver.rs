@@ -20,7 +20,7 @@
 //! a shard that the account has left since.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -32,8 +32,9 @@ use thiserror::Error;
 
 use super::pace::Pace;
 use super::record::{Driver, Progress, Record, Status};
+use super::reins::Reins;
 use super::shelf::{self, Place, ShelfError, Shelved};
-use super::{AccountMove, Applied, ApplyOptions, Conduct, apply_as};
+use super::{AccountMove, Applied, ApplyOptions, apply_as};
 use crate::blocking::{BlockingClient, ClientOptions};
 use crate::error::ClientError;
 use crate::observe::{self, ObserveError};
@@ -52,10 +53,6 @@ const VERIFY_LAST_WITHIN: Duration = Duration::from_secs(30);
 /// questions and whose write are not answered.
 pub const SILENCE: Duration = Duration::from_secs(15);
 const _: () = assert!(SILENCE.as_secs() > VERIFY_WITHIN.as_secs() + ASK_WITHIN.as_secs() + 5);
-/// A driver whose last look at the record is older sends no batch before it has looked again: half of [`SILENCE`], so that
-/// nobody can have taken over.
-const LEASE: Duration = Duration::from_secs(7);
-const _: () = assert!(LEASE.as_secs() * 2 < SILENCE.as_secs());
 /// How long the leaders are watched before the first batch.
 pub const WATCH_BEFORE: Duration = Duration::from_secs(3);
 
@@ -121,59 +118,6 @@ pub fn wait_for_last_driver(client: &mut BlockingClient) -> Result<Place, DriveE
                 }
             }
             Some(_) | None => return Ok(place),
-        }
-    }
-}
-
-/// What workers ask between batches.
-#[derive(Debug)]
-struct Reins {
-    is_stopped: AtomicBool,
-    pause_ms: AtomicU64,
-    /// When the record was seen to be this driver's, in milliseconds since `began`.
-    seen_ms: AtomicU64,
-    /// By a clock that goes on while the process is stopped.
-    began: Instant,
-}
-
-impl Reins {
-    /// From when the record was taken.
-    fn new(began: Instant) -> Self {
-        Self {
-            is_stopped: AtomicBool::new(false),
-            pause_ms: AtomicU64::new(0),
-            seen_ms: AtomicU64::new(0),
-            began,
-        }
-    }
-
-    /// The record is this driver's as of a question asked at `asked`.
-    fn note_seen(&self, asked: Instant) {
-        let since = asked.saturating_duration_since(self.began);
-        let ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        self.seen_ms.store(ms, Ordering::Relaxed);
-    }
-
-    fn holds_lease(&self) -> bool {
-        let seen = Duration::from_millis(self.seen_ms.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(seen) < LEASE
-    }
-}
-
-impl Conduct for Reins {
-    fn may_go_on(&self, rest: Duration) -> bool {
-        let pause = Duration::from_millis(self.pause_ms.load(Ordering::Relaxed)).max(rest);
-        let end = Instant::now() + pause;
-        loop {
-            if self.is_stopped.load(Ordering::Relaxed) {
-                return false;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() && self.holds_lease() {
-                return true;
-            }
-            let step = Duration::from_millis(50);
-            thread::sleep(if left.is_zero() { step } else { left.min(step) });
         }
     }
 }
@@ -750,19 +694,6 @@ mod tests {
                 "{problem}"
             );
         }
-    }
-
-    /// A tool that was stopped for a minute went on with its next batches, behind the back of one that had undone the plan.
-    #[test]
-    fn who_has_not_heard_of_the_record_sends_nothing() {
-        let long_ago = Instant::now().checked_sub(LEASE).expect("the host runs");
-        let reins = Reins::new(long_ago);
-        assert!(!reins.holds_lease());
-        reins.note_seen(Instant::now());
-        assert!(reins.holds_lease() && reins.may_go_on(Duration::ZERO));
-        reins.note_seen(long_ago);
-        reins.is_stopped.store(true, Ordering::Relaxed);
-        assert!(!reins.may_go_on(Duration::ZERO));
     }
 
     /// A plan that was paused told of accounts that "could not be moved", which nobody had tried.

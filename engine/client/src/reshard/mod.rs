@@ -14,6 +14,7 @@ pub mod begin;
 pub mod driver;
 pub mod pace;
 pub mod record;
+mod reins;
 pub mod shelf;
 
 use std::collections::{BTreeMap, VecDeque};
