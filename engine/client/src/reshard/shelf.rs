@@ -31,7 +31,7 @@ use crate::ulid::os_random;
 pub const SHARD: ShardId = ShardId(1);
 /// Records of plans that are over; their moves are kept for fewer.
 pub const HISTORY_MAX: usize = 64;
-/// The newest plans, the present one included, whose moves are kept: one of them can be undone.
+/// The newest plans that had moves, the present one included, whose moves are kept: one of them can be undone.
 pub const PLANS_KEPT: u64 = 4;
 
 const NAME: u128 = 0x7265_7368_6172_6400 << 64;
@@ -223,7 +223,7 @@ pub fn moves(catalog: &mut impl Catalog, record: &Record) -> Result<Vec<AccountM
     Ok(moves)
 }
 
-/// Removes moves that no record names, and those of the oldest plans: all but [`PLANS_KEPT`], and more where `bytes` would
+/// Removes moves that no record names, and those of the oldest plans that had some: all but [`PLANS_KEPT`], and more where `bytes` would
 /// not fit beside them. Those of the plan that is undone stay.
 fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<(), ShelfError> {
     let records = history(catalog)?;
