@@ -8,6 +8,8 @@ memory      what the first touch of memory costs here
 measure     one measured run: cluster, generator and CPU put into one line of results
 results     the lines of perf/results.ndjson, their medians
 experiments the standing experiments
+curve       those of the cost curve, its table and its picture
+floor       one flush and one round trip, as the bare program measures them
 svg         line charts
 flame       flame graphs
 """

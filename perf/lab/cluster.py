@@ -21,6 +21,7 @@ from lab.script import Failure, Settings
 
 # A line of a node's log.
 FIRST_CHECKPOINT = re.compile(r"^(\S+)Z .*checkpoint published number=1 ", re.MULTILINE)
+NEW_PART = re.compile(r"^(\S+)Z .*part in the group .*role=\"(\w+)\"", re.MULTILINE)
 # The executor of a replica is named for it; glommio adds the executor's number in its process.
 EXECUTOR = re.compile(r"(s\d+r\d+)-\d+")
 
@@ -103,8 +104,15 @@ class Cluster:
 
     def checkpointed(self, before_ns: int) -> int:
         """How many replicas had published a checkpoint before this time."""
+        return sum(first_checkpoints(log, before_ns) for log in self._logs())
+
+    def led_anew(self, from_ns: int, to_ns: int) -> bool:
+        """Whether a replica came to lead or to serve in this time."""
+        return any(new_leaders(log, from_ns, to_ns) > 0 for log in self._logs())
+
+    def _logs(self) -> list[str]:
         logs = (self.scratch / "data").glob("n*/node.log")
-        return sum(first_checkpoints(log.read_text(errors="replace"), before_ns) for log in logs)
+        return [log.read_text(errors="replace") for log in logs]
 
     def _quorate(self, *arguments: str) -> str:
         return _output([str(self._settings.quorate), "cluster", *arguments])
@@ -128,8 +136,17 @@ class Cluster:
 
 def first_checkpoints(log: str, before_ns: int) -> int:
     """The replicas of a node whose first checkpoint was published before this time, by its log."""
-    times = (datetime.fromisoformat(at + "+00:00") for at in FIRST_CHECKPOINT.findall(log))
-    return sum(1 for time in times if int(time.timestamp() * 1e9) < before_ns)
+    return sum(1 for at in FIRST_CHECKPOINT.findall(log) if _unix_ns(at) < before_ns)
+
+
+def new_leaders(log: str, from_ns: int, to_ns: int) -> int:
+    """How often a replica of a node became leader, or began to serve as one, from one time to another, by its log."""
+    parts = NEW_PART.findall(log)
+    return sum(1 for at, role in parts if role == "leader" and from_ns <= _unix_ns(at) < to_ns)
+
+
+def _unix_ns(at: str) -> int:
+    return int(datetime.fromisoformat(at + "+00:00").timestamp() * 1e9)
 
 
 def _output(command: list[str]) -> str:

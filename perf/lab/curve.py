@@ -112,7 +112,9 @@ def choose(names: Sequence[str], accounts_max: int) -> list[Experiment]:
     wanted = [
         point for curve in CURVES if not names or curve.name in names for point in curve.points
     ]
-    return [point.experiment for point in wanted if point.experiment.accounts <= accounts_max]
+    # Of the other curves, whose accounts are no axis, nothing is left out.
+    least = max(accounts_max, min(ACCOUNTS))
+    return [point.experiment for point in wanted if point.experiment.accounts <= least]
 
 
 def summaries(lines: Sequence[Line], commit: str | None) -> tuple[str, dict[str, Summary]]:
@@ -158,8 +160,8 @@ def _figure(summary: Summary | None, role: str) -> float | None:
     return summary.leader_ns if role == "leader" else summary.follower_ns
 
 
-def page(commit: str, found: dict[str, Summary], touches: Sequence[float]) -> str:
-    """The table, with what has to be known to read it."""
+def page(commit: str, found: dict[str, Summary], drawn: Sequence[Line]) -> str:
+    """The table, with what has to be known to read it. `drawn` are the runs behind `found`."""
     header = [
         "experiment",
         "shards x replicas",
@@ -171,11 +173,13 @@ def page(commit: str, found: dict[str, Summary], touches: Sequence[float]) -> st
     ]
     parts = [
         "# The cost curve",
-        f"Made by `perf/curve --draw` from `perf/results.ndjson`, commit {commit}.",
+        f"Made by `perf/curve --draw` from `perf/results.ndjson`, commit {commit}, "
+        f"binaries of {' and '.join(_binaries(drawn))}.",
         "![Four panels](curve.svg)",
         EXPLANATION,
     ]
-    if touches:
+    touches = [line.get("memory_touch_s_per_gib") for line in drawn]
+    if touches := [touch for touch in touches if touch is not None]:
         low, high = min(touches), max(touches)
         parts.append(f"First touch of memory before these runs: {low:.2f} to {high:.2f} s per GiB.")
     for curve in CURVES:
@@ -187,6 +191,12 @@ def page(commit: str, found: dict[str, Summary], touches: Sequence[float]) -> st
         if rows:
             parts += [f"## {curve.title}", results.table(header, rows, markdown=True)]
     return "\n\n".join(parts) + "\n"
+
+
+def _binaries(drawn: Sequence[Line]) -> list[str]:
+    """What the binaries themselves say they were built of: not always the tree's commit."""
+    hosts = [line["run"].get("host", {}) for line in drawn]
+    return sorted({host.get("git_hash", "unknown") for host in hosts})
 
 
 def _row(experiment: Experiment, found: dict[str, Summary]) -> list[str]:

@@ -44,10 +44,20 @@ def generate(
             except BaseException:
                 load.kill()
                 raise
-        # 4 is a money check that failed, which the document tells: for the caller to judge.
-        if load.returncode not in (0, CHECK):
+        # A money check that failed, or could not be made, is in the document: for the caller to judge.
+        run = _read(document)
+        if load.returncode not in (0, CHECK) and (run is None or run["error"] is not None):
             raise Failure(
                 f"quorate-bench run ended with {load.returncode}:\n{''.join(said).rstrip()}"
             )
-        run: dict[str, Any] = json.loads(document.read_text())
+        if run is None:
+            raise Failure(f"quorate-bench run ended with {load.returncode} and no document")
         return run
+
+
+def _read(document: Path) -> dict[str, Any] | None:
+    try:
+        run: dict[str, Any] = json.loads(document.read_text())
+    except (OSError, ValueError):
+        return None
+    return run

@@ -1,7 +1,7 @@
 """One measured run: a cluster, the generator and the servers' CPU, put into one line of results.
 
 ```text
-{"experiment", "commit", "shards", "replicas", "leaders": ["s1r1"], "leaders_changed": false,
+{"experiment", "commit", "shards", "replicas", "leaders": ["s1r1"], "leaders_changed": false,     in the measured time
  "checkpointed": 3                  replicas whose first checkpoint was published in the warm-up
  "cpu":       {"s1r1": {"user_ns", "system_ns"}, ...}    executor threads, per committed transfer
  "cpu_other": {"n1": {"user_ns", "system_ns"}, ...}      all other threads of each node, likewise
@@ -61,22 +61,21 @@ def measure_on(
         str(settings.seconds),
         *experiment.options,
     ]
-    before = cluster.leaders()
     with Sampler(cluster.processes()) as sampler:
         tell = None if began is None else lambda: began(cluster)
         run = generate(settings.bench, cluster.topology, options, tell)
-    after = cluster.leaders()
     cpu, other = _cpu(sampler.samples, run, settings.seconds)
     if cpu and (lacking := missing(cpu, cluster.shards, cluster.replicas)):
         raise Failure(f"no thread of {', '.join(lacking)} was found; are they named otherwise now?")
+    measured = window(run, settings.seconds)
     return {
         "experiment": experiment.name,
         "commit": commit(),
         "shards": experiment.shards,
         "replicas": experiment.replicas,
-        "leaders": after,
-        "leaders_changed": before != after,
-        "checkpointed": cluster.checkpointed(window(run, settings.seconds)[0]),
+        "leaders": cluster.leaders(),
+        "leaders_changed": cluster.led_anew(*measured),
+        "checkpointed": cluster.checkpointed(measured[0]),
         "cpu": cpu,
         "cpu_other": other,
         "memory_touch_s_per_gib": memory_touch,

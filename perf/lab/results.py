@@ -42,11 +42,11 @@ def read(path: Path) -> list[Line]:
 def counts(line: Line) -> bool:
     """Whether the run was made, and its money is right."""
     run = line["run"]
-    return run.get("error") is None and run.get("verify", {}).get("ok") is True
+    return run.get("error") is None and (run.get("verify") or {}).get("ok") is True
 
 
 def leader_ns(line: Line) -> float | None:
-    """CPU time of leaders per transfer: of all leaders that took part in it."""
+    """CPU time of leaders per transfer: of all leaders that took part in it. `None` if they changed."""
     costs = _costs(line, of_leaders=True)
     return sum(costs) if costs else None
 
@@ -58,6 +58,8 @@ def follower_ns(line: Line) -> float | None:
 
 
 def _costs(line: Line, of_leaders: bool) -> list[float]:
+    if line.get("leaders_changed"):
+        return []
     leaders = line.get("leaders", [])
     cpu = line.get("cpu", {})
     return [

@@ -63,7 +63,7 @@ def settings(runs: int) -> Settings:
         binaries=Path(os.environ.get("QUORATE_BIN_DIR") or ROOT / "target/release"),
         runs=number("RUNS", runs, 1),
         seconds=number("SECONDS_EACH", 6, 1),
-        # Until the first checkpoint, 256 MiB of log, every row goes into memory that the process
+        # Until the first checkpoint (64 MiB of log with few accounts) every row goes into memory that the process
         # has never touched. Where twelve seconds are too few for that, a line of results says so.
         warmup=number("WARMUP", 12, 0),
         results=Path(os.environ.get("RESULTS") or PERF / "results.ndjson"),

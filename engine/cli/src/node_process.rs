@@ -168,8 +168,8 @@ fn spawn(cluster: &Path, node: &NodeConfig, options: StartOptions) -> anyhow::Re
 /// glibc takes these at the start of a process only. Its own values give memory back as soon as 128 KiB are free, and a
 /// buffer that is needed again a moment later costs a page fault for every 4 KiB: a tenth of a loaded replica's time.
 /// With these, blocks below 32 MiB come from the heaps, of which each keeps 64 MiB. And a thread keeps seven blocks of a
-/// size at hand; a thousand requests of one transfer under way need and free thousands: a seventh of their throughput.
-/// 8,192 blocks of each of the 64 sizes (up to 1,032 bytes) are at most 260 MiB per thread, of what it had in use.
+/// size at hand; a thousand requests of one transfer under way need and free thousands: an eighth of their throughput.
+/// 8,192 blocks of each of the 64 sizes (up to 1,032 bytes) are at most 270 MiB per thread, of what it had in use.
 const ALLOCATOR_VARIABLE: &str = "GLIBC_TUNABLES";
 const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864:\
      glibc.malloc.tcache_count=8192";

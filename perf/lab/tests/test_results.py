@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import curve, experiments, results
+from lab.cluster import new_leaders
 from lab.floor import floor_of
 from lab.memory import available_of, touch
 from lab.script import Failure
@@ -63,6 +64,17 @@ class Lines(unittest.TestCase):
         alone = line(1, replicas=1, leaders=["s1r1"], cpu={"s1r1": {"user_ns": 5, "system_ns": 2}})
         self.assertEqual((results.leader_ns(alone), results.follower_ns(alone)), (7, None))
 
+    def test_a_leader_that_changed_leaves_its_throughput_and_not_its_cpu(self) -> None:
+        changed = line(100, leaders_changed=True)
+        both = results.summary([changed, line(300)])
+        self.assertEqual((both.runs, both.throughput, both.leader_ns), (2, 200, 33))
+        self.assertIsNone(results.follower_ns(changed))
+
+    def test_a_program_without_a_check_does_not_count(self) -> None:
+        external = line(1)
+        external["run"]["verify"] = None
+        self.assertFalse(results.counts(external))
+
     def test_lines_of_older_scripts_have_no_cpu_and_still_count(self) -> None:
         old = line(100)
         del old["cpu"], old["leaders"]
@@ -108,7 +120,10 @@ class Curves(unittest.TestCase):
 
     def test_the_page_and_the_picture_show_what_was_measured(self) -> None:
         _, found = curve.summaries([line(2, "curve-batch-10"), line(2, "curve-shards-2x3")], None)
-        page = curve.page("abc", found, [0.4, 3.0])
+        drawn = [line(2, memory_touch_s_per_gib=touch) for touch in (0.4, None, 3.0)]
+        drawn[0]["run"]["host"] = {"git_hash": "abc-dirty"}
+        page = curve.page("abc", found, drawn)
+        self.assertIn("commit abc, binaries of abc-dirty and unknown", page)
         self.assertIn("0.40 to 3.00 s per GiB", page)
         self.assertIn("| batch-10 ", " ".join(page.split("  ")))
         self.assertNotIn("## Cross", page)
@@ -124,6 +139,18 @@ class Curves(unittest.TestCase):
 
 
 class Machine(unittest.TestCase):
+    def test_a_leader_is_new_if_the_log_says_so_in_the_measured_time(self) -> None:
+        part = " INFO quorate_runtime::executor: part in the group replica=s1r2"
+        log = (
+            f'2026-03-01T00:00:01.5Z {part} role="leader" ballot=1.2 serves=true\n'
+            f'2026-03-01T00:00:02.5Z {part} role="follower" ballot=2.1 serves=false\n'
+        )
+        second = 1_000_000_000
+        at = 1_772_323_200 * second
+        self.assertEqual(new_leaders(log, at + second, at + 3 * second), 1)
+        self.assertEqual(new_leaders(log, at + 2 * second, at + 3 * second), 0)
+        self.assertEqual(new_leaders(log, at, at + second), 0)
+
     def test_the_floor_is_a_flush_and_a_round_trip(self) -> None:
         whole = {"flush_us": {"p50": 200, "p99": 900}, "round_trip_us": {"p50": 30.0}}
         self.assertEqual(floor_of(json.dumps(whole)).total_us, 230)
