@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.script import CHECK, Failure
+from lab.script import CHECK, FAILED, OK, Failure
 
 # A line of progress that is not of the warm-up: a second of measuring has passed.
 MEASURING = re.compile(r"run +\d+ s ")
@@ -44,15 +44,22 @@ def generate(
             except BaseException:
                 load.kill()
                 raise
-        # A money check that failed, or could not be made, is in the document: for the caller to judge.
         run = _read(document)
-        if load.returncode not in (0, CHECK) and (run is None or run["error"] is not None):
+        if not _is_told(load.returncode, run):
             raise Failure(
                 f"quorate-bench run ended with {load.returncode}:\n{''.join(said).rstrip()}"
             )
         if run is None:
             raise Failure(f"quorate-bench run ended with {load.returncode} and no document")
         return run
+
+
+def _is_told(code: int, run: dict[str, Any] | None) -> bool:
+    """Whether the document says how the run ended, for the caller to judge: also a money check that failed, or
+    could not be made. A run that was interrupted is none."""
+    if run is not None and run["interrupted"]:
+        return False
+    return code in (OK, CHECK) or (code == FAILED and run is not None and run["error"] is None)
 
 
 def _read(document: Path) -> dict[str, Any] | None:
