@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,26 @@ fn client(config: &ClusterConfig, deadline: Duration) -> BlockingClient {
     BlockingClient::connect(config, options)
 }
 
+/// The process of a node that runs.
+fn pid_of(cluster: &Cluster, node: u64) -> u64 {
+    let shown = cluster.json(["cluster", "ps"]);
+    let nodes = shown["nodes"].as_array().into_iter().flatten();
+    nodes
+        .filter(|row| row["node"] == node)
+        .find_map(|row| row["pid"].as_u64())
+        .expect("a node that was started here has a pid")
+}
+
+/// Whether every thread of a process is stopped, but for those of the kernel's io_uring, which run nothing of ours.
+fn has_stopped(pid: u64) -> Option<()> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads
+        .map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok())
+        // `17 (its name) T ...`
+        .all(|stat| stat.is_some_and(|stat| stat.contains(") T ") || stat.contains("(iou-")))
+        .then_some(())
+}
+
 /// The replica of `SHARD` on a node.
 fn replica_on(config: &ClusterConfig, node: u64) -> ReplicaAddress {
     config
@@ -33,9 +54,10 @@ fn replica_on(config: &ClusterConfig, node: u64) -> ReplicaAddress {
         .expect("every node hosts a replica of the shard")
 }
 
-/// The question was once sent right behind `cluster pause`. A process of many threads stops only when its first thread has taken the
-/// signal, which on a busy machine is some milliseconds later: the leader answered before it stopped, with the balance of that
-/// moment, rightly, and the test called it stale. A read that began before the payment was acknowledged may show either balance.
+/// The question was once sent right behind `cluster pause`. A process of many threads stops when one of them has taken the signal
+/// and then each of the others, which on a busy machine is some milliseconds later: the leader answered before it stopped, with the
+/// balance of that moment, rightly, and the test called it stale. A read that began before the payment was acknowledged may show
+/// either balance.
 #[test]
 fn a_leader_that_was_paused_gives_no_stale_read_and_catches_up() {
     let seconds = if full() { 10 } else { 4 };
@@ -65,7 +87,12 @@ fn a_leader_that_was_paused_gives_no_stale_read_and_catches_up() {
         .expect("an answer before the pause");
     assert!(matches!(before, ReplyBody::Accounts(_)), "{before:?}");
 
+    let pid = pid_of(&cluster, leader);
     cluster.act("pause", leader);
+    // Otherwise it might take the payment itself, and would have no old balance to show.
+    until(Duration::from_secs(10), "node that has stopped", || {
+        has_stopped(pid)
+    });
     let start = Instant::now();
     let transfer = Transfer::new(writer.new_transfer_id(), payer, payee, 42, 7, 1);
     let (_, took) = until(
@@ -83,7 +110,7 @@ fn a_leader_that_was_paused_gives_no_stale_read_and_catches_up() {
             assert_not_stale(&reply);
         }
     });
-    // The pause itself is what is tested; nothing waits for its end but the clock.
+    // The pause itself is what is tested; nothing waits for its end but the clock, and the question has to arrive.
     let rest = Duration::from_secs(seconds).saturating_sub(start.elapsed());
     thread::sleep(rest.max(ARRIVES_WITHIN));
     cluster.act("resume", leader);
