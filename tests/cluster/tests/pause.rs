@@ -177,7 +177,7 @@ fn assert_caught_up(cluster: &Cluster, node: u64) {
 #[test]
 fn a_replica_of_another_shard_is_no_replica_of_this_one() {
     let cluster = Cluster::start("wrong-replica", Shape::USUAL);
-    let text = std::fs::read_to_string(cluster.file()).expect("the topology file");
+    let text = fs::read_to_string(cluster.file()).expect("the topology file");
     // The ports of two nodes swapped: whoever is dialled is somebody else.
     let base = cluster.base_port();
     let (first, second) = (
