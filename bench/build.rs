@@ -1,5 +1,6 @@
 //! Records which commit and profile a binary was built from: figures without them are worthless.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -8,7 +9,9 @@ fn main() {
     println!("cargo:rustc-env=QUORATE_BUILD_PROFILE={profile}");
     // Only release builds are measured; others need not be rebuilt after every commit.
     if profile == "release" {
-        println!("cargo:rerun-if-changed=../.git/logs/HEAD");
+        if let Some(path) = head_log() {
+            println!("cargo:rerun-if-changed={path}");
+        }
         // What the binaries are made of: a change of it may make the tree dirty, or clean again.
         for sources in ["src", "../engine", "../storage", "../Cargo.lock"] {
             println!("cargo:rerun-if-changed={sources}");
@@ -17,6 +20,17 @@ fn main() {
             println!("cargo:rustc-env=QUORATE_GIT_HASH={hash}");
         }
     }
+}
+
+/// The file that grows with every commit and checkout, wherever this tree keeps it: in a worktree `.git` is a file. `None`
+/// if there is none, because cargo takes a path that does not exist for one that has changed.
+fn head_log() -> Option<String> {
+    let output = Command::new("git")
+        .args(["rev-parse", "--git-path", "logs/HEAD"])
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && Path::new(&path).is_file()).then_some(path)
 }
 
 /// The commit of the tree that is being built, if it is a git tree and git is there; marked if there are
