@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::str::SplitWhitespace;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -218,6 +219,21 @@ impl Running {
         }
         true
     }
+
+    /// Waits until no thread of the process runs after a SIGSTOP, which each takes for itself: on a busy machine some run on for
+    /// tens of milliseconds. At the deadline, those that still may run.
+    pub fn wait_stopped(self, deadline: Instant) -> Result<(), Vec<String>> {
+        loop {
+            let unstopped = unstopped(self.pid);
+            if unstopped.is_empty() || !self.is_alive() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(unstopped);
+            }
+            thread::sleep(POLL);
+        }
+    }
 }
 
 /// The start time of a live process. A zombie, whose parent has not waited for it, runs no more;
@@ -232,15 +248,41 @@ fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
+/// The threads of a process that are neither stopped nor gone. One in an uninterruptible sleep (`D`) is among them: it runs
+/// on when its disk has answered, and stops only then.
+fn unstopped(pid: u32) -> Vec<String> {
+    let look = || -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        let threads = threads.into_iter().flatten().flatten();
+        let unstopped = threads.filter_map(|thread| {
+            let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+            let (name, state, _) = fields(&stat)?;
+            (!matches!(state, 'T' | 't' | 'Z' | 'X')).then(|| format!("{name} ({state})"))
+        });
+        unstopped.collect()
+    };
+    // No thread starts another once one of them has stopped: the second look misses none that was started during the first.
+    Some(look())
+        .filter(|some| !some.is_empty())
+        .unwrap_or_else(look)
+}
+
 fn state_and_start(pid: u32) -> Option<(char, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may contain anything.
-    let (_, behind) = stat.rsplit_once(')')?;
-    let mut fields = behind.split_whitespace();
-    let state = fields.next()?.chars().next()?;
+    let (_, state, mut fields) = fields(&stat)?;
     // Field 22 of the line; `state` was field 3.
     let started = fields.nth(18)?.parse().ok()?;
     Some((state, started))
+}
+
+/// Name and state in the `stat` line of a process or a thread, and the fields behind them.
+fn fields(stat: &str) -> Option<(&str, char, SplitWhitespace<'_>)> {
+    // The second field is the program's name in parentheses and may contain anything.
+    let (before, behind) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    let mut fields = behind.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((name, state, fields))
 }
 
 /// The last lines of the node's log behind the first `offset` bytes, oldest first; empty without a log.
@@ -275,6 +317,33 @@ mod tests {
         let pid = child.id();
         child.wait().unwrap();
         assert_eq!(start_time(pid), None);
+    }
+
+    /// The state of a thread that sleeps is not `T`, and it is named.
+    #[test]
+    fn a_process_has_stopped_when_its_threads_have() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let started = start_time(child.id()).unwrap();
+        let process = Running {
+            pid: child.id(),
+            started,
+        };
+        assert_eq!(process.wait_stopped(Instant::now()).unwrap_err().len(), 1);
+        process.signal(Signal::STOP).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        assert_eq!(process.wait_stopped(deadline), Ok(()));
+        assert_eq!(unstopped(child.id()), Vec::<String>::new());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(process.wait_stopped(Instant::now()), Ok(()));
+    }
+
+    #[test]
+    fn a_name_in_parentheses_hides_no_state() {
+        let stat = "17 (a) T (b) D 1 2 3";
+        let (name, state, rest) = fields(stat).unwrap();
+        assert_eq!((name, state), ("a) T (b", 'D'));
+        assert_eq!(rest.collect::<Vec<_>>(), ["1", "2", "3"]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum ClusterCommand {
     Logs(logs::LogsArgs),
     /// Kill nodes (SIGKILL) and wait until they are gone
     Kill(signals::SignalArgs),
-    /// Stop nodes from running (SIGSTOP) without ending them
+    /// Stop nodes from running (SIGSTOP) without ending them, and wait until no thread of them runs
     Pause(signals::SignalArgs),
     /// Let paused nodes run again (SIGCONT)
     Resume(signals::SignalArgs),

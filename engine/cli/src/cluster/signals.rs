@@ -1,19 +1,22 @@
 //! `cluster kill|pause|resume`: faults on purpose, by signal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use quorate_config::{ClusterConfig, NodeConfig};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::Context;
 use crate::cluster::stop::{end, join};
-use crate::failure::Outcome;
-use crate::node_process::running;
+use crate::failure::{Failure, Outcome};
+use crate::node_process::{Running, running};
 use crate::target::{ClusterFile, NodeChoice};
 
 /// A killed process is gone when the kernel has closed its files.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+/// A thread stops when it is next to run, and one that waits for the disk when that has answered.
+const PAUSE_WAIT: Duration = Duration::from_secs(10);
 
 /// Options of the three commands.
 #[derive(Args, Debug)]
@@ -32,26 +35,56 @@ pub fn kill(args: &SignalArgs, context: Context) -> Outcome {
     report("killed", &killed, context)
 }
 
-/// SIGSTOP.
+/// SIGSTOP to all, and a wait until no thread of them runs: what is asked of a node behind this, it does not answer.
 pub fn pause(args: &SignalArgs, context: Context) -> Outcome {
-    send(args, Signal::STOP, "paused", context)
+    let config = args.cluster.load()?;
+    let reached = send(args, &config, Signal::STOP)?;
+    wait_stopped(&reached)?;
+    report("paused", &ids(&reached), context)
 }
 
 /// SIGCONT.
 pub fn resume(args: &SignalArgs, context: Context) -> Outcome {
-    send(args, Signal::CONT, "resumed", context)
+    let config = args.cluster.load()?;
+    let reached = send(args, &config, Signal::CONT)?;
+    report("resumed", &ids(&reached), context)
 }
 
-fn send(args: &SignalArgs, signal: Signal, done: &str, context: Context) -> Outcome {
-    let config = args.cluster.load()?;
+/// Gives the nodes that were running.
+fn send<'a>(
+    args: &SignalArgs,
+    config: &'a ClusterConfig,
+    signal: Signal,
+) -> Result<Vec<(&'a NodeConfig, Running)>, Failure> {
     let mut reached = Vec::new();
-    for node in args.choice.of(&config)? {
+    for node in args.choice.of(config)? {
         if let Some(process) = running(node) {
             process.signal(signal)?;
-            reached.push(node.id.0);
+            reached.push((node, process));
         }
     }
-    report(done, &reached, context)
+    Ok(reached)
+}
+
+fn wait_stopped(reached: &[(&NodeConfig, Running)]) -> Result<(), Failure> {
+    let deadline = Instant::now() + PAUSE_WAIT;
+    let mut left = Vec::new();
+    for (node, process) in reached {
+        if let Err(threads) = process.wait_stopped(deadline) {
+            let threads = threads.join(", ");
+            left.push(format!("node {} (pid {}): {threads}", node.id, process.pid));
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let wait = humantime::format_duration(PAUSE_WAIT);
+    let left = left.join("; ");
+    Err(anyhow::anyhow!("signalled, but threads have not stopped after {wait}: {left}").into())
+}
+
+fn ids(reached: &[(&NodeConfig, Running)]) -> Vec<u32> {
+    reached.iter().map(|(node, _)| node.id.0).collect()
 }
 
 fn report(done: &str, nodes: &[u32], context: Context) -> Outcome {
