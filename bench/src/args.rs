@@ -99,8 +99,8 @@ pub struct LocalityArguments {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Cost of a cross-shard transfer for the plan, a local one being 1 [default: measured
-    /// by a short load with few of them beside that before the moves; 4 for replay, in an open loop, and
-    /// where few are across shards already]
+    /// by short loads in turn, with as many of them as now and with few; 4 for replay, in an open loop,
+    /// and where few are across shards already]
     #[arg(long, value_name = "X", value_parser = parse_cost)]
     pub cross_cost: Option<f64>,
     /// Least predicted gain of throughput that is worth the moves
@@ -222,7 +222,7 @@ pub struct LoadArguments {
     /// Transfers per batch; a batch is one request to each shard that it concerns
     #[arg(long, value_name = "B", default_value_t = 100, value_parser = parse_batch)]
     pub batch: u32,
-    /// Seconds of load before measuring [default: 2; replay: 0]
+    /// Seconds of load before measuring [default: 2, of `locality` 10; replay: 0]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub warmup: Option<u64>,
     /// CPU that the generator is pinned to [default: one on which the cluster's replicas have

@@ -1,5 +1,5 @@
-//! What a cross-shard transfer costs on this cluster, a local one being 1: the load before the moves beside a short one with few
-//! such transfers, by the same clients and batches.
+//! What a cross-shard transfer costs on this cluster, a local one being 1: short loads with the share of such transfers that there is
+//! now and with few of them, in turn, by the same clients and batches.
 //!
 //! On busy machines a closed loop's throughput is one over the mean cost of a transfer, which the gate takes for a straight
 //! line over their share. It is none: the first few cross-shard transfers of a batch make all of it wait for a second
@@ -9,31 +9,54 @@
 //! ```text
 //! seconds(now) / seconds(low) = (1 + now (c - 1)) / (1 + low (c - 1))
 //! ```
-//! The short load pays as the other one does, except that communities, whose share nobody can choose, are replaced by evenly paying
-//! accounts: what is dear because a few accounts are busy is then taken for the price of the second shard.
+//! It is the cost here: with other batches, replicas or machines it is another.
 //!
-//! It is the cost here: with other batches, replicas or machines it is another. Of each load the upper quartile of its seconds
-//! counts: disks and hosts stand still for seconds now and then, they never hurry, and that must neither make a plan pay nor
-//! forbid it.
+//! Hosts are slow for a minute and stand still for a second, and one load after another takes that for a cost: it must neither
+//! make a plan pay nor forbid it. So each share is measured by many short loads, in pairs whose order changes: what
+//! drifts while they run, drifts for both.
+//!
+//! ```text
+//! pair         1    |     2    |     3    | ... |    21
+//! load      now low | low now  | now low  | ... | now low
+//! ```
+//! Of each share the upper quartile of the throughputs counts: disks and hosts stand still now and then, they never hurry.
+//!
+//! In both, evenly paying accounts stand in for communities, whose share nobody can choose: the two differ in the share alone.
+//! With communities on one side, what is dear because a few accounts are busy would be taken for the price of the second
+//! shard, and moves change nothing about it.
+//!
+//! The leaders count these payments, too. They are in no window that a plan is made on: what the first load made them count is read
+//! before, and the held-out load begins with a reset.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::Serialize;
 
 use crate::drive::{Measured, Mode};
-use crate::figures::float;
+use crate::figures::rounded;
+use crate::generator::{Job, run_in_turn};
 use crate::output::say;
-use crate::recorder::SecondRow;
+use crate::recorder::{Tally, quantile};
 use crate::run::Bench;
-use crate::select::Part;
+use crate::select::{Part, Selection};
 
 /// Share of cross-shard transfers of a good plan.
 const LOW: f64 = 0.1;
 /// The share of now must be this many times higher, or the two say nothing. By the default placement, which may not be that of
 /// now, so what the cluster says of it counts.
 const TIMES_MIN: f64 = 2.0;
-const SECONDS: Duration = Duration::from_secs(10);
-/// Other loads of the command count from 0.
+/// Loads of each share. Fifteen of them may be disturbed: the upper quartile is of one that was not.
+const PAIRS: u32 = 21;
+/// Counted time of a load, at least; its warm-up is half as long.
+const COUNTED_MIN: Duration = Duration::from_millis(400);
+/// The counted time is at least that of so many requests of the load before, as half of them took: where a second is that of
+/// three large batches, no client would have one counted.
+const COUNTED_REQUESTS: u32 = 4;
+/// But all of them together must not take longer than two minutes.
+const COUNTED_MAX: Duration = Duration::from_secs(2);
+/// Other loads of the command count from 0. These have a round each: other payments every time.
 const ROUND: u32 = 1 << 16;
 /// More than that is no cost but a fault.
 const COST_MAX: f64 = 1_000.0;
@@ -43,28 +66,137 @@ const COST_MAX: f64 = 1_000.0;
 pub struct Measurement {
     /// `None` if they say nothing.
     pub cost: Option<f64>,
-    /// The load with few cross-shard transfers.
-    pub low: Measured,
+    pub loads: CrossCostLoads,
 }
 
-/// From the load `now` and one that is made here; `None` if this workload cannot tell.
+/// The loads of both shares, as the document has them.
+#[derive(Clone, Debug, Serialize)]
+pub struct CrossCostLoads {
+    /// Of each load; its warm-up was half as long.
+    pub counted_seconds: f64,
+    pub now: ShareLoads,
+    pub low: ShareLoads,
+}
+
+/// The loads of one share.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShareLoads {
+    /// Of what committed in all of them, by the engine's own bit; `null` if nothing did.
+    pub cross_shard_ratio: Option<f64>,
+    /// Of each, in the order in which they ran; 0 if no batch was counted.
+    pub throughputs_tps: Vec<f64>,
+    pub upper_quartile_tps: f64,
+}
+
+/// Of which share a load has its transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Now,
+    Low,
+}
+
+/// By the load `before` and those that are made here; `None` if this workload cannot tell, and if a signal came.
 ///
 /// # Errors
 /// The generator cannot start.
-pub fn measure(bench: &Bench, now: &Measured) -> anyhow::Result<Option<Measurement>> {
-    let share = now.recorder.tally().cross_shard_ratio().unwrap_or(0.0);
-    let selection = bench.selection.with_cross(LOW);
+pub fn measure(bench: &Bench, before: &Measured) -> anyhow::Result<Option<Measurement>> {
+    let share = before.recorder.tally().cross_shard_ratio().unwrap_or(0.0);
+    let selections = bench.selection.with_cross(share);
+    let selections = selections.zip(bench.selection.with_cross(LOW));
     let is_open = matches!(bench.options.mode, Mode::Open { .. });
-    let Some(selection) = selection.filter(|_| !is_open && share >= TIMES_MIN * LOW) else {
+    let Some((now, low)) = selections.filter(|_| !is_open && share >= TIMES_MIN * LOW) else {
         return Ok(None);
     };
-    let mut job = bench.job("low cross", Part::Whole, ROUND, 0);
-    job.selection = selection;
-    job.options.seconds = Some(SECONDS);
-    let (low, _) = job.run(None).context("measuring the cost of a transfer")?;
-    let rates = undisturbed(now).zip(undisturbed(&low));
-    let low_share = low.recorder.tally().cross_shard_ratio().unwrap_or(0.0);
-    let cost = rates.and_then(|(now, low)| cost_of(low / now, share, low_share));
+    let counted = counted_time(before);
+    let order: Vec<Side> = (0..PAIRS).flat_map(pair).collect();
+    let rounds = ROUND..;
+    let jobs = order.iter().zip(rounds).map(|(side, round)| {
+        let selection = match side {
+            Side::Now => &now,
+            Side::Low => &low,
+        };
+        job(bench, selection, round, counted)
+    });
+    say(format_args!(
+        "measuring what a cross-shard transfer costs: {} loads of {:.1} s in turn, {:.0} % and {:.0} % of them",
+        order.len(),
+        (counted + counted / 2).as_secs_f64(),
+        share * 100.0,
+        LOW * 100.0
+    ));
+    let measured = run_in_turn(jobs.collect()).context("measuring the cost of a transfer")?;
+    if bench.stop.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let of = |wanted| {
+        let loads = order.iter().zip(&measured);
+        let own = loads.filter(|(side, _)| **side == wanted);
+        let own: Vec<&Measured> = own.map(|(_, measured)| measured).collect();
+        ShareLoads::of(&own)
+    };
+    let loads = CrossCostLoads {
+        counted_seconds: counted.as_secs_f64(),
+        now: of(Side::Now),
+        low: of(Side::Low),
+    };
+    Ok(Some(Measurement {
+        cost: told(&loads),
+        loads,
+    }))
+}
+
+impl ShareLoads {
+    fn of(loads: &[&Measured]) -> Self {
+        let mut tally = Tally::default();
+        for load in loads {
+            tally.add(load.recorder.tally());
+        }
+        let tps = loads.iter().map(|load| load.closed_tps.unwrap_or(0.0));
+        Self::new(tally.cross_shard_ratio(), tps.map(rounded).collect())
+    }
+
+    fn new(cross_shard_ratio: Option<f64>, throughputs_tps: Vec<f64>) -> Self {
+        let mut ascending = throughputs_tps.clone();
+        ascending.sort_by(f64::total_cmp);
+        let upper = ascending.get(ascending.len() * 3 / 4);
+        Self {
+            cross_shard_ratio,
+            upper_quartile_tps: upper.copied().unwrap_or(0.0),
+            throughputs_tps,
+        }
+    }
+}
+
+/// What drifts from the first to the last load weighs on both sides alike.
+fn pair(pair: u32) -> [Side; 2] {
+    match pair.is_multiple_of(2) {
+        true => [Side::Now, Side::Low],
+        false => [Side::Low, Side::Now],
+    }
+}
+
+/// Long enough that every client has some batches counted.
+fn counted_time(before: &Measured) -> Duration {
+    let took = quantile(&before.recorder.all(), 0.5).map_or(Duration::ZERO, Duration::from_nanos);
+    (took * COUNTED_REQUESTS).clamp(COUNTED_MIN, COUNTED_MAX)
+}
+
+fn job(bench: &Bench, selection: &Selection, round: u32, counted: Duration) -> Job {
+    let mut job = bench.job("cost", Part::Whole, round, 0);
+    job.selection = selection.clone();
+    // The cluster has had its warm-up by the load before; these have only to forget the share of the other.
+    job.options.warmup = counted / 2;
+    job.options.seconds = Some(counted);
+    job
+}
+
+/// The cost by the loads, told on stderr.
+fn told(loads: &CrossCostLoads) -> Option<f64> {
+    let (now, low) = (&loads.now, &loads.low);
+    let share = now.cross_shard_ratio.unwrap_or(0.0);
+    let low_share = low.cross_shard_ratio.unwrap_or(0.0);
+    let ratio = low.upper_quartile_tps / now.upper_quartile_tps;
+    let cost = cost_of(ratio, share, low_share);
     match cost {
         Some(cost) => say(format_args!(
             "a cross-shard transfer costs {cost:.2} local ones here, between {:.0} and {:.0} % of them",
@@ -75,18 +207,7 @@ pub fn measure(bench: &Bench, now: &Measured) -> anyhow::Result<Option<Measureme
             "warning: what a cross-shard transfer costs here could not be measured"
         )),
     }
-    Ok(Some(Measurement { cost, low }))
-}
-
-/// Transfers committed in a second that nothing disturbed; the last second of a load is not whole.
-fn undisturbed(load: &Measured) -> Option<f64> {
-    let (_, whole) = load.recorder.series().split_last()?;
-    let mut committed: Vec<u64> = whole
-        .iter()
-        .map(|row: &SecondRow| row.tally.committed())
-        .collect();
-    committed.sort_unstable();
-    committed.get(committed.len() * 3 / 4).copied().map(float)
+    cost
 }
 
 /// From how many times longer a transfer takes at one share than at a lower one. Not below 1: nothing makes a second shard free.
@@ -110,6 +231,56 @@ mod tests {
                 assert!((found - cost).abs() < 1e-9, "{found} of {cost}");
             }
         }
+    }
+
+    /// Loads of which the `n`-th commits `tps(n, side)` transfers a second.
+    fn loads(tps: impl Fn(u32, Side) -> f64) -> CrossCostLoads {
+        let order: Vec<Side> = (0..PAIRS).flat_map(pair).collect();
+        let side = |wanted, share| {
+            let own = (0..).zip(&order).filter(|(_, side)| **side == wanted);
+            ShareLoads::new(Some(share), own.map(|(n, _)| tps(n, wanted)).collect())
+        };
+        CrossCostLoads {
+            counted_seconds: 0.4,
+            now: side(Side::Now, 2.0 / 3.0),
+            low: side(Side::Low, LOW),
+        }
+    }
+
+    fn undisturbed(side: Side) -> f64 {
+        match side {
+            Side::Now => 1e5 / quorate_planner::gate::cost(2.0 / 3.0, 2.0),
+            Side::Low => 1e5 / quorate_planner::gate::cost(LOW, 2.0),
+        }
+    }
+
+    /// One load beside another that came later said 1.0 where it was 2: the later one had the minute in which the host was slow.
+    #[test]
+    fn a_host_that_slows_down_or_stands_still_changes_no_cost() {
+        let cost = |disturbance: fn(u32) -> f64| {
+            told(&loads(|n, side| undisturbed(side) * disturbance(n))).unwrap()
+        };
+        let drifting = cost(|n| 1.0 - f64::from(n) / 84.0);
+        assert!((drifting - 2.0).abs() < 0.05, "{drifting}");
+        let in_the_second_half = cost(|n| if n < 21 { 1.0 } else { 0.5 });
+        assert!((in_the_second_half - 2.0).abs() < 1e-9);
+        // Half of all, of one side and of the other.
+        let standing_still = cost(|n| if n / 2 % 2 == 0 { 0.0 } else { 1.0 });
+        assert!((standing_still - 2.0).abs() < 1e-9);
+        // A quartile is none of loads that were all disturbed.
+        assert_eq!(told(&loads(|_, _| 0.0)), None);
+    }
+
+    #[test]
+    fn both_shares_have_as_many_loads_and_none_always_comes_first() {
+        let loads = loads(|n, _| f64::from(n));
+        for side in [&loads.now, &loads.low] {
+            assert_eq!(side.throughputs_tps.len(), 21);
+        }
+        assert_eq!(loads.now.throughputs_tps[..4], [0.0, 3.0, 4.0, 7.0]);
+        assert_eq!(loads.low.throughputs_tps[..4], [1.0, 2.0, 5.0, 6.0]);
+        // The sixteenth of 21.
+        assert_eq!(loads.now.upper_quartile_tps, 31.0);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::acked::{AckedFile, FLUSH_EVERY};
 use crate::backlog::Backlog;
 use crate::cpu::CpuShare;
 use crate::feed::Feed;
+use crate::figures::float;
 use crate::recorder::{Recorder, SecondRow};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{CODE, LEDGER};
@@ -112,6 +113,9 @@ pub struct Measured {
     pub measured_ns: u64,
     /// From the start of the warm-up to the end of sending: what drift has had of this load.
     pub sent_ns: u64,
+    /// Committed transfers a second while every client has a batch under way: what a load too short for whole seconds can tell.
+    /// `None` in an open loop, and if no batch was counted.
+    pub closed_tps: Option<f64>,
     /// Share of one core that this thread used while measuring.
     pub generator_cpu: f64,
     /// The stop flag ended it.
@@ -172,6 +176,8 @@ struct Run {
     backlog: Option<Backlog>,
     feed: RefCell<Feed>,
     recorders: RefCell<Recorders>,
+    /// How long the counted batches of a closed loop were under way, summed up.
+    under_way_ns: Cell<u64>,
     acked: RefCell<Option<AckedFile>>,
     rounds_max: u32,
     cpu: RefCell<CpuShare>,
@@ -206,6 +212,7 @@ impl Run {
             },
             feed: RefCell::new(feed),
             recorders: RefCell::default(),
+            under_way_ns: Cell::new(0),
             acked: RefCell::new(acked),
             rounds_max,
             cpu: RefCell::default(),
@@ -300,6 +307,14 @@ impl Run {
         }
     }
 
+    /// A client of a closed loop has nothing under way until it sends again, which is at once.
+    fn batch_ended(&self, sent_ns: u64) {
+        if sent_ns >= self.warmup_ns {
+            let took_ns = self.now_ns().saturating_sub(sent_ns);
+            self.under_way_ns.set(self.under_way_ns.get() + took_ns);
+        }
+    }
+
     /// Until `running` is false: flushes acknowledged ids, hands out the seconds that ended.
     async fn tick(&self, running: &Cell<bool>, mut progress: impl FnMut(Phase, &SecondRow)) {
         let (mut warmup_seen, mut measured_seen) = (0, 0);
@@ -341,6 +356,11 @@ impl Run {
                 .saturating_sub(self.warmup_ns)
                 .max(recorder.last_commit_ns()),
             sent_ns: ended_ns,
+            closed_tps: closed_tps(
+                recorder.tally().committed(),
+                self.options.clients,
+                self.under_way_ns.get(),
+            ),
             recorder,
             generator_cpu: self.cpu.borrow().share(),
             interrupted: self.stop.load(Ordering::Relaxed) && ended_ns < self.end_ns,
@@ -357,6 +377,7 @@ async fn closed_loop<C: Cluster>(run: &Run, cluster: &C, client: usize) {
         }
         let draws = run.take(client, now_ns);
         send(run, cluster, now_ns, &draws).await;
+        run.batch_ended(now_ns);
     }
 }
 
@@ -432,6 +453,12 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     .await;
 }
 
+/// Clients that always have a batch under way commit this many transfers a second (Little's law). Nothing in it depends on where
+/// the ends of a load cut the first and the last batch of a client.
+fn closed_tps(committed: u64, clients: usize, under_way_ns: u64) -> Option<f64> {
+    (under_way_ns > 0).then(|| float(committed) * to_f64(clients) * 1e9 / float(under_way_ns))
+}
+
 /// The requests of [`BACKLOG_NS`], and never less than one for each client.
 fn backlog_limit(options: &Options, rate: f64) -> usize {
     let requests = rate / to_f64(options.batch) * Duration::from_nanos(BACKLOG_NS).as_secs_f64();
@@ -444,8 +471,8 @@ fn backlog_limit(options: &Options, rate: f64) -> usize {
     requests.max(options.clients)
 }
 
-fn to_f64(batch: usize) -> f64 {
-    f64::from(u32::try_from(batch).expect("a batch has at most BATCH_MAX transfers"))
+fn to_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("clients and a batch's transfers are bounded options"))
 }
 
 /// The wall clock, in nanoseconds since 1970.

@@ -59,27 +59,26 @@ impl Job {
     /// # Errors
     /// The executor cannot start.
     pub fn run(self, acked: Option<AckedFile>) -> anyhow::Result<(Measured, Option<AckedFile>)> {
-        let executor = LocalExecutorBuilder::new(Placement::Fixed(self.cpu))
-            .name("generator")
-            .preempt_timer(PREEMPT_TIMER)
-            .io_memory(IO_MEMORY)
-            .ring_depth(RING_DEPTH);
-        let handle = executor
-            .spawn(move || self.run_here(acked))
-            .map_err(|error| anyhow::anyhow!("{error}"))
-            .context("starting the generator")?;
-        let result = handle.join().map_err(|error| anyhow::anyhow!("{error}"));
-        result.context("running the generator")?
+        on_generator(self.cpu, move || async move {
+            let (sockets, _serving) = Sockets::start().context("watching sockets")?;
+            let links = self.connect(&sockets);
+            let result = self.load(&links, acked).await;
+            close(links).await;
+            Ok(result)
+        })
     }
 
-    async fn run_here(
+    /// Clients of the cluster, which connect when they are used.
+    fn connect(&self, sockets: &Rc<Sockets>) -> Vec<Rc<AsyncLink>> {
+        let link = |_| Rc::new(AsyncLink::new(&self.config, sockets));
+        (0..self.options.connections).map(link).collect()
+    }
+
+    async fn load(
         self,
+        links: &[Rc<AsyncLink>],
         acked: Option<AckedFile>,
-    ) -> anyhow::Result<(Measured, Option<AckedFile>)> {
-        let (sockets, _serving) = Sockets::start().context("watching sockets")?;
-        let links: Vec<Rc<AsyncLink>> = (0..self.options.connections)
-            .map(|_| Rc::new(AsyncLink::new(&self.config, &sockets)))
-            .collect();
+    ) -> (Measured, Option<AckedFile>) {
         let clients = self.options.clients;
         let feed = self
             .selection
@@ -91,13 +90,61 @@ impl Job {
             };
             say(format_args!("{}", progress_line(name, row)));
         };
-        let result = drive(&links, feed, self.options, acked, self.stop, progress).await;
-        for link in links {
-            if let Some(link) = Rc::into_inner(link) {
-                link.close().await;
+        drive(links, feed, self.options, acked, self.stop, progress).await
+    }
+}
+
+/// One load after the other over the same connections, by clients that know the leaders and owners from the load before; the
+/// last of the measurements is that of the load that a stop flag ended. All on the CPU and by the connections of the first.
+///
+/// # Errors
+/// The executor cannot start.
+pub fn run_in_turn(jobs: Vec<Job>) -> anyhow::Result<Vec<Measured>> {
+    let Some(first) = jobs.first() else {
+        return Ok(Vec::new());
+    };
+    on_generator(first.cpu, move || async move {
+        let (sockets, _serving) = Sockets::start().context("watching sockets")?;
+        let links = jobs.first().map(|first| first.connect(&sockets));
+        let links = links.unwrap_or_default();
+        let mut all = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let (measured, _) = job.load(&links, None).await;
+            let interrupted = measured.interrupted;
+            all.push(measured);
+            if interrupted {
+                break;
             }
         }
-        Ok(result)
+        close(links).await;
+        Ok(all)
+    })
+}
+
+/// Runs on an executor with a thread of its own, to the end.
+fn on_generator<T, F>(cpu: usize, work: impl FnOnce() -> F + Send + 'static) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = anyhow::Result<T>> + 'static,
+{
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("generator")
+        .preempt_timer(PREEMPT_TIMER)
+        .io_memory(IO_MEMORY)
+        .ring_depth(RING_DEPTH);
+    let handle = executor
+        .spawn(work)
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .context("starting the generator")?;
+    let result = handle.join().map_err(|error| anyhow::anyhow!("{error}"));
+    result.context("running the generator")?
+}
+
+async fn close(links: Vec<Rc<AsyncLink>>) {
+    for link in links {
+        if let Some(link) = Rc::into_inner(link) {
+            link.close().await;
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! `quorate-bench locality`: what does placement by who pays whom bring?
 //!
 //! ```text
-//! prepare | load "before" | load "low cross" | load "held out" | plan | load "during" + moves | load "after" | verify
-//!          \__ older window                   \__ newer window __/
+//! prepare | load "before" | 42 short loads | load "held out" | plan | load "during" + moves | load "after" | verify
+//!          \__ older window                 \__ newer window __/
 //! ```
+//! The short loads say what a cross-shard transfer costs (`cross_cost`); what the leaders count of them is in no window.
+//!
 //! The moves are a plan that the cluster keeps, carried out as `reshard apply` does it: it is in the history, and `undo`
 //! brings the old map back.
 //!
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use quorate_client::observe;
@@ -47,6 +49,9 @@ use crate::select::{Part, Selection};
 use crate::setup::{FUNDS, Funding};
 use crate::verify::TIME_LIMIT;
 
+/// Seconds of warm-up unless told otherwise. A cluster that has just begun is slow: memory is used for the first time, first
+/// checkpoints are taken. Measured then, the load before the moves would make them gain what they do not.
+const WARMUP: Duration = Duration::from_secs(10);
 /// Seconds of the held-out load per second of the first one: the split of a backtest is 3 to 1.
 const HELD_OUT_DIVISOR: u64 = 3;
 /// A replayed file is paid over and over while accounts move; nobody may run out of money meanwhile.
@@ -61,7 +66,10 @@ pub fn locality(arguments: &LocalityArguments, stop: Arc<AtomicBool>) -> Result<
     let config = load_config(&arguments.cluster.path)?;
     let selection = Selection::new(&arguments.workload, &config)?;
     let seconds = selection.trace().is_none().then_some(arguments.seconds);
-    let bench = Bench::new(config, selection, &arguments.load, seconds, stop)?;
+    let mut bench = Bench::new(config, selection, &arguments.load, seconds, stop)?;
+    if arguments.load.warmup.is_none() && bench.selection.trace().is_none() {
+        bench.options.warmup = WARMUP;
+    }
     let assumed = GateOptions::default();
     let gate = GateOptions {
         cross_cost: arguments.cross_cost.unwrap_or(assumed.cross_cost),
@@ -189,8 +197,9 @@ fn gate(
         true => cross_cost::measure(bench, before)?,
         false => None,
     };
-    report.low_cross = measured.as_ref().map(|it| StageReport::of(&it.low));
-    Ok(match measured.and_then(|it| it.cost) {
+    let cost = measured.as_ref().and_then(|it| it.cost);
+    report.cross_cost_loads = measured.map(|it| it.loads);
+    Ok(match cost {
         Some(cross_cost) => GateOptions {
             cross_cost,
             is_cost_measured: true,
@@ -319,7 +328,7 @@ fn move_under_load(
         .name("during".to_owned())
         .spawn(move || job.run(None))
         .context("starting the load")?;
-    thread::sleep(warmup.saturating_sub(WATCH_BEFORE));
+    sleep_until_stopped(warmup.saturating_sub(WATCH_BEFORE), &bench.stop);
     let carried_out = carry_out(bench, &begun, &stop);
     stop.store(true, Ordering::Relaxed);
     let measured = match loading.join() {
@@ -333,6 +342,18 @@ fn move_under_load(
     let measured = measured?;
     report.during = Some(StageReport::of(&measured));
     Ok((measured, driven.record))
+}
+
+/// A stop is noticed within a tenth of a second.
+fn sleep_until_stopped(time: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(Duration::from_millis(100)));
+    }
 }
 
 /// Keeps the plan in the cluster.

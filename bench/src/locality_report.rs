@@ -9,6 +9,7 @@ use quorate_planner::plan::{
     BacktestMethod, CrossShardRatio, Decision, Gate, LoadBalance, Method, Plan,
 };
 
+use crate::cross_cost::CrossCostLoads;
 use crate::drive::Measured;
 use crate::figures::{factor, grouped, grouped_f64, millis, per_second, percent, seconds, table};
 use crate::host::Host;
@@ -26,8 +27,8 @@ pub struct LocalityReport {
     pub reshard: Option<ReshardReport>,
     pub verify: Option<VerifyReport>,
     pub plan: Option<PlanReport>,
-    /// The load with few cross-shard transfers by which their cost was measured.
-    pub low_cross: Option<StageReport>,
+    /// The loads in turn by which the cost of a cross-shard transfer was measured.
+    pub cross_cost_loads: Option<CrossCostLoads>,
     /// The load that the plan was judged on; `null` for a recorded file, too.
     pub held_out: Option<StageReport>,
     /// The load beside the moves.
@@ -55,7 +56,7 @@ pub struct Parameters {
     pub seconds: Option<u64>,
     /// Cost of a cross-shard transfer for the plan, a local one being 1.
     pub cross_cost: f64,
-    /// Whether it was measured by a load beforehand, or told or assumed.
+    /// Whether it was measured by loads beforehand, or told or assumed.
     pub is_cost_measured: bool,
     /// Least predicted gain of throughput that is worth the moves.
     pub min_gain: f64,

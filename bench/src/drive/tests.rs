@@ -173,6 +173,28 @@ fn a_closed_loop_keeps_one_batch_per_client_in_flight() {
     assert!(!measured.interrupted);
 }
 
+/// Batches of 90 ms do not fill 200 ms: by the clock, either two or three of them would count. Nor does it matter that the last
+/// answers come behind the end.
+#[test]
+fn a_short_closed_loop_tells_its_throughput_whatever_its_ends_cut() {
+    let short = Options {
+        warmup: Duration::from_millis(50),
+        seconds: Some(Duration::from_millis(200)),
+        ..options()
+    };
+    let slow = || Fake::new(Duration::from_millis(90));
+    let (measured, _, _) = run(slow, || endless(4), short, never());
+    let tps = measured.closed_tps.expect("batches were counted");
+    // 4 clients with 10 transfers in 90 ms each, or in more on a busy machine.
+    assert!((200.0..=444.5).contains(&tps), "{tps}");
+    let none = Options {
+        seconds: Some(Duration::from_millis(20)),
+        ..short
+    };
+    let (measured, _, _) = run(slow, || endless(4), none, never());
+    assert_eq!(measured.closed_tps, None);
+}
+
 /// A cluster that takes 20 ms for each request and is offered 100 requests a second falls behind by
 /// a second every second. A generator that only timed its requests would report 20 ms.
 #[test]

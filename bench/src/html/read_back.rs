@@ -138,6 +138,7 @@ fn stage(seconds: u64, requests: u64) -> StageReport {
         measured_from_unix_ns: START_NS,
         measured_ns: seconds * SECOND_NS + 400_000_000,
         sent_ns: seconds * SECOND_NS + 400_000_000,
+        closed_tps: None,
         generator_cpu: 0.25,
         interrupted: true,
     })
