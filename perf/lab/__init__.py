@@ -9,6 +9,8 @@ measure     one measured run: cluster, generator and CPU put into one line of re
 results     the lines of perf/results.ndjson, their medians
 experiments the standing experiments
 curve       those of the cost curve, its table and its picture
+placement   the figures of placement on a running cluster, their bounds
+pairs       two builds by turns, and what the pairs say
 floor       one flush and one round trip, as the bare program measures them
 svg         line charts
 flame       flame graphs

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lab.script import Failure, Settings
+from lab.script import CHECK, FAILED, OK, Failure, Settings
 
 # A line of a node's log.
 FIRST_CHECKPOINT = re.compile(r"^(\S+)Z .*checkpoint published number=1 ", re.MULTILINE)
@@ -91,6 +91,17 @@ class Cluster:
         leaders = [replica for replica in self.replicas_now() if replica["role"] == "leader"]
         return sorted(f"s{replica['shard']}r{replica['replica']}" for replica in leaders)
 
+    def undo(self) -> dict[str, Any]:
+        """Brings back what the last plan has moved, an undo as well, as fast as it goes: nobody waits for the
+        accounts meanwhile. Its document, whatever the check of the money said."""
+        command = [str(self._settings.quorate), "reshard", "undo", "-f", str(self.topology)]
+        return _checked([*command, "--rest", "0", "--json"])
+
+    def verify(self) -> dict[str, Any]:
+        """The check of the money and of the replicas, whatever it said."""
+        command = [str(self._settings.quorate), "verify", "-f", str(self.topology)]
+        return _checked([*command, "--wait", "60s", "--json"])
+
     def executor(self, replica: str) -> int:
         """The thread that runs this replica."""
         for process in self.processes().values():
@@ -150,8 +161,28 @@ def _unix_ns(at: str) -> int:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = " ".join(command[1:])
-        raise Failure(f"quorate {words} failed ({done.returncode}): {done.stderr.strip()[-2000:]}")
+    done = _run(command)
+    if done.returncode != OK:
+        raise _failure(command, done)
     return done.stdout
+
+
+def _checked(command: list[str]) -> dict[str, Any]:
+    """The document of a command that ends with a check of the money."""
+    done = _run(command)
+    if done.returncode not in (OK, CHECK) or not done.stdout.strip():
+        raise _failure(command, done)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _failure(command: list[str], done: subprocess.CompletedProcess[str]) -> Failure:
+    words, code = " ".join(command[1:]), done.returncode
+    return Failure(
+        f"quorate {words} failed ({code}): {done.stderr.strip()[-2000:]}",
+        CHECK if code == CHECK else FAILED,
+    )

@@ -1,4 +1,4 @@
-"""One run of quorate-bench: its RUN document, whatever the money check said."""
+"""One run of quorate-bench: its document, whatever the money check said."""
 
 from __future__ import annotations
 
@@ -8,15 +8,46 @@ import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.script import CHECK, FAILED, OK, Failure
+from lab.script import CHECK, FAILED, OK, REFUSED, Failure
 
 # A line of progress that is not of the warm-up: a second of measuring has passed.
 MEASURING = re.compile(r"run +\d+ s ")
 # Of what it says, so much is shown when it fails.
 LINES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a process of it ended."""
+
+    command: str
+    code: int
+    document: dict[str, Any] | None
+    said: str
+
+    def failure(self) -> Failure:
+        """Why there is no result. Money that is wrong weighs more than what has ended the load."""
+        verify = (self.document or {}).get("verify") or {}
+        is_wrong = verify.get("ok") is False and verify.get("completed") is True
+        said = f":\n{self.said}" if self.said else ""
+        return Failure(
+            f"quorate-bench {self.command} ended with {self.code}{said}",
+            CHECK if is_wrong else FAILED,
+        )
+
+    def told(self) -> dict[str, Any]:
+        """The document, if it says how the load ended, for the caller to judge: also a money check that failed, or
+        could not be made, and a plan that was refused."""
+        is_unchecked = self.code == FAILED and (self.document or {}).get("error", "none") is None
+        if self.code not in (OK, REFUSED, CHECK) and not is_unchecked:
+            raise self.failure()
+        if self.document is None:
+            raise Failure(f"quorate-bench {self.command} ended with {self.code} and no document")
+        return self.document
 
 
 def generate(
@@ -25,14 +56,33 @@ def generate(
     options: Sequence[str],
     began: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Loads the cluster and returns the document. `began` is called once, a second into measuring,
+    """Loads the cluster and returns the RUN document. `began` is called once, a second into measuring,
     while the load goes on."""
+    end = _execute(bench, "run", topology, options, began)
+    # A run that was interrupted is none.
+    if end.document is not None and end.document["interrupted"]:
+        raise end.failure()
+    return end.told()
+
+
+def locality(bench: Path, topology: Path, options: Sequence[str]) -> dict[str, Any]:
+    """Loads, moves accounts, loads again; returns the document, of a plan that was carried out or refused."""
+    return _execute(bench, "locality", topology, options, None).told()
+
+
+def _execute(
+    bench: Path,
+    command: str,
+    topology: Path,
+    options: Sequence[str],
+    began: Callable[[], None] | None,
+) -> _End:
     with tempfile.TemporaryDirectory(prefix="quorate-run.") as directory:
         document = Path(directory) / "run.json"
-        command = [str(bench), "run", "-f", str(topology), *options, "--json", str(document)]
+        words = [str(bench), command, "-f", str(topology), *options, "--json", str(document)]
         said = deque[str](maxlen=LINES_SHOWN)
         with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as load:
             try:
                 assert load.stderr is not None, "it is a pipe"
@@ -44,22 +94,7 @@ def generate(
             except BaseException:
                 load.kill()
                 raise
-        run = _read(document)
-        if not _is_told(load.returncode, run):
-            raise Failure(
-                f"quorate-bench run ended with {load.returncode}:\n{''.join(said).rstrip()}"
-            )
-        if run is None:
-            raise Failure(f"quorate-bench run ended with {load.returncode} and no document")
-        return run
-
-
-def _is_told(code: int, run: dict[str, Any] | None) -> bool:
-    """Whether the document says how the run ended, for the caller to judge: also a money check that failed, or
-    could not be made. A run that was interrupted is none."""
-    if run is not None and run["interrupted"]:
-        return False
-    return code in (OK, CHECK) or (code == FAILED and run is not None and run["error"] is None)
+        return _End(command, load.returncode, _read(document), "".join(said).rstrip())
 
 
 def _read(document: Path) -> dict[str, Any] | None:

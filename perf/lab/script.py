@@ -1,7 +1,7 @@
 """How a measuring script starts and ends: its environment, signals and exit codes.
 
 Exit codes are those of the programs: 0 success, 1 anything that failed, 2 bad usage, 4 a check of
-money that was not ok.
+money that was not ok. No script ends with 3, by which a program refuses a plan.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NoReturn
 PERF = Path(__file__).resolve().parent.parent
 ROOT = PERF.parent
 
-OK, FAILED, USAGE, CHECK = 0, 1, 2, 4
+OK, FAILED, USAGE, REFUSED, CHECK = 0, 1, 2, 3, 4
 
 
 class Failure(Exception):
@@ -56,16 +56,16 @@ class Settings:
                 raise Failure(f"no {binary.name} in {self.binaries}; run: cargo build --release")
 
 
-def settings(runs: int) -> Settings:
-    """QUORATE_BIN_DIR, RUNS, SECONDS_EACH, WARMUP, RESULTS, BASE_PORT, TOUCH_GIB; `runs` is the
-    script's own default."""
+def settings(runs: int, seconds: int = 6, warmup: int = 12) -> Settings:
+    """QUORATE_BIN_DIR, RUNS, SECONDS_EACH, WARMUP, RESULTS, BASE_PORT, TOUCH_GIB; the arguments are
+    the script's own defaults."""
     return Settings(
         binaries=Path(os.environ.get("QUORATE_BIN_DIR") or ROOT / "target/release"),
         runs=number("RUNS", runs, 1),
-        seconds=number("SECONDS_EACH", 6, 1),
+        seconds=number("SECONDS_EACH", seconds, 1),
         # Until the first checkpoint (64 MiB of log with few accounts) every row goes into memory that the process
         # has never touched. Where twelve seconds are too few for that, a line of results says so.
-        warmup=number("WARMUP", 12, 0),
+        warmup=number("WARMUP", warmup, 0),
         results=Path(os.environ.get("RESULTS") or PERF / "results.ndjson"),
         base_port=number("BASE_PORT", 24000, 1024),
         touch_gib=number("TOUCH_GIB", 4, 0),
