@@ -47,6 +47,7 @@ pub mod windows;
 pub use course::{Course, EpochReport};
 pub use epochs::EPOCHS_MAX;
 pub use error::PlanError;
+pub use follow::MOVES_MAX_PERCENT;
 pub use gate::GateOptions;
 pub use graph::WeightedPair;
 pub use live::{LiveOptions, Payback, plan_live};

@@ -11,7 +11,7 @@ use quorate_planner::{Decision, Plan};
 
 use super::begin::begin;
 use super::drive::{self, DriveArgs};
-use super::plan::{GateArgs, live};
+use super::plan::{Budget, GateArgs, live};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
 use crate::target::ClusterFile;
@@ -35,7 +35,7 @@ pub fn run(args: &ApplyArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
     let plan = match &args.plan {
         Some(path) => read(path, &config)?,
-        None => live(&config, args.gate)?,
+        None => live(&config, args.gate, Budget::Unbounded)?,
     };
     if plan.decision == Decision::Refuse {
         return Err(Failure::Refused(format!("refused: {}", plan.reason)));

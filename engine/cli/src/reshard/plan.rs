@@ -9,8 +9,8 @@ use clap::Args;
 use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use quorate_planner::{
-    Decision, EPOCHS_MAX, GateOptions, LiveOptions, Observed, Payback, Plan, PlanError, Trace,
-    TraceOptions, map_csv, plan_from_trace, plan_live,
+    Decision, EPOCHS_MAX, GateOptions, LiveOptions, MOVES_MAX_PERCENT, Observed, Payback, Plan,
+    PlanError, Trace, TraceOptions, map_csv, plan_from_trace, plan_live,
 };
 use quorate_protocol::client::PairRow;
 
@@ -81,7 +81,8 @@ pub struct GateArgs {
     /// Seed of the partitioner
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// For a running cluster: move at most so many accounts
+    /// For a running cluster: move at most so many accounts; without it `auto` moves a twentieth of
+    /// all accounts at most in each plan behind the first
     #[arg(long, value_name = "N")]
     pub max_moves: Option<usize>,
     /// For a running cluster: refuse moves that do not pay back within so many transfers
@@ -118,7 +119,11 @@ pub fn run(args: &PlanArgs, context: Context) -> Outcome {
                 "reshard plan: --epochs above 1 needs --trace",
             ));
         }
-        _ => live(&ClusterConfig::load(&cluster_of(args)?)?, args.gate)?,
+        _ => live(
+            &ClusterConfig::load(&cluster_of(args)?)?,
+            args.gate,
+            Budget::Unbounded,
+        )?,
     };
     let text = plan.to_json();
     if let Some(out) = &args.out {
@@ -165,8 +170,17 @@ fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure>
     })
 }
 
+/// How many accounts a plan may move that was told no number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Budget {
+    /// A first map may move them all.
+    Unbounded,
+    /// A later one follows the first.
+    OfLaterPlans,
+}
+
 /// A plan from what the leaders of a running cluster counted since they lead.
-pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
+pub fn live(config: &ClusterConfig, gate: GateArgs, budget: Budget) -> Result<Plan, Failure> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let counted =
         observe::counted(&mut client, config.shard_ids()).context("observe the traffic")?;
@@ -183,10 +197,14 @@ pub fn live(config: &ClusterConfig, gate: GateArgs) -> Result<Plan, Failure> {
         sum.dropped,
         owners.len()
     ));
+    let percent = usize::try_from(MOVES_MAX_PERCENT).expect("a share in percent");
     let options = LiveOptions {
         gate: gate.options(),
         seed: gate.seed,
-        moves_max: gate.max_moves,
+        moves_max: gate.max_moves.or(match budget {
+            Budget::Unbounded => None,
+            Budget::OfLaterPlans => Some((owners.len() * percent / 100).max(1)),
+        }),
         payback: gate.horizon.map(|horizon_transfers| Payback {
             horizon_transfers,
             move_cost: MOVE_COST,
