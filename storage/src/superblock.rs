@@ -30,7 +30,7 @@ const MAGIC: [u8; 8] = *b"QUORATES";
 const CRC_AT: usize = BLOCK_BYTES as usize - 4;
 
 /// Version of everything in a data directory.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 /// Name of the superblock's file.
 pub const FILE_NAME: &str = "superblock";
 /// Smallest and largest size of a segment.
@@ -319,8 +319,8 @@ mod tests {
     #[test]
     fn another_version_is_refused_with_both_values() {
         for (version, message) in [
-            (2_u32, "format version 2 on disk, 3 supported"),
-            (4, "format version 4 on disk, 3 supported"),
+            (3_u32, "format version 3 on disk, 4 supported"),
+            (5, "format version 5 on disk, 4 supported"),
         ] {
             let mut block = superblock().encode();
             put(&mut block, 8, &version.to_le_bytes());

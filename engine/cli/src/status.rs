@@ -1,5 +1,6 @@
 //! `status`: what every process and every replica says of itself. `cluster ps` prints the same.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::Args;
 use quorate_client::{BlockingClient, ClientError, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::client::{ReplyBody, RequestBody, Role, Status};
-use quorate_protocol::ids::ReplicaAddress;
+use quorate_protocol::ids::{ReplicaAddress, ShardId};
 use serde_json::{Value, json};
 
 use crate::Context;
@@ -196,11 +197,13 @@ impl ClusterView {
                 })
             })
             .collect();
-        let epoch = self
-            .replicas
-            .iter()
-            .filter_map(|row| Some(row.status.as_ref()?.epoch))
-            .max();
+        let mut epochs: BTreeMap<ShardId, u32> = BTreeMap::new();
+        for status in self.replicas.iter().filter_map(|row| row.status.as_ref()) {
+            let epoch = epochs.entry(status.shard).or_default();
+            *epoch = status.epoch.max(*epoch);
+        }
+        // Each shard counts its own changes; their sum rises with every change anywhere.
+        let epoch = epochs.into_values().map(u64::from).reduce(|a, b| a + b);
         json!({
             "nodes": nodes,
             "replicas": self.replicas.iter().map(ReplicaView::document).collect::<Vec<_>>(),

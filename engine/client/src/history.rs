@@ -219,12 +219,8 @@ impl HistoryReader {
                 return Ok(());
             }
             HistoryAnswer::NotFound if self.head.is_none() => return Err(Unread::NotFound),
-            // A former owner has forgotten the account.
-            HistoryAnswer::NotFound | HistoryAnswer::Moved(_) => {
-                self.dropped = true;
-                self.chain_mut(shard).next = None;
-                return Ok(());
-            }
+            // Pages behind the first are of rows, not of owners.
+            HistoryAnswer::NotFound | HistoryAnswer::Moved(_) => return Err(Unread::Malformed),
         };
         match (page.head, &self.head) {
             (Some(head), None) => self.begin(*head),
@@ -249,15 +245,18 @@ impl HistoryReader {
     }
 
     fn begin(&mut self, head: HistoryHead) {
-        let chain = |shard, end| Chain {
+        // The owner's own page is the one that is being taken; where it goes on is said by that.
+        let chain = |shard, end, next| Chain {
             shard,
             end,
-            next: Some(HistoryStart::Former),
+            next,
             rows: VecDeque::new(),
         };
-        let former = head.owners.iter();
-        let former = former.map(|owner| chain(owner.shard, owner.left));
-        self.chains = std::iter::once(chain(self.owner, Timestamp(u64::MAX)))
+        let former = head.owners.iter().map(|owner| {
+            let next = (owner.last > 0).then_some(HistoryStart::Position(owner.last));
+            chain(owner.shard, owner.left, next)
+        });
+        self.chains = std::iter::once(chain(self.owner, Timestamp(u64::MAX), None))
             .chain(former)
             .collect();
         self.head = Some(head);
@@ -462,16 +461,18 @@ mod tests {
         })
     }
 
-    fn head(owners: &[(u32, u64)]) -> HistoryHead {
+    /// Former owners: shard, when it left, position of its newest row.
+    fn head(owners: &[(u32, u64, u64)]) -> HistoryHead {
         let mut account = Account::new(ACCOUNT, 1, 1, AccountFlags::default());
         account.credits_posted = 100;
         HistoryHead {
             account,
             owners: owners
                 .iter()
-                .map(|(shard, left)| FormerOwner {
+                .map(|(shard, left, last)| FormerOwner {
                     shard: ShardId(*shard),
                     left: Timestamp(*left),
+                    last: *last,
                 })
                 .collect(),
         }
@@ -512,7 +513,7 @@ mod tests {
             (
                 1,
                 page(
-                    Some(head(&[(2, 20), (3, 40)])),
+                    Some(head(&[(2, 20, 7), (3, 40, 4)])),
                     vec![entry(9, 50, 50, 1), entry(8, 45, 45, 1)],
                     5,
                 ),
@@ -565,15 +566,28 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_said() {
         let mut reader = reader();
+        let gone = HistoryAnswer::Page(HistoryPage {
+            head: None,
+            rows: Vec::new(),
+            next: 4,
+            dropped: true,
+        });
         let script = vec![
             (
                 1,
-                page(Some(head(&[(2, 20)])), vec![entry(9, 50, 50, 1)], 0),
+                // Shard 3 has no rows, and is not asked.
+                page(
+                    Some(head(&[(2, 20, 4), (3, 30, 0)])),
+                    vec![entry(9, 50, 50, 1)],
+                    0,
+                ),
             ),
-            (2, HistoryAnswer::NotFound),
+            (2, gone),
         ];
         read(&mut reader, script);
         assert!(reader.is_dropped());
+        let end = reader.answer(ShardId(2), HistoryAnswer::NotFound);
+        assert_eq!(end, Err(Unread::Malformed));
         let end = self::reader().answer(ShardId(1), HistoryAnswer::NotFound);
         assert_eq!(end, Err(Unread::NotFound));
     }

@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::ledger::{Account, ResultRow, Total, Transfer};
 use crate::shard::catalog::{Document, PutAnswer};
 use crate::time::Timestamp;
-use crate::txn::record::Attempt;
+use crate::txn::record::{Attempt, RouteRow};
 use crate::words::Rows;
 
 /// A request of a client.
@@ -81,6 +81,9 @@ pub enum RequestBody {
     GetDocument { key: DocumentKey },
     /// Linearizable list of the documents; answered by `Documents`.
     ListDocuments,
+    /// Where accounts went that have left this shard, those that have changed behind a place in the order of changes, at most
+    /// `limit`; from applied state without a read barrier; answered by `MapChanges`.
+    MapChanges { place: MapPlace, limit: u32 },
     /// Asks the leader to hand over.
     TransferLeadership { to: ReplicaId },
 }
@@ -121,6 +124,13 @@ pub enum ReplyBody {
     PutDocument(PutAnswer),
     Document(Document),
     Documents(Vec<DocumentRow>),
+    MapChanges {
+        rows: Rows<RouteRow>,
+        /// Where the next question begins.
+        next: MapPlace,
+        /// There was no room for more.
+        has_more: bool,
+    },
     /// Nothing else to say (`BeginWindow`, `ObserveReset`, `TransferLeadership`).
     Done,
     /// Nothing was done; ask the leader.
@@ -155,6 +165,7 @@ impl ReplyBody {
             Self::PutDocument(_) => "put_document",
             Self::Document(_) => "document",
             Self::Documents(_) => "documents",
+            Self::MapChanges { .. } => "map_changes",
             Self::Done => "done",
             Self::NotLeader { .. } => "not_leader",
             Self::Busy => "busy",
@@ -220,9 +231,7 @@ pub enum HistoryStart {
     /// this shard's time has passed `passed`, so that no effect up to then will ever be added. A time
     /// ahead of the shard's clock is refused.
     Newest { passed: Timestamp },
-    /// At the newest row that this shard has, whoever owns the account.
-    Former,
-    /// Where an earlier page has ended (`HistoryPage::next`).
+    /// Where an earlier page has ended (`HistoryPage::next`), or where the rows of a former owner begin (`FormerOwner::last`).
     Position(u64),
 }
 
@@ -254,13 +263,15 @@ pub struct HistoryHead {
     pub owners: Vec<FormerOwner>,
 }
 
-/// A shard that owned the account before. Rows that took effect there at or behind `left` belong to a later
-/// ownership, which began behind the head.
+/// A shard that owned the account before, and has rows of then. Those that took effect there at or behind `left` belong to a
+/// later ownership, which began behind the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormerOwner {
     pub shard: ShardId,
     /// Commit timestamp of the latest move away from it.
     pub left: Timestamp,
+    /// Position of its newest row of the account; 0: it has none.
+    pub last: u64,
 }
 
 /// A row of an account's history.
@@ -410,6 +421,13 @@ pub struct LedgerSums {
     pub credits_posted: Total,
     /// Sum of the amounts of transfers committed with this shard as the debit side.
     pub transferred: Total,
+}
+
+/// A place in the order in which a shard came to know where its accounts went: map epoch, and in it by account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MapPlace {
+    pub epoch: u32,
+    pub account: AccountId,
 }
 
 /// What a catalog says of a document beside its contents.

@@ -23,7 +23,7 @@ use crate::shard::catalog::{self, DocumentHead, DocumentSection};
 use crate::time::Timestamp;
 use crate::txn::record::{
     AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow,
-    PreviousOwnerRow, TxnRow,
+    PreviousOwnerRow, RouteRow, TxnRow,
 };
 use crate::words::{Row, Word, Words};
 
@@ -84,6 +84,10 @@ pub enum Section<'a> {
     Acknowledged(&'a [AcknowledgedRow]),
     /// A document of the shard's catalog is written, if it has the version that is expected.
     PutDocument(DocumentSection<'a>),
+    /// At the home of accounts: former owners have said where they went from there.
+    Forward(&'a [RouteRow]),
+    /// At a former owner: the homes know as much as these stubs say.
+    DropStubs(&'a [RouteRow]),
 }
 
 /// The parts of [`Section::PrepareMove`].
@@ -105,6 +109,8 @@ const KIND_CUT_REGISTER: u16 = 8;
 const KIND_CUT_PASS: u16 = 9;
 const KIND_ACKNOWLEDGED: u16 = 10;
 const KIND_PUT_DOCUMENT: u16 = 11;
+const KIND_FORWARD: u16 = 12;
+const KIND_DROP_STUBS: u16 = 13;
 
 /// Why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,7 +258,9 @@ impl Entry {
                 | Section::Acknowledged(_)
                 | Section::CutRegister { .. }
                 | Section::CutPass { .. }
-                | Section::PutDocument(_) => {}
+                | Section::PutDocument(_)
+                | Section::Forward(_)
+                | Section::DropStubs(_) => {}
             }
         }
     }
@@ -302,6 +310,8 @@ fn split_section(words: &[Word], section: u32) -> Result<(Section<'_>, &[Word]),
         KIND_COMMIT => Section::Commit(rows_of(bytes, rows).ok_or(error)?),
         KIND_RESOLVE => Section::Resolve(rows_of(bytes, rows).ok_or(error)?),
         KIND_ACKNOWLEDGED => Section::Acknowledged(rows_of(bytes, rows).ok_or(error)?),
+        KIND_FORWARD => Section::Forward(rows_of(bytes, rows).ok_or(error)?),
+        KIND_DROP_STUBS => Section::DropStubs(rows_of(bytes, rows).ok_or(error)?),
         KIND_PREPARE_MOVE => Section::PrepareMove(MoveSection::parse(bytes).ok_or(error)?),
         KIND_COMMIT_MOVE => {
             let (head, rest) = MoveHead::ref_from_prefix(bytes).map_err(|_| error)?;
@@ -434,6 +444,14 @@ impl EntryBuilder {
 
     pub fn acknowledged(&mut self, rows: &[AcknowledgedRow]) {
         self.section(KIND_ACKNOWLEDGED, rows);
+    }
+
+    pub fn forward(&mut self, rows: &[RouteRow]) {
+        self.section(KIND_FORWARD, rows);
+    }
+
+    pub fn drop_stubs(&mut self, rows: &[RouteRow]) {
+        self.section(KIND_DROP_STUBS, rows);
     }
 
     pub fn prepare_move(&mut self, parts: MoveSection<'_>) {

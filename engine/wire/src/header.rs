@@ -28,7 +28,7 @@ pub const HEADER_BYTES: usize = 48;
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX;
 /// Version of everything in this crate, and of what replicas of a group do alike. Any change of a layout raises it, and any
 /// change of when a checkpoint is due.
-pub const WIRE_VERSION: u16 = 7;
+pub const WIRE_VERSION: u16 = 8;
 /// Frames and their payloads start at multiples of this: records are read in place.
 pub(crate) const FRAME_ALIGN: usize = 16;
 /// "QRT1" as the bytes stand on the wire.

@@ -18,8 +18,8 @@ use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord
 use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::txn::message::Message as Txn;
 use quorate_protocol::txn::record::{
-    AcknowledgedRow, Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnId, TxnRow,
-    Verdict,
+    AcknowledgedRow, Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, RouteRow, Subject,
+    TxnId, TxnRow, Verdict,
 };
 
 /// The name of a message's kind, as scripts select by it.
@@ -52,6 +52,8 @@ pub fn kind(message: &PeerMessage) -> &'static str {
             Txn::LookedUp(_) => "LookedUp",
             Txn::NotLeading { .. } => "NotLeading",
             Txn::Acknowledged(_) => "Acknowledged",
+            Txn::Forwards(_) => "Forwards",
+            Txn::ForwardsKnown(_) => "ForwardsKnown",
         },
         PeerBody::Snapshot(message) => match message {
             Snapshot::Ask { .. } => "Ask",
@@ -62,7 +64,7 @@ pub fn kind(message: &PeerMessage) -> &'static str {
 }
 
 /// Every name that [`kind`] gives.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 27] = [
     "PreVote",
     "PreVoteReply",
     "Prepare",
@@ -85,6 +87,8 @@ pub const KINDS: [&str; 25] = [
     "LookUps",
     "LookedUp",
     "NotLeading",
+    "Forwards",
+    "ForwardsKnown",
     "Ask",
     "Chunk",
     "Gone",
@@ -273,6 +277,8 @@ fn txn(message: &Txn) -> String {
                 .collect(),
         ),
         Txn::Acknowledged(rows) => list(rows.iter().map(acknowledged).collect()),
+        Txn::ForwardsKnown(rows) if rows.is_empty() => "nothing yet".to_owned(),
+        Txn::Forwards(rows) | Txn::ForwardsKnown(rows) => list(rows.iter().map(route).collect()),
         Txn::NotLeading {
             shard,
             ballot,
@@ -286,6 +292,16 @@ fn txn(message: &Txn) -> String {
 
 fn acknowledged(row: &AcknowledgedRow) -> String {
     format!("shard {} up to {}", row.shard, row.upto.0)
+}
+
+fn route(row: &RouteRow) -> String {
+    let RouteRow {
+        account,
+        shard,
+        ownership_epoch,
+        ..
+    } = row;
+    format!("account {account} at s{shard} from epoch {ownership_epoch} on")
 }
 
 fn attempt(attempt: Attempt) -> String {
@@ -408,6 +424,8 @@ fn section(section: Section<'_>) -> String {
         Section::CutRegister { .. } => "register a cut".to_owned(),
         Section::CutPass { .. } => "pass a cut".to_owned(),
         Section::Acknowledged(said) => rows("Acknowledged", said, acknowledged),
+        Section::Forward(said) => rows("Forward", said, route),
+        Section::DropStubs(said) => rows("DropStubs", said, route),
         Section::PutDocument(write) => format!("write document {}", write.head.key),
     }
 }
@@ -519,6 +537,7 @@ pub fn reply(body: &ReplyBody) -> String {
             false => format!("no document since version {}", document.version),
         },
         ReplyBody::Documents(rows) => format!("{} documents", rows.len()),
+        ReplyBody::MapChanges { rows, .. } => list(rows.iter().map(route).collect()),
         ReplyBody::Done => "done".to_owned(),
         ReplyBody::NotLeader { ballot, leader } => match leader {
             Some(leader) => format!("not leader, r{leader} leads under {ballot}"),

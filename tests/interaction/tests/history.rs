@@ -146,11 +146,11 @@ fn history(
     falls(&rows);
     for former in &head.owners {
         assert_ne!(former.shard, owner);
-        match ask(
-            timed,
-            former.shard,
-            query(account, HistoryStart::Former, first, 5),
-        ) {
+        if former.last == 0 {
+            continue;
+        }
+        let start = HistoryStart::Position(former.last);
+        match ask(timed, former.shard, query(account, start, first, 5)) {
             HistoryAnswer::Page(page) => {
                 let mut found = rest(timed, former.shard, account, first, page);
                 falls(&found);

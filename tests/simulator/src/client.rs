@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, HistoryAnswer, MoveAnswer, Reply, ReplyBody, Request, TransferAnswer,
+    AccountAnswer, CutAnswer, HistoryAnswer, MapPlace, MoveAnswer, Reply, ReplyBody, Request,
+    TransferAnswer,
 };
 use quorate_protocol::ids::{
     AccountId, ConnectionId, ReplicaAddress, ReplicaId, RequestId, ShardId,
@@ -15,6 +16,7 @@ use quorate_protocol::ids::{
 use quorate_protocol::ledger::{Account, CodeKind, ResultCode, ResultRow};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::{MS, Timestamp};
+use quorate_protocol::txn::record::RouteRow;
 
 use crate::counters::Counters;
 use crate::documents;
@@ -55,6 +57,8 @@ pub struct Audit {
     pub listed: Vec<(ShardId, AccountId)>,
     pub accounts: Vec<(ShardId, Account)>,
     pub records: Vec<(ShardId, TransferAnswer)>,
+    /// What shards said of where accounts went.
+    pub told: Vec<(ShardId, RouteRow)>,
     pub problems: Vec<String>,
 }
 
@@ -247,6 +251,11 @@ impl Client {
                 self.faults.add("client_ahead_of_shard");
             }
             ReplyBody::AccountList(ids) => self.listed(request.target.shard, &ids),
+            ReplyBody::MapChanges {
+                rows,
+                next,
+                has_more,
+            } => self.map_changes(&request, &rows, next, has_more),
             ReplyBody::Move(answer) => self.moved(now_ns, request.jobs, answer, history),
             ReplyBody::Cut(answer) => self.cut(now_ns, request, answer, history),
             body @ (ReplyBody::PutDocument(_) | ReplyBody::Document(_)) => {
@@ -427,7 +436,7 @@ impl Client {
                     });
                     one.begin(shard, *head);
                 }
-                one.take(page);
+                one.take(shard, page);
             }
             HistoryAnswer::Moved(to) if one.head.is_none() => {
                 self.locations.insert(one.account, to);
@@ -436,9 +445,8 @@ impl Client {
                 return self.retry_all(jobs, now_ns);
             }
             HistoryAnswer::NotFound if one.head.is_none() => return,
-            HistoryAnswer::NotFound => one.forget(),
-            HistoryAnswer::Moved(to) => {
-                let problem = format!("{:?}: page of {shard} has moved to {to}", request.jobs);
+            answer @ (HistoryAnswer::NotFound | HistoryAnswer::Moved(_)) => {
+                let problem = format!("{:?}: a page of {shard} is {answer:?}", request.jobs);
                 return self.audit.problems.push(problem);
             }
         }
@@ -453,6 +461,38 @@ impl Client {
         self.audit.listed.extend(ids.iter().map(|id| (shard, *id)));
         if let Some(last) = ids.last() {
             self.submit(Job::new(Want::List(*last), shard));
+        }
+    }
+
+    /// Pages follow each other: no change is told twice in a row of them, and none before an earlier one.
+    fn map_changes(
+        &mut self,
+        request: &OpenRequest,
+        rows: &[RouteRow],
+        next: MapPlace,
+        has_more: bool,
+    ) {
+        let Want::Changes(place) = request.jobs[0].want else {
+            return;
+        };
+        let shard = request.target.shard;
+        let mut reached = place;
+        let mut rises = true;
+        for row in rows {
+            let at = MapPlace {
+                epoch: row.epoch,
+                account: row.account,
+            };
+            rises &= at > reached;
+            reached = at;
+        }
+        if !rises || next != reached || has_more && rows.is_empty() {
+            let problem = format!("shard {shard} told {rows:?} behind {place:?}, next is {next:?}");
+            self.audit.problems.push(problem);
+        }
+        self.audit.told.extend(rows.iter().map(|row| (shard, *row)));
+        if has_more {
+            self.submit(Job::new(Want::Changes(next), shard));
         }
     }
 
@@ -686,6 +726,7 @@ fn mark_started(jobs: &[Job], now_ns: u64, history: &mut History) {
             | Want::CutRegister(_)
             | Want::CutSums(_)
             | Want::List(_)
+            | Want::Changes(_)
             | Want::Inspect(_)
             | Want::Records(_) => continue,
         };

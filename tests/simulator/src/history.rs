@@ -100,41 +100,32 @@ impl HistoryUse {
 
     /// The first page has come: whom else there is to ask.
     pub fn begin(&mut self, owner: ShardId, head: HistoryHead) {
-        let part = |shard, left| HistoryPart {
+        let part = |shard, left, next| HistoryPart {
             shard,
             left,
             rows: Vec::new(),
-            next: Some(HistoryStart::Former),
+            next,
             dropped: false,
         };
-        let former = head.owners.iter();
-        let former = former.map(|owner| part(owner.shard, owner.left));
-        let owner = part(owner, Timestamp(u64::MAX));
+        let former = head.owners.iter().map(|owner| {
+            let next = (owner.last > 0).then_some(HistoryStart::Position(owner.last));
+            part(owner.shard, owner.left, next)
+        });
+        let owner = part(owner, Timestamp(u64::MAX), None);
         self.parts = std::iter::once(owner).chain(former).collect();
         self.head = Some(head);
     }
 
-    /// A page of whoever was asked has come.
-    pub fn take(&mut self, page: HistoryPage) {
+    /// A page of that shard has come.
+    pub fn take(&mut self, shard: ShardId, page: HistoryPage) {
         self.pages_left = self.pages_left.saturating_sub(1);
-        let Some(part) = self.parts.iter_mut().find(|part| part.next.is_some()) else {
+        let Some(part) = self.parts.iter_mut().find(|part| part.shard == shard) else {
             return;
         };
         part.rows.extend(page.rows);
         part.dropped = page.dropped;
         let ends = page.next == 0 || page.dropped;
         part.next = (!ends).then_some(HistoryStart::Position(page.next));
-    }
-
-    /// Whoever was asked has forgotten the account.
-    pub fn forget(&mut self) {
-        let page = HistoryPage {
-            head: None,
-            rows: Vec::new(),
-            next: 0,
-            dropped: true,
-        };
-        self.take(page);
     }
 }
 

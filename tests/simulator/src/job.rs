@@ -1,6 +1,6 @@
 //! One thing that a client wants done, through all its retries, and the requests that carry it.
 
-use quorate_protocol::client::{HistoryQuery, HistoryStart, RequestBody};
+use quorate_protocol::client::{HistoryQuery, HistoryStart, MapPlace, RequestBody};
 use quorate_protocol::ids::{AccountId, ReplicaId, ShardId, TransferId};
 
 use quorate_protocol::words::{Row, Rows};
@@ -9,6 +9,9 @@ use crate::history::{DocumentWant, History};
 
 /// Accounts per page of a listing; small, so that audits turn pages.
 pub const LIST_LIMIT: u32 = 64;
+
+/// Rows per page of a shard's map; likewise.
+pub const CHANGES_LIMIT: u32 = 5;
 
 /// What is wanted. Numbers are indices into the [`History`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +29,8 @@ pub enum Want {
     Document(usize),
     /// Audit: the accounts that a shard owns.
     List(AccountId),
+    /// Audit: where accounts went from a shard, as its map says behind a place.
+    Changes(MapPlace),
     /// Audit: an account at the shard that listed it.
     Inspect(AccountId),
     /// Audit: what a shard recorded of a transfer id.
@@ -60,6 +65,7 @@ impl Want {
             | Self::CutRegister(_)
             | Self::CutSums(_)
             | Self::Document(_)
+            | Self::Changes(_)
             | Self::List(_) => Class::Alone(self),
         }
     }
@@ -73,6 +79,7 @@ impl Want {
             | Self::Read(_)
             | Self::History(_)
             | Self::List(_)
+            | Self::Changes(_)
             | Self::Inspect(_)
             | Self::Records(_) => None,
             Self::Move(_) => Some(40),
@@ -181,6 +188,10 @@ fn lonely_body(want: Want, history: &History) -> RequestBody {
         Want::List(after) => RequestBody::ListAccounts {
             after,
             limit: LIST_LIMIT,
+        },
+        Want::Changes(place) => RequestBody::MapChanges {
+            place,
+            limit: CHANGES_LIMIT,
         },
         Want::Create(_)
         | Want::Transfer(_)

@@ -1,9 +1,15 @@
 //! The phases of a run: work under faults, healing, answers, rest, audit; and what clients think of.
 
+use std::collections::BTreeMap;
+
+use quorate_protocol::client::MapPlace;
 use quorate_protocol::ids::{AccountId, ShardId, Slot};
+use quorate_protocol::ledger::state::Ledger;
 use quorate_protocol::time::{MS, SECOND, Timestamp};
 
+use crate::checkers::model::Gone;
 use crate::checkers::model::rules::Rules;
+use crate::checkers::routes::ShardMap;
 use crate::checkers::{FinalState, check_all};
 use crate::faults;
 use crate::history::HistoryUse;
@@ -291,6 +297,7 @@ fn begin_listing(world: &mut World) {
     let operator = &mut world.actors[world.parameters.clients].client;
     for shard in 1..=world.parameters.shards {
         operator.submit(Job::new(Want::List(AccountId(0)), ShardId(shard)));
+        operator.submit(Job::new(Want::Changes(MapPlace::default()), ShardId(shard)));
     }
     wake_all(world);
 }
@@ -323,6 +330,39 @@ fn begin_reading(world: &mut World) {
     wake_all(world);
 }
 
+/// What the most advanced replica of each shard holds of where its accounts went.
+fn maps(world: &World) -> BTreeMap<ShardId, ShardMap> {
+    let running = world.processes.iter().filter_map(|process| {
+        let ledger = process.ledger()?;
+        Some((process.address().shard, ledger))
+    });
+    let mut foremost: BTreeMap<ShardId, &Ledger> = BTreeMap::new();
+    for (shard, ledger) in running {
+        let known = foremost.entry(shard).or_insert(ledger);
+        if known.applied() < ledger.applied() {
+            *known = ledger;
+        }
+    }
+    let map = |ledger: &Ledger| ShardMap {
+        epoch: ledger.map_epoch(),
+        stubs: ledger
+            .stubs()
+            .map(|(account, stub)| {
+                let gone = Gone {
+                    to: stub.shard,
+                    ownership_epoch: stub.ownership_epoch,
+                    changed: stub.changed,
+                };
+                (account, gone)
+            })
+            .collect(),
+    };
+    foremost
+        .into_iter()
+        .map(|(shard, ledger)| (shard, map(ledger)))
+        .collect()
+}
+
 fn judge(world: &mut World) {
     let holes: Vec<_> = world.agreement.holes().collect();
     for (shard, slot) in holes {
@@ -343,6 +383,8 @@ fn judge(world: &mut World) {
         accounts: audit.accounts,
         records: audit.records,
         logs: world.agreement.logs(),
+        maps: maps(world),
+        told: audit.told,
         rules: Rules {
             shards: world.parameters.shards,
             placement: world.parameters.placement,

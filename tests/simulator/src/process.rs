@@ -25,6 +25,7 @@ use quorate_protocol::config::{Recovered, ReplicaConfig};
 use quorate_protocol::entry::Entry;
 use quorate_protocol::ids::{Ballot, ConnectionId, PersistSeq, ReplicaAddress, ReplicaId, Slot};
 use quorate_protocol::input::Input;
+use quorate_protocol::ledger::state::Ledger;
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::output::StopReason;
 use quorate_protocol::paxos::message::LoggedEntry;
@@ -278,6 +279,12 @@ impl Process {
     #[must_use]
     pub fn digest(&self) -> Option<(Slot, u128)> {
         self.running.as_ref().map(|r| r.replica.digest())
+    }
+
+    /// Its replicated state; `None` if it does not run.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.running.as_ref().map(|r| r.replica.ledger())
     }
 
     /// The cuts that it has counted, with slot and digest.

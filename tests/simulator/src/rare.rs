@@ -15,7 +15,7 @@ use crate::process::{Process, Reader, Started};
 use crate::world::World;
 
 /// The names that no submodule has.
-const NAMES: [&str; 80] = [
+const NAMES: [&str; 83] = [
     "account_read_from_disk",
     "accounts_listed_from_disk",
     "answer_busy",
@@ -55,6 +55,8 @@ const NAMES: [&str; 80] = [
     "entry_fenced",
     "entry_with_abort",
     "entry_with_acknowledgement",
+    "entry_with_dropped_stubs",
+    "entry_with_forward",
     "entry_with_commit_and_transfers",
     "entry_with_move",
     "history_dropped",
@@ -70,6 +72,7 @@ const NAMES: [&str; 80] = [
     "leader_stepped_down_unchallenged",
     "log_holds_back",
     "log_starved",
+    "map_changes_in_pages",
     "move_acknowledged",
     "move_contended",
     "move_of_what_is_not_here",
@@ -126,6 +129,7 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         ReplyBody::Cut(CutAnswer::Sums(_)) => rare.add("cut_summed"),
         ReplyBody::Cut(CutAnswer::Refused) => rare.add("cut_refused"),
         ReplyBody::History(answer) => of_history(rare, answer),
+        ReplyBody::MapChanges { has_more: true, .. } => rare.add("map_changes_in_pages"),
         ReplyBody::Unknown => rare.add("answer_unknown"),
         ReplyBody::Busy => rare.add("answer_busy"),
         ReplyBody::NotLeader { .. } => rare.add("answer_not_leader"),
@@ -141,6 +145,7 @@ pub fn of_reply(rare: &mut Counters, reply: &Reply) {
         | ReplyBody::PutDocument(PutAnswer::Full)
         | ReplyBody::Document(_)
         | ReplyBody::Documents(_)
+        | ReplyBody::MapChanges { .. }
         | ReplyBody::Done
         | ReplyBody::BadRequest(_) => {}
     }
@@ -204,6 +209,8 @@ pub fn of_entry(rare: &mut Counters, entry: &Entry) {
             }
             Section::CommitMove { .. } => rare.add("entry_with_move"),
             Section::Acknowledged(_) => rare.add("entry_with_acknowledgement"),
+            Section::Forward(_) => rare.add("entry_with_forward"),
+            Section::DropStubs(_) => rare.add("entry_with_dropped_stubs"),
             Section::Resolve(rows) => {
                 let abort = quorate_protocol::txn::record::Verdict::Abort.to_u16();
                 if rows.iter().any(|row| row.verdict == abort) {

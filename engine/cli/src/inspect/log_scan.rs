@@ -168,6 +168,8 @@ fn rows_about(section: Section<'_>, id: u128) -> Vec<Row> {
         Section::CommitMove { head, .. } => move_row(head, id, "move_commit"),
         Section::CreateAccounts(_)
         | Section::Acknowledged(_)
+        | Section::Forward(_)
+        | Section::DropStubs(_)
         | Section::PutDocument(_)
         | Section::CutRegister { .. }
         | Section::CutPass { .. } => Vec::new(),

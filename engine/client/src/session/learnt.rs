@@ -12,12 +12,51 @@ const GENERATION_MAX: usize = 1 << 18;
 
 #[derive(Debug, Default)]
 pub(super) struct Learnt {
-    young: HashMap<AccountId, ShardId>,
-    old: HashMap<AccountId, ShardId>,
+    young: HashMap<AccountId, Owner>,
+    old: HashMap<AccountId, Owner>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    shard: ShardId,
+    /// The account's ownership epoch there: what is known of a later one is not taken back. Redirects do not name it; they
+    /// lead to later owners.
+    ownership_epoch: u32,
 }
 
 impl Learnt {
     pub fn shard_of(&self, account: AccountId) -> Option<ShardId> {
+        self.owner_of(account).map(|owner| owner.shard)
+    }
+
+    /// A redirect led there.
+    pub fn learn(&mut self, account: AccountId, shard: ShardId) {
+        let known = self.owner_of(account);
+        let ownership_epoch = known.map_or(1, |known| known.ownership_epoch.saturating_add(1));
+        self.insert(
+            account,
+            Owner {
+                shard,
+                ownership_epoch,
+            },
+        );
+    }
+
+    /// A shard says that the account is there from this epoch on.
+    pub fn learn_change(&mut self, account: AccountId, shard: ShardId, ownership_epoch: u32) {
+        let known = self.owner_of(account);
+        if known.is_none_or(|known| known.ownership_epoch < ownership_epoch) {
+            self.insert(
+                account,
+                Owner {
+                    shard,
+                    ownership_epoch,
+                },
+            );
+        }
+    }
+
+    fn owner_of(&self, account: AccountId) -> Option<Owner> {
         if self.young.is_empty() && self.old.is_empty() {
             return None;
         }
@@ -27,11 +66,11 @@ impl Learnt {
             .copied()
     }
 
-    pub fn learn(&mut self, account: AccountId, shard: ShardId) {
+    fn insert(&mut self, account: AccountId, owner: Owner) {
         if self.young.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(account, shard);
+        self.young.insert(account, owner);
     }
 
     /// The account is where the default placement puts it.
@@ -44,6 +83,20 @@ impl Learnt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_a_later_owner_is_not_taken_back() {
+        let mut learnt = Learnt::default();
+        let account = AccountId(1);
+        for (shard, ownership_epoch, known) in [(2, 2, 2), (3, 1, 2), (3, 2, 2), (3, 3, 3)] {
+            learnt.learn_change(account, ShardId(shard), ownership_epoch);
+            assert_eq!(learnt.shard_of(account), Some(ShardId(known)));
+        }
+        // A redirect comes from the owner of epoch 3.
+        learnt.learn(account, ShardId(1));
+        learnt.learn_change(account, ShardId(3), 4);
+        assert_eq!(learnt.shard_of(account), Some(ShardId(1)));
+    }
 
     #[test]
     fn the_newest_answer_counts_and_memory_is_bounded() {

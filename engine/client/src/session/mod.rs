@@ -23,11 +23,11 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request};
+use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request, RequestBody};
 use quorate_protocol::ids::{ReplicaAddress, RequestId, ShardId};
 use quorate_protocol::ledger::{CodeKind, ResultCode, ResultRow};
 use quorate_protocol::limits::{
-    BYTES_PER_CONNECTION_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
+    BYTES_PER_CONNECTION_MAX, FORWARDS_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
 };
 use quorate_protocol::time::{MS, SECOND};
 
@@ -60,6 +60,8 @@ pub struct Session {
     router: Router,
     last_op: u64,
     ops: BTreeMap<OpId, Op>,
+    /// Those that nobody has submitted: which shard is asked what has left it. One of each shard at most.
+    asking: BTreeMap<OpId, ShardId>,
     deadlines: BTreeSet<(u64, OpId)>,
     /// Ready to be sent: one queue per shard's leader, then one per replica.
     ready: Vec<VecDeque<Part>>,
@@ -107,6 +109,7 @@ impl Session {
             router,
             last_op: 0,
             ops: BTreeMap::new(),
+            asking: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             ready: std::iter::repeat_with(VecDeque::new)
                 .take(shards + replicas)
@@ -135,13 +138,13 @@ impl Session {
     /// Whether no more work may be submitted now.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.ops.len() >= OPS_MAX
+        self.ops.len() - self.asking.len() >= OPS_MAX
     }
 
     /// Whether all submitted work has ended.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.ops.is_empty()
+        self.ops.len() == self.asking.len()
     }
 
     /// Starts a piece of work that ends at `deadline_ns` at the latest.
@@ -198,7 +201,7 @@ impl Session {
             }
             let op = self.ops.remove(&id).expect("a deadline has its work");
             self.deadlines.remove(&(at, id));
-            self.done.push_back((id, op.into_outcome()));
+            self.finish(id, op.into_outcome());
         }
         while let Some(entry) = self.delayed.first_entry() {
             if entry.key().0 > now_ns {
@@ -462,10 +465,12 @@ impl Session {
             });
         }
         for (shard, places) in moved {
+            let by = part.route.shard();
             for &place in &places {
                 let account = part.payload.account(part::index(place));
-                self.router.learn(account, shard);
+                self.router.redirected(by, account, shard);
             }
+            self.ask_for_changes(by, now_ns);
             let mut child = part.some(&places);
             child.route = Route::Leader(shard);
             child.redirects += 1;
@@ -556,14 +561,45 @@ impl Session {
         if self.ops.get(&id).is_some_and(Op::is_complete) {
             let op = self.ops.remove(&id).expect("it was there");
             self.deadlines.remove(&(op.deadline_ns, id));
-            self.done.push_back((id, op.into_outcome()));
+            self.finish(id, op.into_outcome());
         }
+    }
+
+    /// Asks a shard that redirects much what else has left it. Only a hint comes of it: nobody waits for the answer, and a lost
+    /// one is made up for by the next.
+    fn ask_for_changes(&mut self, shard: ShardId, now_ns: u64) {
+        let is_asked = self.asking.values().any(|&asked| asked == shard);
+        let Some(place) = self.router.asks_for_changes(shard).filter(|_| !is_asked) else {
+            return;
+        };
+        self.last_op += 1;
+        let id = OpId(self.last_op);
+        let deadline_ns = now_ns + ATTEMPT_NS;
+        let body = RequestBody::MapChanges {
+            place,
+            limit: u32::try_from(FORWARDS_MAX).expect("a small number"),
+        };
+        self.ops.insert(id, Op::whole(deadline_ns));
+        self.deadlines.insert((deadline_ns, id));
+        self.asking.insert(id, shard);
+        self.enqueue(Part::whole(id, Route::Leader(shard), body));
+    }
+
+    fn finish(&mut self, id: OpId, outcome: Outcome) {
+        let Some(shard) = self.asking.remove(&id) else {
+            return self.done.push_back((id, outcome));
+        };
+        let answer = match &outcome {
+            Outcome::Reply(ReplyBody::MapChanges { rows, next, .. }) => Some((&rows[..], *next)),
+            _ => None,
+        };
+        self.router.learn_changes(shard, answer);
     }
 
     fn end(&mut self, id: OpId, outcome: Outcome) {
         if let Some(op) = self.ops.remove(&id) {
             self.deadlines.remove(&(op.deadline_ns, id));
-            self.done.push_back((id, outcome));
+            self.finish(id, outcome);
         }
     }
 }

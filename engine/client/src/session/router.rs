@@ -3,9 +3,11 @@
 //! Everything here is a hint that answers correct. It outlives a session, so that a client learns
 //! the cluster once.
 
+use quorate_protocol::client::MapPlace;
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaAddress, ReplicaId, RequestId, ShardId};
 use quorate_protocol::shard::map::splitmix64;
 use quorate_protocol::time::{MS, Timestamp};
+use quorate_protocol::txn::record::RouteRow;
 
 use super::learnt::Learnt;
 use crate::topology::Topology;
@@ -20,6 +22,8 @@ pub struct Router {
     /// By shard.
     routes: Vec<Route>,
     learnt: Learnt,
+    /// By shard.
+    maps: Vec<ShardMap>,
     seen: Timestamp,
     /// Request ids are never used twice, whatever connection they go to.
     last_request: u64,
@@ -33,11 +37,24 @@ struct Route {
     ballot: Ballot,
 }
 
+/// What is known of a shard's map, and whether it is worth asking for more.
+#[derive(Clone, Copy, Debug, Default)]
+struct ShardMap {
+    /// Up to where it has told its changes.
+    place: MapPlace,
+    /// Rows that it has redirected since.
+    redirected: u32,
+}
+
+/// Redirected rows for which a shard is asked what else has left it: a plan that is carried out moves accounts by the
+/// hundred, a single move is not worth a question.
+const REDIRECTED_MAX: u32 = 8;
+
 impl Router {
     /// Knows nothing but the configuration. `seed` spreads the backoff of clients.
     #[must_use]
     pub fn new(topology: Topology, seed: u64) -> Self {
-        let routes = topology
+        let routes: Vec<Route> = topology
             .preferred_leaders
             .iter()
             .map(|&target| Route {
@@ -45,9 +62,11 @@ impl Router {
                 ballot: Ballot::ZERO,
             })
             .collect();
+        let maps = vec![ShardMap::default(); routes.len()];
         Self {
             topology,
             routes,
+            maps,
             learnt: Learnt::default(),
             seen: Timestamp::ZERO,
             last_request: 0,
@@ -98,6 +117,36 @@ impl Router {
             self.learnt.forget(account);
         } else {
             self.learnt.learn(account, shard);
+        }
+    }
+
+    /// The shard has sent the account elsewhere.
+    pub(super) fn redirected(&mut self, by: ShardId, account: AccountId, to: ShardId) {
+        self.maps[self.topology.shard_index(by)].redirected += 1;
+        self.learn(account, to);
+    }
+
+    /// Up to where the shard has told what has left it, if it is time to ask for more.
+    pub(super) fn asks_for_changes(&self, shard: ShardId) -> Option<MapPlace> {
+        let map = self.maps[self.topology.shard_index(shard)];
+        (map.redirected >= REDIRECTED_MAX).then_some(map.place)
+    }
+
+    /// The shard was asked what has left it; `rows` and `next` are its answer, if it gave one.
+    pub(super) fn learn_changes(
+        &mut self,
+        shard: ShardId,
+        answer: Option<(&[RouteRow], MapPlace)>,
+    ) {
+        let index = self.topology.shard_index(shard);
+        self.maps[index].redirected = 0;
+        let Some((rows, next)) = answer else { return };
+        self.maps[index].place = self.maps[index].place.max(next);
+        for row in rows {
+            if self.topology.has_shard(row.shard) {
+                self.learnt
+                    .learn_change(row.account, row.shard, row.ownership_epoch);
+            }
         }
     }
 

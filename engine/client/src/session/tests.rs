@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, RequestBody};
+use quorate_protocol::client::{AccountAnswer, MapPlace, Reply, ReplyBody, RequestBody};
 use quorate_protocol::ids::{AccountId, Ballot, ClusterId, ReplicaAddress, ReplicaId, ShardId};
 use quorate_protocol::ids::{RequestId, TransferId};
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Transfer};
 use quorate_protocol::limits::{BATCH_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX};
 use quorate_protocol::shard::map::{Placement, splitmix64};
 use quorate_protocol::time::{MS, SECOND, Timestamp};
+use quorate_protocol::txn::record::RouteRow;
 use quorate_protocol::words::Rows;
 
 use super::{Cause, Outcome, Outgoing, Router, Session, Work};
 use crate::topology::Topology;
+
+mod model;
 
 const ACCOUNTS_PER_SHARD: u64 = 100;
 const DEADLINE_NS: u64 = 5 * SECOND;
@@ -583,218 +586,67 @@ fn an_answer_of_the_wrong_shape_ends_the_work_with_a_reason() {
     }
 }
 
-/// A cluster that does whatever a real one may do to a client, as dice fall.
-struct Model {
-    dice: u64,
-    leaders: BTreeMap<ShardId, u8>,
-    /// Accounts that have left their home.
-    owners: BTreeMap<AccountId, ShardId>,
-    executed: BTreeMap<TransferId, u32>,
-    connected: BTreeSet<ReplicaAddress>,
-    /// On the way to a replica, and on the way back.
-    requests: Vec<Outgoing>,
-    replies: Vec<(ReplicaAddress, Reply)>,
-}
-
-impl Model {
-    fn new(seed: u64) -> Self {
-        Self {
-            dice: seed << 32,
-            leaders: (1..=3).map(|shard| (ShardId(shard), 1)).collect(),
-            owners: BTreeMap::new(),
-            executed: BTreeMap::new(),
-            connected: BTreeSet::new(),
-            requests: Vec::new(),
-            replies: Vec::new(),
-        }
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.dice += 1;
-        usize::try_from(splitmix64(self.dice) % u64::try_from(end).unwrap()).unwrap()
-    }
-
-    fn owner(&self, account: AccountId) -> ShardId {
-        let home = topology().placement.home(account, 3);
-        self.owners.get(&account).copied().unwrap_or(home)
-    }
-
-    /// A replica takes a request; its answer, if it gives one.
-    fn execute(&mut self, outgoing: &Outgoing) -> ReplyBody {
-        let shard = outgoing.to.shard;
-        if self.leaders[&shard] != outgoing.to.replica.0 {
-            let hint = (self.below(2) == 0).then_some(self.leaders[&shard]);
-            return not_leader(hint, 1);
-        }
-        match self.below(12) {
-            0 => return ReplyBody::Busy,
-            1 => return ReplyBody::Unknown,
-            _ => {}
-        }
-        let RequestBody::CreateTransfers(rows) = &outgoing.request.body else {
-            panic!("the test only sends transfers");
-        };
-        let rows: Vec<ResultRow> = rows
-            .iter()
-            .map(|row| self.execute_row(shard, row))
-            .collect();
-        results(&rows)
-    }
-
-    fn execute_row(&mut self, shard: ShardId, row: &Transfer) -> ResultRow {
-        let owner = self.owner(row.debit_account_id);
-        if owner != shard {
-            return ResultRow::moved(owner);
-        }
-        if self.executed.contains_key(&row.id) {
-            return ResultRow::logged(ResultCode::Exists, Timestamp(1));
-        }
-        match self.below(12) {
-            0 => ResultRow::unlogged(ResultCode::Contended),
-            1 => ResultRow::unlogged(ResultCode::Unknown),
-            2 => {
-                *self.executed.entry(row.id).or_default() += 1;
-                ResultRow::unlogged(ResultCode::Unknown)
-            }
-            _ => {
-                *self.executed.entry(row.id).or_default() += 1;
-                ok()
-            }
-        }
-    }
-
-    /// One random event.
-    fn step(&mut self, session: &mut Session, now_ns: u64) {
-        match self.below(40) {
-            0 => {
-                let shard = ShardId(u32::try_from(1 + self.below(3)).unwrap());
-                let leader = u8::try_from(1 + self.below(3)).unwrap();
-                self.leaders.insert(shard, leader);
-            }
-            1 => {
-                let account = AccountId(u128::try_from(1 + self.below(300)).unwrap());
-                let shard = ShardId(u32::try_from(1 + self.below(3)).unwrap());
-                self.owners.insert(account, shard);
-            }
-            2 => {
-                let shard = u32::try_from(1 + self.below(3)).unwrap();
-                let replica = at(shard, u8::try_from(1 + self.below(3)).unwrap());
-                // Its replies are lost; its requests may or may not arrive.
-                self.replies.retain(|(from, _)| *from != replica);
-                self.connected.remove(&replica);
-                session.on_disconnected(replica, now_ns);
-            }
-            3..=12 if !self.requests.is_empty() => {
-                let index = self.below(self.requests.len());
-                let outgoing = self.requests.swap_remove(index);
-                let body = self.execute(&outgoing);
-                if self.below(15) != 0 {
-                    let reply = reply(outgoing.request.id, body);
-                    self.replies.push((outgoing.to, reply));
-                }
-            }
-            13..=22 if !self.replies.is_empty() => {
-                let index = self.below(self.replies.len());
-                let (from, reply) = self.replies.swap_remove(index);
-                session.on_reply(from, reply, now_ns);
-            }
-            _ => {
-                session.tick(now_ns);
-                while let Some(outgoing) = session.poll_send(now_ns) {
-                    if !self.connected.contains(&outgoing.to) && self.below(3) == 0 {
-                        session.on_dial_failed(outgoing.to, now_ns);
-                        continue;
-                    }
-                    self.connected.insert(outgoing.to);
-                    if self.below(12) != 0 {
-                        self.requests.push(outgoing);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What every result promises, whatever happens: success took effect once, "nothing was done" never
-/// takes effect, not even by a request that is still on its way.
+/// A plan that is carried out moves accounts by the hundred: a client that is redirected often asks once what else has left.
 #[test]
-fn every_row_gets_one_result_and_the_result_is_true() {
-    let mut seen = BTreeMap::<&str, u32>::new();
-    for seed in 1..=300 {
-        let mut model = Model::new(seed);
-        let mut session = session();
-        let mut now_ns = 0;
-        let mut submitted = BTreeMap::new();
-        let mut outcomes = BTreeMap::new();
-        let mut next_id = 1;
-        for _ in 0..1500 {
-            if model.below(60) == 0 && submitted.len() < 12 {
-                let rows: Vec<Transfer> = (0..model.below(20))
-                    .map(|_| {
-                        next_id += 1;
-                        transfer(next_id, u128::try_from(1 + model.below(300)).unwrap())
-                    })
-                    .collect();
-                let patience_ns = u64::try_from(1 + model.below(3000)).unwrap() * MS;
-                let id = session.submit(transfers(&rows), now_ns + patience_ns);
-                submitted.insert(id, rows);
-            }
-            model.step(&mut session, now_ns);
-            now_ns += u64::try_from(model.below(10)).unwrap() * MS;
-            while let Some((id, outcome)) = session.poll_done() {
-                assert!(outcomes.insert(id, outcome).is_none(), "two outcomes");
-            }
+fn a_shard_that_redirects_often_is_asked_once_what_has_left_it() {
+    let mut session = session();
+    let moved = |rows: usize| results(&vec![ResultRow::moved(ShardId(2)); rows]);
+    let batch: Vec<Transfer> = (1..=8).map(|id| transfer(id, id)).collect();
+    let op = session.submit(transfers(&batch), DEADLINE_NS);
+    let send = one_send(&mut session, 0);
+    answer(&mut session, &send, moved(8), 1);
+    let asked = |place| RequestBody::MapChanges { place, limit: 4096 };
+    let mut both = sends(&mut session, 1);
+    both.sort_by_key(|send| send.to);
+    let [first, second] = &both[..] else {
+        panic!("the rows again, and a question: {both:?}");
+    };
+    assert_eq!((first.to, second.to), (at(1, 1), at(2, 1)));
+    assert_eq!(first.request.body, asked(MapPlace::default()));
+    answer(&mut session, second, results(&[ok(); 8]), 2);
+    assert_eq!(session.poll_done().map(|(done, _)| done), Some(op));
+    // The answer is for nobody but the session.
+    let next = MapPlace {
+        epoch: 3,
+        account: AccountId(90),
+    };
+    let row = RouteRow {
+        account: AccountId(90),
+        shard: ShardId(3),
+        ownership_epoch: 1,
+        epoch: 3,
+        reserved: 0,
+    };
+    let nowhere = RouteRow {
+        account: AccountId(91),
+        shard: ShardId(9),
+        ..row
+    };
+    assert!(session.is_idle());
+    let rows = Rows::from_slice(&[row, nowhere]);
+    let body = ReplyBody::MapChanges {
+        rows,
+        next,
+        has_more: false,
+    };
+    answer(&mut session, first, body, 3);
+    assert_eq!(session.poll_done(), None);
+    assert_eq!(session.router().shard_of(AccountId(90)), ShardId(3));
+    assert_eq!(session.router().shard_of(AccountId(91)), ShardId(1));
+    // Fewer redirects are no reason to ask again; more are, from there on.
+    for (id, is_asked) in [(20, false), (40, true)] {
+        let rows: Vec<Transfer> = (id..id + 4).map(|id| transfer(id, id)).collect();
+        session.submit(transfers(&rows), DEADLINE_NS);
+        let send = one_send(&mut session, 4);
+        answer(&mut session, &send, moved(4), 5);
+        let sent = sends(&mut session, 5);
+        let questions: Vec<&Outgoing> = sent.iter().filter(|it| it.to == at(1, 1)).collect();
+        assert_eq!(questions.len(), usize::from(is_asked), "{sent:?}");
+        for question in questions {
+            assert_eq!(question.request.body, asked(next));
         }
-        session.tick(now_ns + 10 * SECOND);
-        while let Some((id, outcome)) = session.poll_done() {
-            assert!(outcomes.insert(id, outcome).is_none(), "two outcomes");
-        }
-        assert!(session.is_idle());
-        // What is still on its way arrives at last, at replicas that execute everything they may.
-        let leaders = [1, 2, 3];
-        for outgoing in std::mem::take(&mut model.requests) {
-            for leader in leaders {
-                model.leaders.insert(outgoing.to.shard, leader);
-                model.execute(&outgoing);
-            }
-        }
-        assert_eq!(outcomes.len(), submitted.len());
-        for (id, rows) in submitted {
-            let Some(Outcome::Results(completed)) = outcomes.remove(&id) else {
-                panic!("{id:?} has no results");
-            };
-            assert_eq!(completed.rows.len(), rows.len());
-            for (row, result) in rows.iter().zip(&completed.rows) {
-                let code = result.result().unwrap();
-                let executed = model.executed.get(&row.id).copied().unwrap_or(0);
-                *seen.entry(code.name()).or_default() += 1;
-                match code {
-                    ResultCode::Unknown => assert!(executed <= 1),
-                    code if code.is_success() => assert_eq!(executed, 1),
-                    code => assert_eq!(executed, 0, "seed {seed}: {} but done", code.name()),
-                }
-            }
-            let mut items: Vec<u32> = completed
-                .parts
-                .into_iter()
-                .flat_map(|part| part.items)
-                .collect();
-            items.sort_unstable();
-            let mut once = items.clone();
-            once.dedup();
-            assert_eq!(items, once, "a row is in two parts");
-        }
-    }
-    // The test means something only if all kinds of ends occurred.
-    for name in [
-        "ok",
-        "exists",
-        "unknown",
-        "contended",
-        "busy",
-        "not_leader",
-        "moved",
-    ] {
-        assert!(seen.contains_key(name), "{name} never occurred: {seen:?}");
+        let again = sent.iter().find(|it| it.to == at(2, 1)).unwrap();
+        answer(&mut session, again, results(&[ok(); 4]), 6);
+        assert!(session.poll_done().is_some());
     }
 }

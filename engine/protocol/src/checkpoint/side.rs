@@ -5,6 +5,7 @@
 //! applied u64, last_timestamp u64, highest_origin u64, missing_id_max u128
 //! history: next position u64, highest stored id u128, digest u128
 //! accounts u64                                  owned at the slot
+//! map epoch u32
 //! stubs, owners, in doubt, staged, moves        count u32, then the rows, each in the order of its key
 //! cuts                                          see `Cuts::encode`
 //! documents                                     see `Catalog::encode`
@@ -25,13 +26,14 @@ use crate::ledger::Transfer;
 use crate::ledger::cut::Tally;
 use crate::ledger::history::{Dropped, History, HistoryPosition};
 use crate::ledger::state::{Ledger, MoveRecord, Prepared, Staged, Stub};
+use crate::ledger::stubs::Stubs;
 use crate::limits::ACCOUNT_WEIGHT;
 use crate::shard::catalog::Catalog;
 use crate::time::Timestamp;
 use crate::txn::record::{Attempt, MoveHead, MovedAccountRow, PreviousOwnerRow, Subject, TxnId};
 
 /// Version of these bytes.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Appends little-endian values.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -142,12 +144,13 @@ pub(crate) fn encode(ledger: &Ledger, accounts: usize) -> Side {
     out.put(&ledger.history.stored_id_max());
     out.put(&ledger.history.digest());
     out.put(&ledger.accounts());
+    out.put(&ledger.stubs.epoch());
     out.count(ledger.stubs.len());
-    for (id, stub) in &ledger.stubs {
-        out.put(id);
+    for (id, stub) in ledger.stubs.iter() {
+        out.put(&id);
         out.put(&stub.shard);
         out.put(&stub.ownership_epoch);
-        out.put(&stub.last.0);
+        out.put(&stub.changed);
     }
     out.count(ledger.owners.len());
     for (id, owners) in &ledger.owners {
@@ -235,14 +238,18 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreErr
     let id_max = from.take("highest id")?;
     ledger.history = History::restored(next, id_max, from.take("digest of history")?);
     ledger.cold.owned = from.take("accounts")?;
-    for _ in 0..from.count("stubs", 32)? {
+    ledger.stubs = Stubs::restored(from.take("map epoch")?);
+    for _ in 0..from.count("stubs", 28)? {
         let id: AccountId = from.take("stub")?;
         let stub = Stub {
             shard: from.take("stub")?,
             ownership_epoch: from.take("stub")?,
-            last: HistoryPosition(from.take("stub")?),
+            changed: from.take("stub")?,
         };
-        ledger.stubs.insert(id, stub);
+        if stub.changed > ledger.stubs.epoch() {
+            return Err(RestoreError::Side { what: "stub" });
+        }
+        ledger.stubs.restore(id, stub);
     }
     for _ in 0..from.count("previous owners", 20)? {
         let id: AccountId = from.take("previous owner")?;

@@ -200,6 +200,8 @@ impl Ledger {
                     self.acknowledge(row);
                 }
             }
+            Section::Forward(rows) => self.forward(rows),
+            Section::DropStubs(rows) => self.drop_stubs(rows),
             Section::PutDocument(write) => {
                 let answer = self.catalog.put(write.head, write.bytes);
                 applied.documents.push(answer);

@@ -10,6 +10,7 @@ pub mod result;
 pub mod rules;
 pub(crate) mod scan;
 pub mod state;
+pub(crate) mod stubs;
 pub mod total;
 pub mod transfer;
 

@@ -19,6 +19,8 @@ use crate::ledger::history::retention::Retention;
 use crate::ledger::history::{History, HistoryPosition};
 use crate::ledger::rules::Reserved;
 use crate::ledger::scan::Scan;
+pub use crate::ledger::stubs::Stub;
+use crate::ledger::stubs::Stubs;
 use crate::ledger::{Account, Transfer};
 use crate::limits::ACCOUNT_WEIGHT;
 use crate::planted::{Bug, planted};
@@ -121,16 +123,6 @@ impl OwnedAccount {
     }
 }
 
-/// Where an account went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stub {
-    pub shard: ShardId,
-    /// The account's ownership epoch over there.
-    pub ownership_epoch: u32,
-    /// The newest row of the history that moved money on it while it was here.
-    pub last: HistoryPosition,
-}
-
 /// A credit that is prepared here and undecided.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared {
@@ -216,7 +208,7 @@ pub struct Ledger {
     pub(crate) records: Records<OwnedAccount>,
     /// The accounts that are not in `records`.
     pub(crate) cold: Cold,
-    pub(crate) stubs: BTreeMap<AccountId, Stub>,
+    pub(crate) stubs: Stubs,
     pub(crate) owners: BTreeMap<AccountId, Vec<PreviousOwnerRow>>,
     pub(crate) history: History,
     /// `None`: history is kept for ever.
@@ -264,7 +256,7 @@ impl Ledger {
             ids: config.ids,
             records: Records::default(),
             cold: Cold::default(),
-            stubs: BTreeMap::new(),
+            stubs: Stubs::default(),
             owners: BTreeMap::new(),
             history: History::default(),
             retention: config.keep_ns.map(Retention::new),
@@ -324,17 +316,11 @@ impl Ledger {
     /// that is another shard. `None`: its existence is decided here, and it does not exist.
     #[must_use]
     pub fn elsewhere(&self, id: AccountId) -> Option<ShardId> {
-        if let Some(stub) = self.stubs.get(&id) {
+        if let Some(stub) = self.stubs.get(id) {
             return Some(stub.shard);
         }
         let home = self.placement.home(id, self.shards);
         (home != self.shard).then_some(home)
-    }
-
-    /// The stub of an account that has left.
-    #[must_use]
-    pub fn stub(&self, id: AccountId) -> Option<Stub> {
-        self.stubs.get(&id).copied()
     }
 
     /// Whether the account has arrived here by a move that is not decided.
@@ -484,12 +470,13 @@ impl Ledger {
         let mut sum = self.history.digest().wrapping_add(self.cuts.state_digest());
         sum = sum.wrapping_add(self.catalog.digest());
         let mut add = |part: u128| sum = sum.wrapping_add(part);
-        for (id, stub) in &self.stubs {
+        add(hash_parts(8, &[self.stubs.epoch().into()]));
+        for (id, stub) in self.stubs.iter() {
             let parts = [
                 id.0,
                 stub.shard.0.into(),
                 stub.ownership_epoch.into(),
-                stub.last.0.into(),
+                stub.changed.into(),
             ];
             add(hash_parts(1, &parts));
         }

@@ -393,7 +393,7 @@ fn parts_of(source: &World, id: u128) -> (MoveHead, Vec<MovedAccountRow>, Vec<Mo
         account: owned.account,
         id_max: owned.id_max,
         version: owned.version,
-        reserved: 0,
+        last: owned.last,
     };
     let version = MoveVersionRow {
         account: AccountId(id),

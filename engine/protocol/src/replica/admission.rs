@@ -6,7 +6,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use crate::client::{
-    CutAnswer, InDoubtRow, MoveAnswer, RecordedTransfer, ReplyBody, Request, RequestBody,
+    CutAnswer, InDoubtRow, MapPlace, MoveAnswer, RecordedTransfer, ReplyBody, Request, RequestBody,
     TransferAnswer,
 };
 use crate::ids::{AccountId, ConnectionId, DocumentKey, MoveId, RequestId, ShardId, TransferId};
@@ -15,8 +15,8 @@ use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, DOCUMENT_BYTES_MAX, LOOKUP_CREDITS_MAX,
-    LOOKUP_MAX, MOVE_ACCOUNTS_MAX, OBSERVED_MAX, REQUEST_DEADLINE_NS, ROWS_MAX,
+    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, DOCUMENT_BYTES_MAX, FORWARDS_MAX,
+    LOOKUP_CREDITS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, OBSERVED_MAX, REQUEST_DEADLINE_NS, ROWS_MAX,
     request_deadline_ns_max,
 };
 use crate::planted::{Bug, planted};
@@ -155,6 +155,7 @@ impl Replica {
                 self.telemetry = Telemetry::begin(self.now);
                 Err(ReplyBody::Done)
             }
+            RequestBody::MapChanges { place, limit } => Err(self.map_changes(place, limit)),
             RequestBody::TransferLeadership { to } => {
                 let done = self.consensus.transfer_leadership(self.now, to);
                 Err(if done {
@@ -175,6 +176,26 @@ impl Replica {
             rows: Rows::from_slice(&rows),
             next,
             windows: self.telemetry.windows(),
+        }
+    }
+
+    fn map_changes(&self, place: MapPlace, limit: u32) -> ReplyBody {
+        let limit = usize::try_from(limit).unwrap_or(FORWARDS_MAX);
+        let behind = (place.epoch, place.account);
+        let (rows, is_end) = self
+            .ledger
+            .map_changes(behind, limit.clamp(1, FORWARDS_MAX));
+        let next = match rows.last() {
+            Some(last) => MapPlace {
+                epoch: last.epoch,
+                account: last.account,
+            },
+            None => place,
+        };
+        ReplyBody::MapChanges {
+            rows: Rows::from_slice(&rows),
+            next,
+            has_more: !is_end,
         }
     }
 

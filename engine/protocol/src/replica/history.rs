@@ -24,7 +24,6 @@ use crate::client::{
     ReplyBody,
 };
 use crate::entry::Entry;
-use crate::ids::AccountId;
 use crate::ledger::history::{ChainQuestion, HistoryPosition, Record};
 use crate::limits::{CHAIN_ROWS_MAX, HISTORY_ROWS_MAX, HISTORY_WALK_MAX};
 use crate::planted::{Bug, planted};
@@ -160,7 +159,7 @@ impl Replica {
                 // The next entry is stamped above it, even if the wall clock goes back.
                 self.clock.observe(passed);
             }
-            HistoryStart::Position(_) | HistoryStart::Former => {}
+            HistoryStart::Position(_) => {}
         }
         self.open_read(at, Pending::History(Box::new(HistoryRead::new(query))));
         Ok(())
@@ -221,7 +220,6 @@ impl Replica {
                 }
                 return Begin::At(HistoryPosition(position), None);
             }
-            HistoryStart::Former => return self.former_history(key, id),
             HistoryStart::Newest { passed } => passed,
         };
         if self.load_holds_accounts(key, &[id]) {
@@ -256,21 +254,10 @@ impl Replica {
             .map(|owner| FormerOwner {
                 shard: owner.shard,
                 left: owner.commit_ts,
+                last: owner.last.0,
             });
         let owners = owners.collect();
         Begin::At(last, Some(Box::new(HistoryHead { account, owners })))
-    }
-
-    fn former_history(&mut self, key: RequestKey, id: AccountId) -> Begin {
-        if self.load_holds_accounts(key, &[id]) {
-            return Begin::Later;
-        }
-        let stub = self.ledger.stub(id).map(|stub| stub.last);
-        let owned = self.ledger.account(id).map(|owned| owned.last);
-        match stub.or(owned) {
-            Some(last) => Begin::At(last, None),
-            None => Begin::Refuse(ReplyBody::History(HistoryAnswer::NotFound)),
-        }
     }
 
     /// Whether an entry stamped at or above `at` is applied. If nothing is on its way that would be, an empty

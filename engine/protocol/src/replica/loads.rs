@@ -271,6 +271,8 @@ impl Replica {
             | Message::Decides(_)
             | Message::LookedUp(_)
             | Message::Acknowledged(_)
+            | Message::Forwards(_)
+            | Message::ForwardsKnown(_)
             | Message::NotLeading { .. } => Vec::new(),
         };
         self.ledger.retain_missing(&mut names);
@@ -393,6 +395,8 @@ impl Ledger {
                 | Section::CommitMove { .. }
                 | Section::Acknowledged(_)
                 | Section::PutDocument(_)
+                | Section::Forward(_)
+                | Section::DropStubs(_)
                 | Section::CutRegister { .. }
                 | Section::CutPass { .. } => {}
             }

@@ -61,6 +61,7 @@ use crate::replica::peers::Route;
 use crate::replica::proposals::{Proposals, Proposed};
 use crate::replica::requests::{Pending, RequestKey, Requests};
 use crate::replica::waiting::Waiting;
+use crate::shard::forwarding::Forwarding;
 use crate::shard::migration::Migrations;
 use crate::shard::telemetry::Telemetry;
 use crate::time::{HybridClock, MS, Now};
@@ -104,6 +105,7 @@ pub struct Replica {
     pub(crate) participant: Participant,
     pub(crate) look_ups: LookUps,
     pub(crate) migrations: Migrations,
+    pub(crate) forwarding: Forwarding,
     pub(crate) telemetry: Telemetry,
     pub(crate) latencies: Latencies,
     /// Accounts whose waiters are to be tried again at the end of the step.
@@ -182,6 +184,7 @@ impl Replica {
             participant: Participant::default(),
             look_ups: LookUps::default(),
             migrations: Migrations::default(),
+            forwarding: Forwarding::default(),
             telemetry: Telemetry::begin(now),
             latencies: Latencies::default(),
             woken: BTreeSet::new(),
@@ -276,7 +279,7 @@ impl Replica {
             serving: self.consensus.serving().is_some(),
             chosen_upto: self.consensus.chosen_upto(),
             applied_upto: self.ledger.applied(),
-            epoch: 0,
+            epoch: self.ledger.map_epoch(),
             accounts: self.ledger.accounts(),
             transfers: self.ledger.cuts().transfers(),
             in_doubt: count(self.ledger.in_doubt().len() + self.ledger.staged().len()),
@@ -500,6 +503,7 @@ impl Replica {
         self.cut_requests.clear();
         self.look_ups.clear();
         self.migrations = Migrations::default();
+        self.forwarding = Forwarding::default();
         self.telemetry = Telemetry::begin(self.now);
         self.latencies = Latencies::default();
         self.woken.clear();
@@ -534,9 +538,10 @@ impl Replica {
                 continue;
             }
             let timestamp = self.clock.stamp(self.now);
-            proposed.slot = self
-                .consensus
-                .propose(self.now, builder.finish(ballot, timestamp, 0));
+            proposed.slot = self.consensus.propose(
+                self.now,
+                builder.finish(ballot, timestamp, self.ledger.map_epoch()),
+            );
             self.in_flight.push_back(proposed);
         }
     }
@@ -548,6 +553,7 @@ impl Replica {
             self.drive_attempts();
             self.drive_look_ups();
             self.drive_migrations();
+            self.drive_forwarding();
             self.drive_cuts();
             self.telemetry
                 .tick(self.now, self.config.telemetry_window_ns);

@@ -10,7 +10,7 @@ use crate::message::{PeerBody, PeerMessage};
 use crate::output::Output;
 use crate::replica::Replica;
 use crate::txn::message::{LookUpRow, LookedUpRow, Message};
-use crate::txn::record::{PrepareRow, TxnRow};
+use crate::txn::record::{PrepareRow, RouteRow, TxnRow};
 use crate::words::{Row, Rows, RowsBuilder, Words};
 
 /// Rows per message: the widest row times this is well below a frame.
@@ -35,6 +35,7 @@ pub(crate) struct Route {
     pub decides: RowsBuilder<TxnRow>,
     pub queries: RowsBuilder<TxnRow>,
     pub look_ups: RowsBuilder<LookUpRow>,
+    pub forwards: RowsBuilder<RouteRow>,
 }
 
 impl Route {
@@ -49,6 +50,7 @@ impl Route {
             decides: RowsBuilder::new(ROWS_PER_MESSAGE),
             queries: RowsBuilder::new(ROWS_PER_MESSAGE),
             look_ups: RowsBuilder::new(ROWS_PER_MESSAGE),
+            forwards: RowsBuilder::new(ROWS_PER_MESSAGE),
         }
     }
 }
@@ -124,7 +126,8 @@ impl Replica {
             let asks = !(route.prepares.is_empty()
                 && route.prepare_moves.is_empty()
                 && route.queries.is_empty()
-                && route.look_ups.is_empty());
+                && route.look_ups.is_empty()
+                && route.forwards.is_empty());
             if asks && route.asked_ns.is_none() {
                 route.asked_ns = Some(now_ns);
             }
@@ -140,6 +143,7 @@ impl Replica {
             messages.extend(route.prepare_moves.drain(..).map(Message::PrepareMove));
             drain(&mut route.queries, &mut messages, Message::QueryDecisions);
             drain(&mut route.look_ups, &mut messages, Message::LookUps);
+            drain(&mut route.forwards, &mut messages, Message::Forwards);
             for message in messages {
                 self.send(to, PeerBody::Txn(message));
             }

@@ -17,7 +17,7 @@ use crate::replica::requests::{RequestKey, Requests, Waiter};
 use crate::shard::catalog::{DocumentHead, section_bytes};
 use crate::time::Timestamp;
 use crate::txn::record::{
-    AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, PrepareRow, TxnRow,
+    AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, PrepareRow, RouteRow, TxnRow,
 };
 use crate::words::{Row, Words};
 
@@ -202,6 +202,8 @@ pub(crate) struct Proposals {
     commit_moves: VecDeque<(MoveHead, Vec<MoveVersionRow>)>,
     cuts: VecDeque<CutCommand>,
     acknowledged: VecDeque<AcknowledgedRow>,
+    forwards: VecDeque<RouteRow>,
+    dropped_stubs: VecDeque<RouteRow>,
     documents: VecDeque<Write>,
     bytes: usize,
     /// Local transfers and prepares: all that a freeze has to wait for.
@@ -283,6 +285,16 @@ impl Proposals {
         self.acknowledged.push_back(row);
     }
 
+    pub fn push_forward(&mut self, row: RouteRow) {
+        self.bytes += size_of::<RouteRow>();
+        self.forwards.push_back(row);
+    }
+
+    pub fn push_drop_stub(&mut self, row: RouteRow) {
+        self.bytes += size_of::<RouteRow>();
+        self.dropped_stubs.push_back(row);
+    }
+
     pub fn push_document(
         &mut self,
         request: RequestKey,
@@ -327,6 +339,10 @@ impl Proposals {
         }
         room.drain(&mut self.acknowledged, usize::MAX, |rows| {
             builder.acknowledged(rows);
+        });
+        room.drain(&mut self.forwards, usize::MAX, |rows| builder.forward(rows));
+        room.drain(&mut self.dropped_stubs, usize::MAX, |rows| {
+            builder.drop_stubs(rows);
         });
         while let Some(cut) = self.cuts.front() {
             if !room.take(CUT_BYTES) {
@@ -392,9 +408,9 @@ impl Proposals {
 }
 
 const CUT_BYTES: usize = 16;
-/// Headers of an entry whose queues are ring buffers: two sections of each of the six kinds of rows. More of them, such as
+/// Headers of an entry whose queues are ring buffers: two sections of each of the eight kinds of rows. More of them, such as
 /// around rows that nobody waits for any more, and moves and cuts let it grow.
-const ENTRY_FRAME_BYTES_MAX: usize = ENTRY_HEADER_BYTES + 12 * SECTION_HEADER_BYTES;
+const ENTRY_FRAME_BYTES_MAX: usize = ENTRY_HEADER_BYTES + 16 * SECTION_HEADER_BYTES;
 
 fn wide(rows: usize) -> u64 {
     u64::try_from(rows).expect("a usize fits 64 bits")

@@ -291,7 +291,7 @@ impl Replica {
                 account: owned.account,
                 id_max,
                 version,
-                reserved: 0,
+                last: owned.last,
             });
             let ownership_epoch = owned.account.ownership_epoch;
             versions.push(MoveVersionRow {

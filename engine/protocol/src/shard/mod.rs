@@ -1,6 +1,7 @@
 //! Which shard owns which account, how accounts move, who pays whom, and what the operator's tools remember.
 
 pub mod catalog;
+pub(crate) mod forwarding;
 pub mod map;
 pub(crate) mod migration;
 pub(crate) mod pairs;

@@ -8,13 +8,15 @@
 //! | `PrepareMove` | target | move unknown, accounts neither owned nor seen under as high an epoch | stage, invisible |
 //! | `CommitMove` | source | versions and epochs as sent, nothing open | remove, leave stubs |
 //! | `Resolved` (move) | target | staged | own the accounts, or drop them |
+//! | `Forward` | home | its stub is of a lower ownership epoch | the stub names the later owner |
+//! | `DropStubs` | former owner | not the home, the stub is the one that was asked about | the stub goes |
 
 use crate::entry::MoveSection;
 use crate::ids::{Ballot, MoveId, ShardId, TransferId};
 use crate::ledger::apply::{Applied, At, CommitOutcome, DebitLeg};
 use crate::ledger::history::{HistoryPosition, Record};
 use crate::ledger::rules::{self, Leg};
-use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, Stub, hash_of_ids};
+use crate::ledger::state::{Ledger, MoveRecord, OwnedAccount, Prepared, Staged, hash_of_ids};
 use crate::ledger::{AccountFlags, CodeKind, ResultCode, ResultRow};
 use crate::limits::IN_DOUBT_MAX;
 use crate::planted::{Bug, planted};
@@ -272,7 +274,7 @@ impl Ledger {
         if let Some(staged) = self.staged.get(&txn) {
             return yes(txn, staged.prepare_ts);
         }
-        if !plausible::can_arrive(&parts, self.shards()) {
+        if !plausible::can_arrive(&parts, self.shards(), self.history.next_position()) {
             return TxnRow::new(txn, Verdict::Contended);
         }
         for row in parts.accounts {
@@ -329,6 +331,7 @@ impl Ledger {
         if fenced || decided || !plausible || !accounts.iter().all(unchanged) {
             return None;
         }
+        self.stubs.begin_epoch();
         for row in accounts {
             let removed = if planted(Bug::TwoOwners) {
                 self.account(row.account).copied()
@@ -339,13 +342,9 @@ impl Ledger {
                 unreachable!("account {} was there and is named once", row.account)
             };
             self.owners.remove(&row.account);
-            let stub = Stub {
-                shard: head.target,
-                ownership_epoch: row.ownership_epoch + 1,
-                last: owned.last,
-            };
             if !planted(Bug::StubNotKept) {
-                self.stubs.insert(row.account, stub);
+                let ownership_epoch = row.ownership_epoch + 1;
+                self.stubs.put(row.account, head.target, ownership_epoch);
             }
             self.cuts.on_departure(at.timestamp, &owned.account);
         }
@@ -375,17 +374,21 @@ impl Ledger {
                 commit_ts,
                 shard: staged.head.source,
                 ownership_epoch: account.ownership_epoch,
+                last: row.last,
+                reserved: 0,
             };
             account.ownership_epoch += 1;
             let carried = staged
                 .owners
                 .iter()
                 .filter(|owner| owner.account == account.id && !planted(Bug::OwnersNotCarried));
+            // It may be back: its rows of then are in the same chain.
+            let own = carried.clone().find(|owner| owner.shard == self.shard);
             self.owners.insert(account.id, merge_owners(carried, left));
-            let stub = self.stubs.remove(&account.id);
+            self.stubs.remove(account.id);
             let mut owned = OwnedAccount::new(account);
             owned.version = row.version + 1;
-            owned.last = stub.map_or(HistoryPosition::NONE, |stub| stub.last);
+            owned.last = own.map_or(HistoryPosition::NONE, |own| own.last);
             self.add_account(owned);
             self.cuts.on_arrival(commit_ts, &account);
         }

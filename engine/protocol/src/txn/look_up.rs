@@ -17,6 +17,7 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::peers::{ROWS_PER_MESSAGE, looked_up};
 use crate::replica::requests::Waiter;
+use crate::time::Timestamp;
 use crate::txn::message::{LookUpRow, LookedUpRow, Message};
 
 /// A transfer that waits for its account's previous owners.
@@ -24,8 +25,8 @@ use crate::txn::message::{LookUpRow, LookedUpRow, Message};
 struct Open {
     transfer: Transfer,
     waiters: Vec<(Transfer, Waiter)>,
-    /// Shards that have not denied it yet, with the epoch under which they owned the account.
-    asked: BTreeMap<ShardId, u32>,
+    /// Shards that have not denied it yet, with the epoch under which they owned the account and when it left.
+    asked: BTreeMap<ShardId, (u32, Timestamp)>,
     sent_ns: u64,
 }
 
@@ -66,13 +67,13 @@ impl Replica {
         }
         let own = self.config.address.shard;
         let owners = self.ledger.previous_owners(transfer.debit_account_id);
-        let asked: BTreeMap<ShardId, u32> = owners
+        let asked: BTreeMap<ShardId, (u32, Timestamp)> = owners
             .iter()
             .filter(|owner| owner.shard != own && transfer.id.0 <= owner.id_max)
-            .map(|owner| (owner.shard, owner.ownership_epoch))
+            .map(|owner| (owner.shard, (owner.ownership_epoch, owner.commit_ts)))
             .collect();
-        for (&shard, &ownership_epoch) in &asked {
-            self.ask(shard, transfer, ownership_epoch);
+        for (&shard, &ownership) in &asked {
+            self.ask(shard, transfer, ownership);
         }
         let waiters = alloc::vec![(*transfer, waiter)];
         let open = Open {
@@ -84,19 +85,26 @@ impl Replica {
         self.look_ups.open.insert(key, open);
     }
 
-    fn ask(&mut self, shard: ShardId, transfer: &Transfer, ownership_epoch: u32) {
+    fn ask(
+        &mut self,
+        shard: ShardId,
+        transfer: &Transfer,
+        (ownership_epoch, left): (u32, Timestamp),
+    ) {
         if let Some(route) = self.route(shard) {
             route.look_ups.push(&LookUpRow {
                 transfer_id: transfer.id,
                 account: transfer.debit_account_id,
                 ownership_epoch,
-                reserved: [0; 12],
+                reserved: 0,
+                left,
             });
         }
     }
 
     /// Answers from applied state, leader or not, but only what is final: the account has left after
-    /// the epoch asked about, so nothing can be recorded for it under that epoch any more.
+    /// the epoch asked about, so nothing can be recorded for it under that epoch any more. Its stub says so or its return,
+    /// and where the stub is gone, that this log has passed the move.
     pub(crate) fn answer_look_ups(&mut self, from: ReplicaAddress, rows: &[LookUpRow]) {
         let mut answers = Vec::new();
         for row in rows {
@@ -105,8 +113,10 @@ impl Replica {
                 .stub(row.account)
                 .map(|stub| stub.ownership_epoch);
             let back = self.ledger.epoch_of(row.account);
-            let epoch = stub.max(back);
-            let undecided = epoch.is_none_or(|epoch| epoch <= row.ownership_epoch);
+            let undecided = match stub.max(back) {
+                Some(epoch) => epoch <= row.ownership_epoch,
+                None => self.ledger.last_timestamp() < row.left,
+            };
             if undecided && !planted(Bug::LookUpByAnyone) {
                 continue;
             }
@@ -132,7 +142,8 @@ impl Replica {
         let Some(open) = self.look_ups.open.get_mut(&key) else {
             return;
         };
-        if open.asked.get(&from.shard) != Some(&row.ownership_epoch) {
+        let asked = open.asked.get(&from.shard);
+        if asked.is_none_or(|(epoch, _)| *epoch != row.ownership_epoch) {
             return;
         }
         let code = ResultCode::from_u16(row.code);
@@ -192,7 +203,7 @@ impl Replica {
                 again.extend(
                     open.asked
                         .iter()
-                        .map(|(&s, &epoch)| (s, open.transfer, epoch)),
+                        .map(|(&shard, &ownership)| (shard, open.transfer, ownership)),
                 );
             }
         }
@@ -200,8 +211,8 @@ impl Replica {
         for shard in silent {
             self.suspect(shard, PREPARE_RESEND_NS);
         }
-        for (shard, transfer, ownership_epoch) in again {
-            self.ask(shard, &transfer, ownership_epoch);
+        for (shard, transfer, ownership) in again {
+            self.ask(shard, &transfer, ownership);
         }
     }
 }

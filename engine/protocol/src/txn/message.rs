@@ -9,6 +9,8 @@
 //! | `QueryDecisions` | participant -> coordinator | in doubt for `in_doubt_query_after` | `Decides` |
 //! | `LookUps` | new owner -> previous owner | a transfer on a moved account may be a retry | `LookedUp` |
 //! | `Acknowledged` | participant -> coordinator, all replicas | now and then, if history is dropped | - |
+//! | `Forwards` | former owner -> home | an account has left for another shard | `ForwardsKnown` |
+//! | `ForwardsKnown` | home -> former owner | at once; the rows that its log has, possibly none | - |
 //! | `NotLeading` | anyone -> sender | the receiver does not lead | the sender asks the hint |
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -16,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ids::{AccountId, Ballot, ReplicaId, ShardId, TransferId};
 use crate::ledger::Transfer;
 use crate::time::Timestamp;
-use crate::txn::record::{AcknowledgedRow, PrepareRow, TxnRow};
+use crate::txn::record::{AcknowledgedRow, PrepareRow, RouteRow, TxnRow};
 use crate::words::{Rows, Words};
 
 /// A message of two-phase commit, of a move or of an idempotency look-up.
@@ -38,6 +40,10 @@ pub enum Message {
     },
     /// Up to when nothing is in doubt: whose decisions nobody will ask for.
     Acknowledged(Rows<AcknowledgedRow>),
+    /// Where accounts went from the sender.
+    Forwards(Rows<RouteRow>),
+    /// Of these accounts the sender knows as late an owner.
+    ForwardsKnown(Rows<RouteRow>),
 }
 
 /// "Did this id run on that account while you owned it under that epoch?"
@@ -47,7 +53,9 @@ pub struct LookUpRow {
     pub transfer_id: TransferId,
     pub account: AccountId,
     pub ownership_epoch: u32,
-    pub reserved: [u8; 12],
+    pub reserved: u32,
+    /// Commit timestamp of the move by which it left: whoever has applied that much of your log knows that it has.
+    pub left: Timestamp,
 }
 
 const _: () = assert!(size_of::<LookUpRow>() == 48);

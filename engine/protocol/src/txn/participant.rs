@@ -98,6 +98,14 @@ impl Replica {
                 }
                 rows.iter().for_each(|row| self.on_looked_up(from, row));
             }
+            Message::Forwards(rows) => {
+                self.heard_leader(from);
+                self.on_forwards(from, &rows);
+            }
+            Message::ForwardsKnown(rows) => {
+                self.heard_leader(from);
+                self.on_forwards_known(&rows);
+            }
             Message::LookUps(_) | Message::NotLeading { .. } | Message::Acknowledged(_) => {}
         }
     }
@@ -109,11 +117,13 @@ impl Replica {
             | Message::PrepareMove(_)
             | Message::QueryDecisions(_)
             | Message::Votes(_)
-            | Message::Decides(_) => true,
+            | Message::Decides(_)
+            | Message::Forwards(_) => true,
             Message::LookUps(_)
             | Message::LookedUp(_)
             | Message::NotLeading { .. }
-            | Message::Acknowledged(_) => false,
+            | Message::Acknowledged(_)
+            | Message::ForwardsKnown(_) => false,
         };
         if question {
             let reply = Message::NotLeading {

@@ -6,6 +6,7 @@ use alloc::collections::BTreeSet;
 
 use crate::entry::MoveSection;
 use crate::ids::{AccountId, ShardId};
+use crate::ledger::history::HistoryPosition;
 use crate::limits::MOVE_ACCOUNTS_MAX;
 use crate::txn::record::{MoveHead, MoveVersionRow, MovedAccountRow, PreviousOwnerRow};
 
@@ -32,8 +33,8 @@ impl Shards {
     }
 }
 
-/// Whether accounts can arrive here like this.
-pub(crate) fn can_arrive(parts: &MoveSection<'_>, shards: Shards) -> bool {
+/// Whether accounts can arrive here like this, where the next row of history gets the position `next`.
+pub(crate) fn can_arrive(parts: &MoveSection<'_>, shards: Shards, next: HistoryPosition) -> bool {
     let head = parts.head;
     let ids = parts.accounts.iter().map(|row| row.account.id);
     let Some(distinct) = distinct(ids) else {
@@ -42,8 +43,11 @@ pub(crate) fn can_arrive(parts: &MoveSection<'_>, shards: Shards) -> bool {
     let sound_account = |row: &MovedAccountRow| {
         row.version <= VERSION_MAX && row.account.ownership_epoch < u32::MAX - 1
     };
-    let sound_owner =
-        |row: &PreviousOwnerRow| shards.exists(row.shard) && distinct.contains(&row.account);
+    // A chain of rows leads back: what is here comes before the next one.
+    let sound_chain = |row: &PreviousOwnerRow| row.shard != shards.own || row.last < next;
+    let sound_owner = |row: &PreviousOwnerRow| {
+        shards.exists(row.shard) && distinct.contains(&row.account) && sound_chain(row)
+    };
     shards.is_other(head.source)
         && head.target == shards.own
         && parts.accounts.iter().all(sound_account)

@@ -1,5 +1,6 @@
 //! Records of two-phase commit and of moves, as the log and the messages carry them.
 
+use crate::ledger::history::HistoryPosition;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AccountId, Ballot, MoveId, ShardId, TransferId};
@@ -255,6 +256,21 @@ pub struct AcknowledgedRow {
 
 const _: () = assert!(size_of::<AcknowledgedRow>() == 16);
 
+/// Where an account went, as a former owner says it to the account's home, as either logs it, and as clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RouteRow {
+    pub account: AccountId,
+    pub shard: ShardId,
+    /// The account's ownership epoch over there.
+    pub ownership_epoch: u32,
+    /// The map epoch of the shard that says so, with which it came to know it.
+    pub epoch: u32,
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<RouteRow>() == 32);
+
 /// Head of a move: which batch goes from where to where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -280,7 +296,8 @@ pub struct MovedAccountRow {
     pub id_max: u128,
     /// The account's version at the source.
     pub version: u64,
-    pub reserved: u64,
+    /// The newest row of the source's history that moved money on it.
+    pub last: HistoryPosition,
 }
 
 const _: () = assert!(size_of::<MovedAccountRow>() == 160);
@@ -310,6 +327,9 @@ pub struct PreviousOwnerRow {
     pub shard: ShardId,
     /// The account's ownership epoch while that shard owned it.
     pub ownership_epoch: u32,
+    /// The newest row of that shard's history that moved money on it: where its rows there begin.
+    pub last: HistoryPosition,
+    pub reserved: u64,
 }
 
-const _: () = assert!(size_of::<PreviousOwnerRow>() == 48);
+const _: () = assert!(size_of::<PreviousOwnerRow>() == 64);

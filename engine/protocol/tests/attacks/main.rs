@@ -6,6 +6,7 @@ mod world;
 use quorate_protocol::client::{MoveAnswer, ReplyBody, RequestBody};
 use quorate_protocol::entry::MoveSection;
 use quorate_protocol::ids::{AccountId, MoveId, ShardId, TransferId};
+use quorate_protocol::ledger::history::HistoryPosition;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode};
 use quorate_protocol::limits::{BATCH_MAX, JOINED_MAX};
 use quorate_protocol::time::{MS, SECOND, Timestamp};
@@ -42,6 +43,8 @@ fn ghost_move(owners: usize, accounts: &[MovedAccountRow]) -> (MoveHead, Message
         commit_ts: Timestamp(1),
         shard: ShardId(1),
         ownership_epoch: 0,
+        last: HistoryPosition::NONE,
+        reserved: 0,
     };
     let parts = MoveSection {
         head: &head,
@@ -59,7 +62,7 @@ fn account_21() -> MovedAccountRow {
         account,
         id_max: 100,
         version: 3,
-        reserved: 0,
+        last: HistoryPosition::NONE,
     }
 }
 
@@ -178,7 +181,8 @@ fn answers_to_look_ups_fit_their_frames() {
         transfer_id: TransferId(id),
         account: AccountId(1),
         ownership_epoch: 0,
-        reserved: [0; 12],
+        reserved: 0,
+        left: Timestamp(u64::MAX),
     };
     let questions: Vec<LookUpRow> = (1..=20_000).map(question).collect();
     world.to_ghost.clear();

@@ -23,7 +23,6 @@ pub(crate) struct HistoryQueryMirror {
 #[derive(Archive, Serialize)]
 enum StartMirror {
     Newest { passed: u64 },
-    Former,
     Position(u64),
 }
 
@@ -33,7 +32,6 @@ impl HistoryQueryMirror {
             account: query.account.0,
             start: match query.start {
                 HistoryStart::Newest { passed } => StartMirror::Newest { passed: passed.0 },
-                HistoryStart::Former => StartMirror::Former,
                 HistoryStart::Position(position) => StartMirror::Position(position),
             },
             ts_first: query.ts_first.0,
@@ -51,7 +49,6 @@ impl ArchivedHistoryQueryMirror {
                 ArchivedStartMirror::Newest { passed } => HistoryStart::Newest {
                     passed: Timestamp(passed.to_native()),
                 },
-                ArchivedStartMirror::Former => HistoryStart::Former,
                 ArchivedStartMirror::Position(position) => {
                     HistoryStart::Position(position.to_native())
                 }
@@ -88,6 +85,7 @@ struct HeadMirror {
 struct OwnerMirror {
     shard: u32,
     left: u64,
+    last: u64,
 }
 
 #[derive(Archive, Serialize)]
@@ -144,6 +142,7 @@ impl HeadMirror {
         let owners = owners.map(|owner| OwnerMirror {
             shard: owner.shard.0,
             left: owner.left.0,
+            last: owner.last,
         });
         Self {
             account: run::record(&head.account),
@@ -164,6 +163,7 @@ impl ArchivedPageMirror {
                         .map(|owner| FormerOwner {
                             shard: ShardId(owner.shard.to_native()),
                             left: Timestamp(owner.left.to_native()),
+                            last: owner.last.to_native(),
                         })
                         .collect(),
                 })

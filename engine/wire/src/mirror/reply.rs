@@ -4,8 +4,9 @@
 //! it does not know (`ResultRow::result` is `None` then).
 
 use quorate_protocol::client::{
-    AccountAnswer, CutAnswer, CutSums, InDoubtRow, LedgerSums, MoveAnswer, RecordedTransfer, Reply,
-    ReplyBody, RequestLatency, Role, Status, TelemetryWindow, TransferAnswer,
+    AccountAnswer, CutAnswer, CutSums, InDoubtRow, LedgerSums, MapPlace, MoveAnswer,
+    RecordedTransfer, Reply, ReplyBody, RequestLatency, Role, Status, TelemetryWindow,
+    TransferAnswer,
 };
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaId, RequestId, ShardId, Slot, TransferId};
 use quorate_protocol::ledger::Total;
@@ -60,6 +61,13 @@ enum BodyMirror {
     Busy,
     Unknown,
     BadRequest(String),
+    MapChanges {
+        #[rkyv(with = Run)]
+        rows: Words,
+        epoch: u32,
+        account: u128,
+        has_more: bool,
+    },
 }
 
 impl ReplyMirror {
@@ -116,6 +124,16 @@ impl BodyMirror {
             ReplyBody::Documents(rows) => {
                 Self::Documents(rows.iter().map(DocumentRowMirror::of).collect())
             }
+            ReplyBody::MapChanges {
+                rows,
+                next,
+                has_more,
+            } => Self::MapChanges {
+                rows: rows.words().clone(),
+                epoch: next.epoch,
+                account: next.account.0,
+                has_more: *has_more,
+            },
             ReplyBody::Done => Self::Done,
             ReplyBody::NotLeader { ballot, leader } => Self::NotLeader {
                 ballot: ballot.0,
@@ -170,6 +188,19 @@ impl ArchivedBodyMirror {
             Self::Documents(rows) => {
                 ReplyBody::Documents(rows.iter().map(ArchivedDocumentRowMirror::read).collect())
             }
+            Self::MapChanges {
+                rows,
+                epoch,
+                account,
+                has_more,
+            } => ReplyBody::MapChanges {
+                rows: run::rows(rows, "map changes")?,
+                next: MapPlace {
+                    epoch: epoch.to_native(),
+                    account: AccountId(account.to_native()),
+                },
+                has_more: *has_more,
+            },
             Self::Done => ReplyBody::Done,
             Self::NotLeader { ballot, leader } => ReplyBody::NotLeader {
                 ballot: Ballot(ballot.to_native()),

@@ -2,7 +2,7 @@
 //!
 //! How many rows a request may carry is checked by the replica, which can say so in a reply.
 
-use quorate_protocol::client::{Request, RequestBody};
+use quorate_protocol::client::{MapPlace, Request, RequestBody};
 use quorate_protocol::ids::{AccountId, DocumentKey, MoveId, ReplicaId, RequestId, ShardId};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Words;
@@ -69,6 +69,11 @@ enum BodyMirror {
     ListDocuments,
     TransferLeadership {
         to: u8,
+    },
+    MapChanges {
+        epoch: u32,
+        account: u128,
+        limit: u32,
     },
 }
 
@@ -144,6 +149,11 @@ impl BodyMirror {
             RequestBody::GetDocument { key } => Self::GetDocument { key: key.0 },
             RequestBody::ListDocuments => Self::ListDocuments,
             RequestBody::TransferLeadership { to } => Self::TransferLeadership { to: to.0 },
+            RequestBody::MapChanges { place, limit } => Self::MapChanges {
+                epoch: place.epoch,
+                account: place.account.0,
+                limit: *limit,
+            },
         }
     }
 }
@@ -207,6 +217,17 @@ impl ArchivedBodyMirror {
             Self::TransferLeadership { to } => {
                 RequestBody::TransferLeadership { to: ReplicaId(*to) }
             }
+            Self::MapChanges {
+                epoch,
+                account,
+                limit,
+            } => RequestBody::MapChanges {
+                place: MapPlace {
+                    epoch: epoch.to_native(),
+                    account: AccountId(account.to_native()),
+                },
+                limit: limit.to_native(),
+            },
         })
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum TxnMirror {
         leader: Option<u8>,
     },
     Acknowledged(#[rkyv(with = Run)] Words),
+    Forwards(#[rkyv(with = Run)] Words),
+    ForwardsKnown(#[rkyv(with = Run)] Words),
 }
 
 impl TxnMirror {
@@ -40,6 +42,8 @@ impl TxnMirror {
             Message::LookUps(rows) => Self::LookUps(rows.words().clone()),
             Message::LookedUp(rows) => Self::LookedUp(rows.words().clone()),
             Message::Acknowledged(rows) => Self::Acknowledged(rows.words().clone()),
+            Message::Forwards(rows) => Self::Forwards(rows.words().clone()),
+            Message::ForwardsKnown(rows) => Self::ForwardsKnown(rows.words().clone()),
             Message::NotLeading {
                 shard,
                 ballot,
@@ -66,6 +70,8 @@ impl ArchivedTxnMirror {
             Self::LookUps(run) => Message::LookUps(run::rows(run, "look-up rows")?),
             Self::LookedUp(run) => Message::LookedUp(read_looked_up(run)?),
             Self::Acknowledged(run) => Message::Acknowledged(run::rows(run, "acknowledgements")?),
+            Self::Forwards(run) => Message::Forwards(run::rows(run, "forwards")?),
+            Self::ForwardsKnown(run) => Message::ForwardsKnown(run::rows(run, "known forwards")?),
             Self::NotLeading {
                 shard,
                 ballot,

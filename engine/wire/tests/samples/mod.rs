@@ -2,8 +2,8 @@
 
 use quorate_protocol::client::{
     AccountAnswer, CutAnswer, CutSums, DocumentRow, FormerOwner, HistoryAnswer, HistoryEntry,
-    HistoryHead, HistoryPage, HistoryQuery, HistoryStart, InDoubtRow, LedgerSums, MoveAnswer,
-    OperationsRow, PairRow, RecordedTransfer, Reply, ReplyBody, Request, RequestBody,
+    HistoryHead, HistoryPage, HistoryQuery, HistoryStart, InDoubtRow, LedgerSums, MapPlace,
+    MoveAnswer, OperationsRow, PairRow, RecordedTransfer, Reply, ReplyBody, Request, RequestBody,
     RequestLatency, Role, Status, TelemetryWindow, TransferAnswer,
 };
 use quorate_protocol::entry::{Entry, EntryBuilder, MoveSection};
@@ -11,6 +11,7 @@ use quorate_protocol::ids::{
     AccountId, Ballot, DocumentKey, MoveId, ReplicaAddress, ReplicaId, RequestId, ShardId, Slot,
     TransferId,
 };
+use quorate_protocol::ledger::history::HistoryPosition;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow, Total, Transfer};
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::paxos::message::{LoggedEntry, Message as Paxos, SlotRecord, SlotReport};
@@ -19,8 +20,8 @@ use quorate_protocol::snapshot::{Message as Snapshot, Part};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::message::{LookUpRow, LookedUpRow, Message as Txn};
 use quorate_protocol::txn::record::{
-    AcknowledgedRow, Attempt, MoveHead, MovedAccountRow, PrepareRow, PreviousOwnerRow, Subject,
-    TxnId, TxnRow, Verdict,
+    AcknowledgedRow, Attempt, MoveHead, MovedAccountRow, PrepareRow, PreviousOwnerRow, RouteRow,
+    Subject, TxnId, TxnRow, Verdict,
 };
 use quorate_protocol::words::{Rows, Words};
 use quorate_wire::{Frame, Hello, HelloAck, Origin, Refusal, Refused};
@@ -350,7 +351,7 @@ pub fn move_words() -> Words {
         account: account(8),
         id_max: 7 << 100,
         version: 3,
-        reserved: 0,
+        last: HistoryPosition(41),
     }];
     let owners = [PreviousOwnerRow {
         account: AccountId(8),
@@ -358,6 +359,8 @@ pub fn move_words() -> Words {
         commit_ts: Timestamp(44),
         shard: ShardId(3),
         ownership_epoch: 0,
+        last: HistoryPosition(42),
+        reserved: 0,
     }];
     MoveSection {
         head: &head,
@@ -386,7 +389,8 @@ fn txn() -> Vec<(&'static str, Txn)> {
         transfer_id: TransferId(900),
         account: AccountId(901),
         ownership_epoch: 2,
-        reserved: [0; 12],
+        reserved: 0,
+        left: Timestamp(1_760_000_000_000_000_006),
     };
     let looked_up = LookedUpRow {
         transfer: transfer(900),
@@ -434,7 +438,21 @@ fn txn() -> Vec<(&'static str, Txn)> {
                 reserved: 0,
             }])),
         ),
+        ("forwards", Txn::Forwards(routes())),
+        ("forwards_known", Txn::ForwardsKnown(routes())),
+        ("forwards_known_none", Txn::ForwardsKnown(Rows::empty())),
     ]
+}
+
+fn routes() -> Rows<RouteRow> {
+    let row = RouteRow {
+        account: AccountId(u128::MAX - 1),
+        shard: ShardId(3),
+        ownership_epoch: 4,
+        epoch: 9,
+        reserved: 0,
+    };
+    Rows::from_slice(&[row, row])
 }
 
 fn requests() -> Vec<(&'static str, RequestBody)> {
@@ -469,16 +487,6 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
                 ts_first: Timestamp(7),
                 ts_last: Timestamp(u64::MAX),
                 limit: 100,
-            }),
-        ),
-        (
-            "account_history_former",
-            RequestBody::AccountHistory(HistoryQuery {
-                account: AccountId(5),
-                start: HistoryStart::Former,
-                ts_first: Timestamp::ZERO,
-                ts_last: at,
-                limit: 1,
             }),
         ),
         (
@@ -546,6 +554,16 @@ fn requests() -> Vec<(&'static str, RequestBody)> {
             "transfer_leadership",
             RequestBody::TransferLeadership { to: ReplicaId(2) },
         ),
+        (
+            "map_changes",
+            RequestBody::MapChanges {
+                place: MapPlace {
+                    epoch: 8,
+                    account: AccountId(u128::MAX),
+                },
+                limit: 4096,
+            },
+        ),
     ]
 }
 
@@ -605,6 +623,7 @@ fn history_page(recorded: RecordedTransfer) -> ReplyBody {
         owners: vec![FormerOwner {
             shard: ShardId(1),
             left: Timestamp(12),
+            last: 43,
         }],
     };
     ReplyBody::History(HistoryAnswer::Page(HistoryPage {
@@ -704,6 +723,17 @@ fn replies() -> Vec<(&'static str, ReplyBody)> {
                     reserved: 0,
                 }]),
                 next: 0,
+            },
+        ),
+        (
+            "map_changes",
+            ReplyBody::MapChanges {
+                rows: routes(),
+                next: MapPlace {
+                    epoch: 9,
+                    account: AccountId(7),
+                },
+                has_more: true,
             },
         ),
         ("done", ReplyBody::Done),

@@ -272,6 +272,21 @@ pub const ALL: &[Planted] = &[
         "the source of a move does not remember where the accounts went",
     ),
     core(
+        "stub_dropped_unasked",
+        Core::StubDroppedUnasked,
+        "a former owner forgets where an account went before the home knows it",
+    ),
+    core(
+        "home_stub_dropped",
+        Core::HomeStubDropped,
+        "an account's home forgets where it went",
+    ),
+    core(
+        "stub_lowered",
+        Core::StubLowered,
+        "a late word of where an account went takes back a newer one",
+    ),
+    core(
         "frozen_after_abort",
         Core::FrozenAfterAbort,
         "a move that was given up leaves its accounts frozen",

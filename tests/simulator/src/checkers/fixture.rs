@@ -18,6 +18,7 @@
 use quorate_protocol::client::{CutSums, LedgerSums, RecordedTransfer, TransferAnswer};
 use quorate_protocol::config::IdRule;
 use quorate_protocol::ids::{AccountId, Ballot, MoveId, ReplicaId, ShardId, Slot, TransferId};
+use quorate_protocol::ledger::history::HistoryPosition;
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, Total, Transfer};
 use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::Timestamp;
@@ -27,8 +28,10 @@ use quorate_protocol::txn::record::{
 };
 
 use super::log::{ArrivingBatch, Command, LogEntry};
+use super::model::Gone;
 use super::model::rules::Rules;
 use super::replays::Replays;
+use super::routes::ShardMap;
 use super::{FinalState, Violation};
 use crate::history::{
     Answer, CreationUse, CutUse, History, MoveUse, ReadAnswer, ReadUse, TransferUse,
@@ -118,6 +121,10 @@ impl Scene {
     pub(crate) fn entry(&mut self, shard: u32, slot: u64) -> &mut LogEntry {
         let log = self.state.logs.get_mut(&ShardId(shard)).expect("a shard");
         log.get_mut(&Slot(slot)).expect("a slot of the story")
+    }
+
+    pub(crate) fn map(&mut self, shard: ShardId) -> &mut ShardMap {
+        self.state.maps.get_mut(&shard).expect("a shard")
     }
 
     pub(crate) fn account(&mut self, id: u128) -> &mut Account {
@@ -321,7 +328,7 @@ impl Scene {
                 account: moved,
                 id_max: 1,
                 version,
-                reserved: 0,
+                last: HistoryPosition::NONE,
             }],
             owners: Vec::new(),
         };
@@ -345,6 +352,16 @@ impl Scene {
         };
         self.log((SECOND, 6), 84, Command::Resolve(resolve));
         self.account(2).ownership_epoch = 1;
+        let gone = Gone {
+            to: SECOND,
+            ownership_epoch: 1,
+            changed: 1,
+        };
+        let map = ShardMap {
+            epoch: 1,
+            stubs: [(account, gone)].into(),
+        };
+        self.state.maps = [(FIRST, map), (SECOND, ShardMap::default())].into();
         let owned = self.state.accounts.iter_mut();
         for (shard, _) in owned.filter(|(_, kept)| kept.id == account) {
             *shard = SECOND;

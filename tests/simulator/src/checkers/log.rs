@@ -11,7 +11,7 @@ use quorate_protocol::ledger::{Account, Transfer};
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::txn::record::{
     AcknowledgedRow, CommitRow, MoveHead, MoveVersionRow, MovedAccountRow, PrepareRow,
-    PreviousOwnerRow, TxnRow,
+    PreviousOwnerRow, RouteRow, TxnRow,
 };
 
 /// One command of an entry.
@@ -32,6 +32,10 @@ pub enum Command {
     PutDocument(DocumentWrite),
     /// What a shard said about what is out of doubt there.
     Acknowledged(ShardId, Timestamp),
+    /// Former owners said where accounts went from there; at one moment.
+    Forward(Vec<RouteRow>),
+    /// Former owners forget where an account went.
+    DropStub(RouteRow),
 }
 
 /// A batch of accounts as its source sent it.
@@ -100,6 +104,10 @@ impl LogEntry {
                     expected: write.head.expected,
                     bytes: write.bytes.to_vec(),
                 })),
+                Section::Forward(rows) => commands.push(Command::Forward(rows.to_vec())),
+                Section::DropStubs(rows) => {
+                    commands.extend(rows.iter().copied().map(Command::DropStub));
+                }
                 Section::Acknowledged(rows) => {
                     let said = |row: &AcknowledgedRow| Command::Acknowledged(row.shard, row.upto);
                     commands.extend(rows.iter().map(said));

@@ -131,6 +131,27 @@ const HELD: &[Row] = &[
         names: "account 3 is owned by shards",
     },
     Row {
+        what: "a shard forgot where an account went",
+        alter: |scene| scene.map(FIRST).stubs.clear(),
+        seen_by: &["routes"],
+        names: "the way to it goes round",
+    },
+    Row {
+        what: "a shard sends to a shard where an account is not",
+        alter: |scene| {
+            let gone = scene.map(FIRST).stubs.values_mut();
+            gone.for_each(|gone| gone.to = FIRST);
+        },
+        seen_by: &["routes"],
+        names: "account 2 left shard 1 as",
+    },
+    Row {
+        what: "a shard's map has another version than its log makes",
+        alter: |scene| scene.map(FIRST).epoch += 1,
+        seen_by: &["routes"],
+        names: "map epoch 2",
+    },
+    Row {
         what: "an account came back from where it moved",
         alter: |scene| {
             let mut accounts = scene.state.accounts.iter_mut();
@@ -520,7 +541,7 @@ const LOGGED: &[Row] = &[
             // A second home keeps it: the departure is lost in the first shard's log.
             scene.entry(1, 8).commands.clear();
         },
-        seen_by: &["decisions", "ownership", "replay"],
+        seen_by: &["decisions", "ownership", "replay", "routes"],
         names: "move 77 of shard 1",
     },
     Row {
@@ -550,7 +571,7 @@ const LOGGED: &[Row] = &[
             let log = scene.state.logs.get_mut(&ShardId(1)).unwrap();
             log.remove(&Slot(7));
         },
-        seen_by: &["decisions", "ownership", "replay"],
+        seen_by: &["decisions", "ownership", "replay", "routes"],
         names: "slot 8 of shard 1: slot 7 is missing",
     },
 ];

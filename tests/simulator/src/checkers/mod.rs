@@ -12,6 +12,7 @@
 //! | [`conservation`] | debits equal credits, at every timestamp | final balances, cuts, logs |
 //! | [`ownership`] | one owner per account, at every timestamp | final accounts, logs, moves |
 //! | [`denials`] | what was denied had no effect | answers, final records |
+//! | [`routes`] | the way to an account leads to its owner from everywhere | stubs, logs |
 //! | [`answers`] | malformed and repeated requests get the one right code | answers, final records |
 //! | [`replay`] | results and balances are what the rules make of the logs | logs, final state |
 //! | [`decisions`] | the logs of the shards agree about transactions between them | logs |
@@ -51,18 +52,22 @@ pub mod records;
 pub mod replay;
 pub mod replays;
 pub mod room;
+pub mod routes;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use quorate_protocol::client::TransferAnswer;
 use quorate_protocol::ids::ShardId;
 use quorate_protocol::ledger::Account;
+use quorate_protocol::txn::record::RouteRow;
 
 use crate::history::History;
 use log::Logs;
 use model::rules::Rules;
 use records::Records;
 use replays::Replays;
+use routes::ShardMap;
 
 /// A broken promise of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +91,10 @@ pub struct FinalState {
     pub records: Vec<(ShardId, TransferAnswer)>,
     /// Every slot of every shard.
     pub logs: Logs,
+    /// What each shard holds of where its accounts went.
+    pub maps: BTreeMap<ShardId, ShardMap>,
+    /// What each shard told of that when it was asked, perhaps a while before.
+    pub told: Vec<(ShardId, RouteRow)>,
     pub rules: Rules,
 }
 
@@ -100,6 +109,7 @@ pub fn check_all(history: &History, state: &FinalState) -> Vec<Violation> {
     exactly_once::check(history, state, &records, &mut violations);
     conservation::check(history, state, &replays, &mut violations);
     ownership::check(history, state, &replays, &mut violations);
+    routes::check(state, &replays, &mut violations);
     answers::check(history, &records, &mut violations);
     denials::check(history, &records, &mut violations);
     replay::check(history, state, &replays, &mut violations);

@@ -40,7 +40,9 @@ impl Recorded {
             .find(|recorded| {
                 let history = &recorded.scene.history;
                 let moved = history.moves.iter().filter(|one| one.moved == Some(true));
-                recorded.across().len() >= 100
+                // Where uses of ids are let go of, one that is gone may be gone rightly.
+                recorded.scene.state.rules.keep_ns.is_none()
+                    && recorded.across().len() >= 100
                     && moved.count() >= 3
                     && !history.cuts.is_empty()
                     && history.reads.len() >= 100

@@ -93,7 +93,7 @@ fn of_txn(rare: &mut Counters, message: &Txn) {
                 });
             }
         }
-        Txn::Acknowledged(_) => {}
+        Txn::Acknowledged(_) | Txn::Forwards(_) | Txn::ForwardsKnown(_) => {}
         Txn::NotLeading { .. } => rare.add("peer_turned_away"),
     }
 }

@@ -1,6 +1,6 @@
 //! One use of a transfer id, as a shard has recorded it.
 
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::client::RecordedTransfer;
 use crate::ids::{AccountId, ShardId, Slot, TransferId};
@@ -12,7 +12,21 @@ use crate::txn::record::Attempt;
 
 /// Where a row lies in the history of a shard: rows are counted from 1, in the order in which entries
 /// recorded them, for as long as the shard lives. 0 means "none".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(transparent)]
 pub struct HistoryPosition(pub u64);
 
 impl HistoryPosition {

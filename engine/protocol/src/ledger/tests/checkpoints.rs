@@ -332,7 +332,7 @@ impl Drill {
             },
             id_max: 3,
             version: 7,
-            reserved: 0,
+            last: HistoryPosition::NONE,
         };
         let owner = PreviousOwnerRow {
             account,
@@ -340,6 +340,8 @@ impl Drill {
             commit_ts: Timestamp(5),
             shard: ShardId(1),
             ownership_epoch: ownership_epoch - 1,
+            last: HistoryPosition::NONE,
+            reserved: 0,
         };
         let parts = MoveSection {
             head: &head,

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ids::ShardId;
+use crate::ledger::history::HistoryPosition;
 use crate::txn::record::PreviousOwnerRow;
 
 /// A move of empty accounts from shard 1 to shard 2.
@@ -11,7 +12,7 @@ fn move_of(ids: &[u128]) -> (MoveHead, Vec<MovedAccountRow>) {
         account: Account::new(AccountId(id), 1, 1, LIMITED),
         id_max: 0,
         version: 1,
-        reserved: 0,
+        last: HistoryPosition::NONE,
     });
     let rows: Vec<MovedAccountRow> = rows.collect();
     let head = MoveHead {
@@ -89,7 +90,8 @@ fn a_move_from_nowhere_or_with_foreign_owner_rows_is_not_staged() {
         head.source = ShardId(source);
         assert_ne!(target.prepare_move(&head, &rows), Some(Verdict::Yes));
     }
-    for (account, shard) in [(1, 9), (1, 0), (3, 1)] {
+    // The last one: a row that is not there, in the chain of this shard.
+    for (account, shard, last) in [(1, 9, 0), (1, 0, 0), (3, 1, 0), (1, 2, 1)] {
         let mut target = World::new(2);
         let (mut head, rows) = move_of(&[1]);
         head.owners = 1;
@@ -99,6 +101,8 @@ fn a_move_from_nowhere_or_with_foreign_owner_rows_is_not_staged() {
             commit_ts: Timestamp(1),
             shard: ShardId(shard),
             ownership_epoch: 0,
+            last: HistoryPosition(last),
+            reserved: 0,
         };
         let verdict = target.prepare_move_with(&head, &rows, &[owner]);
         assert_ne!(verdict, Some(Verdict::Yes));

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use quorate_protocol::ids::{AccountId, Ballot, MoveId, ShardId, Slot, TransferId};
 use quorate_protocol::ledger::{Account, ResultCode, Transfer};
 use quorate_protocol::time::Timestamp;
-use quorate_protocol::txn::record::{Attempt, CommitKind, TxnId};
+use quorate_protocol::txn::record::{Attempt, CommitKind, RouteRow, TxnId};
 
 use super::log::{ArrivingBatch, Command, LogEntry};
 use rules::Rules;
@@ -192,13 +192,30 @@ pub struct Replay {
     pub documents: documents::Documents,
     /// What cannot be: the log does something that no ledger may do.
     pub problems: Vec<String>,
-    /// Where accounts that left went.
-    gone: BTreeMap<AccountId, (ShardId, u32)>,
+    /// Where accounts that left went, as far as that is not forgotten.
+    pub gone: BTreeMap<AccountId, Gone>,
+    /// Counts the entries' commands that changed it, but for what is forgotten.
+    pub map_epoch: u32,
+    /// What other shards said of where accounts went from there.
+    pub told: Vec<RouteRow>,
+    /// What was forgotten of where accounts went, and when.
+    pub dropped: Vec<(Timestamp, RouteRow)>,
+    /// Under which ownership epochs an account was known to be somewhere, and since when.
+    pub known: BTreeMap<AccountId, Vec<(Timestamp, u32)>>,
     /// Moves that took effect, at either end.
     moves: BTreeMap<(ShardId, MoveId), Timestamp>,
     highest_origin: Ballot,
     /// Of the last entry that had effect.
     pub last_timestamp: Timestamp,
+}
+
+/// Where an account went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    pub to: ShardId,
+    pub ownership_epoch: u32,
+    /// The map epoch of the shard's last change of it.
+    pub changed: u32,
 }
 
 /// Where an entry stands.
@@ -267,6 +284,8 @@ impl Replay {
             Command::PrepareMove(batch) => self.prepare_move(at, batch),
             Command::CommitMove { head, accounts } => self.commit_move(at, head, accounts),
             Command::Acknowledged(shard, upto) => self.acknowledged(*shard, *upto),
+            Command::Forward(rows) => self.forward(at, rows),
+            Command::DropStub(row) => self.drop_stub(at, row),
             Command::PutDocument(write) => self.documents.write(write),
             // Cuts change no account; their sums follow from `posted`.
             Command::CutRegister(_) | Command::CutPass(_) => {}

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use quorate_protocol::ids::{AccountId, Slot};
+use quorate_protocol::ids::{AccountId, ShardId, Slot};
 use quorate_protocol::ledger::AccountFlags;
-use quorate_protocol::txn::record::{MoveHead, MoveVersionRow, Subject, TxnId};
+use quorate_protocol::txn::record::{MoveHead, MoveVersionRow, RouteRow, Subject, TxnId};
 
 use super::{
-    Actor, Arrival, ArrivingBatch, At, Departure, Owned, Place, Posted, Replay, Resolution, Step,
+    Actor, Arrival, ArrivingBatch, At, Departure, Gone, Owned, Place, Posted, Replay, Resolution,
+    Step,
 };
 
 impl Replay {
@@ -19,7 +20,7 @@ impl Replay {
             return;
         }
         let can_arrive = |id: AccountId, epoch: u32| {
-            let left = self.gone.get(&id).map_or(0, |(_, epoch)| *epoch);
+            let left = self.gone.get(&id).map_or(0, |gone| gone.ownership_epoch);
             self.place(id) == Place::Elsewhere && epoch >= left && !self.is_staged(id)
         };
         let all = batch
@@ -52,14 +53,14 @@ impl Replay {
             return;
         }
         let mut left = Vec::new();
+        self.map_epoch += 1;
         for row in accounts {
             let Some(owned) = self.accounts.remove(&row.account) else {
                 let text = format!("account {} leaves twice", row.account);
                 self.problem(at.slot, text);
                 continue;
             };
-            let gone = (head.target, row.ownership_epoch + 1);
-            self.gone.insert(row.account, gone);
+            self.went(at, row.account, head.target, row.ownership_epoch + 1);
             self.posted.push(Posted {
                 at: at.timestamp,
                 owned: -1,
@@ -103,6 +104,8 @@ impl Replay {
                 ..books_of(&owned)
             });
             self.gone.remove(&account.id);
+            let known = self.known.entry(account.id).or_default();
+            known.push((self.last_timestamp, account.ownership_epoch));
             self.arrived(slot, &owned, batch.head);
             if self.accounts.insert(account.id, owned).is_some() {
                 self.problem(slot, format!("account {} arrives twice", account.id));
@@ -115,6 +118,48 @@ impl Replay {
             slot,
             commit_ts,
         });
+    }
+
+    /// Former owners say where accounts went: at their home, if that is later than what it knows.
+    pub(super) fn forward(&mut self, at: At, rows: &[RouteRow]) {
+        self.told.extend(rows);
+        let shards = 1..=self.rules.shards;
+        let mut is_changed = false;
+        for row in rows {
+            let gone = self.gone.get(&row.account);
+            let is_later = gone.is_some_and(|gone| gone.ownership_epoch < row.ownership_epoch);
+            let is_other = row.shard != self.shard && shards.contains(&row.shard.0);
+            if self.rules.home(row.account) != self.shard || !is_later || !is_other {
+                continue;
+            }
+            if !is_changed {
+                self.map_epoch += 1;
+                is_changed = true;
+            }
+            self.went(at, row.account, row.shard, row.ownership_epoch);
+        }
+    }
+
+    /// The account went there, as far as this shard knows.
+    fn went(&mut self, at: At, account: AccountId, to: ShardId, ownership_epoch: u32) {
+        let gone = Gone {
+            to,
+            ownership_epoch,
+            changed: self.map_epoch,
+        };
+        self.gone.insert(account, gone);
+        let known = self.known.entry(account).or_default();
+        known.push((at.timestamp, ownership_epoch));
+    }
+
+    /// A former owner forgets where it went, unless something has changed.
+    pub(super) fn drop_stub(&mut self, at: At, row: &RouteRow) {
+        let gone = self.gone.get(&row.account);
+        let is_it = gone.is_some_and(|gone| gone.ownership_epoch == row.ownership_epoch);
+        if is_it && self.rules.home(row.account) != self.shard {
+            self.gone.remove(&row.account);
+            self.dropped.push((at.timestamp, *row));
+        }
     }
 
     fn arrived(&mut self, slot: Slot, owned: &Owned, head: MoveHead) {
