@@ -202,7 +202,8 @@ impl ClusterView {
             let epoch = epochs.entry(status.shard).or_default();
             *epoch = status.epoch.max(*epoch);
         }
-        // Each shard counts its own changes; their sum rises with every change anywhere.
+        // Each shard counts its own changes, and of a shard the replica that is furthest knows best: the sum rises with every
+        // change anywhere.
         let epoch = epochs.into_values().map(u64::from).reduce(|a, b| a + b);
         json!({
             "nodes": nodes,

@@ -39,8 +39,8 @@ impl Topology {
         (1..=self.shards).contains(&shard.0)
     }
 
-    /// Redirects that are followed for one request. Where an account has left from, a shard remembers its last departure only, so
-    /// stubs lead to later and later owners: with nothing moving meanwhile no shard comes up twice.
+    /// Redirects that are followed for one request. The way to an account leads to later and later owners, or to its home and
+    /// from there to later ones: with nothing moving meanwhile no shard comes up twice.
     #[must_use]
     pub fn redirects_max(&self) -> u32 {
         self.shards.max(REDIRECTS_MAX)

@@ -40,8 +40,9 @@ impl ChainWalk {
     }
 
     /// What to read next. Asked again without feeding, it says the same. A position that the store does not
-    /// hold ends the walk: the row was dropped, or is not there yet. So does a first row that is none of the
-    /// account's: whoever asked may have the position from anywhere.
+    /// hold ends the walk: the row was dropped, or is not there yet. So does a row that is none of the
+    /// account's: whoever asked may have the position from anywhere, and where rows of an earlier ownership begin is said by the
+    /// shard that the account came back from. The block is as it was written, so no repair would help.
     #[must_use]
     pub fn wanted(&self, store: &Store) -> Wanted {
         let place = match &self.row {
@@ -111,18 +112,16 @@ impl ChainWalk {
             .record(&found)
             .ok_or_else(|| wrong(format!("a row with result code {}", row.result)))?;
         self.row = None;
-        let is_first = self.rows.is_empty();
-        let is_own = record.touches(self.account);
-        if is_first && !is_own {
+        if !record.touches(self.account) {
             self.ended = true;
             return Ok(());
         }
         let before = record.before(self.account);
         // Nothing else keeps a chain that was written wrong from going round for ever.
-        if !is_own || before >= self.next {
-            let (account, position) = (self.account, self.next.0);
+        if before >= self.next {
+            let (account, position, before) = (self.account, self.next.0, before.0);
             return Err(wrong(format!(
-                "the row at position {position} is none of account {account}"
+                "the row before position {position} of account {account} is said to be at {before}"
             )));
         }
         self.rows.push((self.next, record));

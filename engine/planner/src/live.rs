@@ -178,7 +178,8 @@ struct Tried {
     moves: usize,
 }
 
-/// The method with the highest predicted gain; of nearly equal ones the warm start, if it moves far less.
+/// The method with the highest predicted gain; of nearly equal ones the warm start, if it moves far less, and of equal ones
+/// the one that moves less.
 fn choose(tried: &[Tried], stay: &Score, options: &LiveOptions) -> Option<Method> {
     let by_warm_start = tried.iter().find(|it| it.method == Method::WarmStart);
     let few = by_warm_start.map(|it| it.moves * CHALLENGER_MOVES_PERCENT / 100);
@@ -190,7 +191,11 @@ fn choose(tried: &[Tried], stay: &Score, options: &LiveOptions) -> Option<Method
         };
         (1.0 + gain) / (1.0 + handicap)
     };
-    let best = tried.iter().max_by(|a, b| worth(a).total_cmp(&worth(b)));
+    let order = |a: &Tried, b: &Tried| {
+        let by_moves = || b.moves.cmp(&a.moves);
+        worth(a).total_cmp(&worth(b)).then_with(by_moves)
+    };
+    let best = tried.iter().max_by(|a, b| order(a, b));
     best.map(|it| it.method)
 }
 
@@ -393,6 +398,9 @@ mod tests {
             // For three points it is.
             (20, 805, Method::Metis),
             (110, 600, Method::WarmStart),
+            (108, 600, Method::WarmStart),
+            (108, 536, Method::Metis),
+            (108, 535, Method::Metis),
         ] {
             let both = [
                 tried(Method::WarmStart, 108, 536),

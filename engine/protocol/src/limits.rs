@@ -129,8 +129,10 @@ pub const APPLY_BYTES: usize = 64 << 10;
 pub const SCAN_PAUSE_NS: u64 = MS / 2;
 /// Transfers, and again moves, of a leader that wait for an account to come from the store.
 pub const LOADS_ADMISSIONS_MAX: usize = 65_536;
-/// Stubs that a home is asked about at a time, and accounts of which a client is told at a time where they went.
-pub const FORWARDS_MAX: usize = 4_096;
+/// Stubs that homes are asked about at a time.
+pub const FORWARDS_MAX: usize = 1_024;
+/// Accounts of which a client is told at a time where they went: 128 KiB.
+pub const CHANGES_MAX: usize = 4_096;
 /// Rows of one part of a checkpoint: about 100 us of work.
 pub const CHECKPOINT_PART_ROWS: usize = 1024;
 /// Bytes of one part of the side tables.

@@ -20,8 +20,9 @@ const LOAD: [&str; 10] = [
     "--seed",
     "7",
 ];
-/// One account per move, so that a plan takes long enough to be interfered with.
-const SLOWLY: [&str; 4] = ["--batch", "1", "--rest", "0"];
+/// One account per move and rests of ten times as long, so that a plan takes long enough to be interfered with on any machine:
+/// one was through 1,946 moves in a second and a half.
+const SLOWLY: [&str; 4] = ["--batch", "1", "--rest", "10"];
 
 /// `quorate reshard ...` in the background.
 struct Tool(Child);

@@ -274,6 +274,13 @@ fn unrest(world: &mut World) -> Option<String> {
                 return Some(format!("{} is behind or ahead", process.address()));
             }
         }
+        let ledgers = group.iter().filter_map(|process| process.ledger());
+        for ledger in ledgers {
+            if let Some((account, _)) = ledger.stubs().find(|&(id, _)| !ledger.is_home(id)) {
+                let address = group[0].address();
+                return Some(format!("the group of {address} keeps a stub of {account}"));
+            }
+        }
         // Entries above everybody's watermark may have been chosen by a leader that died: only its
         // successor finds them.
         if reached.is_some() && !is_led {

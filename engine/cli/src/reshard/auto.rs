@@ -7,6 +7,7 @@
 //! The first plan may move every account. Those behind it follow the traffic: each moves a twentieth of the accounts at most
 //! (`--max-moves` says another number), which costs a fraction of the moves of a new map and gives nearly its ratio.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -129,16 +130,29 @@ fn plan_once(
     go_on(config, args, stop).map(Some)
 }
 
-/// Whether a first map was made: some plan has moved accounts.
+/// Whether a first map stands: some plan was carried out, and not taken back.
 fn budget(client: &mut BlockingClient) -> Result<Budget, Failure> {
     let records = shelf::history(&mut client.catalog(shelf::SHARD));
     let records = records.map_err(|error| failure(error.into()))?;
-    Ok(
-        match records.iter().any(|record| record.progress.moved > 0) {
-            true => Budget::OfLaterPlans,
-            false => Budget::Unbounded,
-        },
-    )
+    let done = records.iter().filter(|it| it.status == Status::Done);
+    let plans = done.map(|it| (it.number, it.undoes, it.progress.moved));
+    Ok(match standing(plans).is_empty() {
+        true => Budget::Unbounded,
+        false => Budget::OfLaterPlans,
+    })
+}
+
+/// Which of the plans that were carried out still make the map: of each its number, which one it undoes, and the accounts moved.
+fn standing(plans: impl Iterator<Item = (u64, Option<u64>, u64)>) -> BTreeSet<u64> {
+    let mut standing = BTreeSet::new();
+    for (number, undoes, moved) in plans {
+        // What undoes an undo brings the map back.
+        let took_back = undoes.is_some_and(|undone| standing.remove(&undone));
+        if moved > 0 && !took_back {
+            standing.insert(number);
+        }
+    }
+    standing
 }
 
 fn go_on(config: &ClusterConfig, args: &AutoArgs, stop: &AtomicBool) -> Result<Value, Failure> {
@@ -158,4 +172,28 @@ fn wait(time: Duration, stop: &AtomicBool) -> bool {
         thread::sleep(left.min(Duration::from_millis(100)));
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_was_taken_back_is_no_map() {
+        for (plans, numbers) in [
+            (&[][..], &[][..]),
+            (&[(1, None, 0)], &[]),
+            (&[(1, None, 5)], &[1]),
+            (&[(1, None, 5), (2, Some(1), 5)], &[]),
+            (&[(1, None, 5), (2, Some(1), 5), (3, Some(2), 5)], &[3]),
+            (&[(1, None, 5), (2, None, 3), (3, Some(2), 3)], &[1]),
+        ] {
+            let standing = standing(plans.iter().copied());
+            assert_eq!(
+                standing.into_iter().collect::<Vec<_>>(),
+                numbers,
+                "{plans:?}"
+            );
+        }
+    }
 }

@@ -32,6 +32,10 @@ impl Learnt {
     /// A redirect led there.
     pub fn learn(&mut self, account: AccountId, shard: ShardId) {
         let known = self.owner_of(account);
+        // Two requests under way were redirected by one move.
+        if known.is_some_and(|known| known.shard == shard) {
+            return;
+        }
         let ownership_epoch = known.map_or(1, |known| known.ownership_epoch.saturating_add(1));
         self.insert(
             account,
@@ -96,6 +100,17 @@ mod tests {
         learnt.learn(account, ShardId(1));
         learnt.learn_change(account, ShardId(3), 4);
         assert_eq!(learnt.shard_of(account), Some(ShardId(1)));
+    }
+
+    #[test]
+    fn redirects_of_one_move_count_once() {
+        let mut learnt = Learnt::default();
+        let account = AccountId(1);
+        for _ in 0..5 {
+            learnt.learn(account, ShardId(2));
+        }
+        learnt.learn_change(account, ShardId(3), 2);
+        assert_eq!(learnt.shard_of(account), Some(ShardId(3)));
     }
 
     #[test]

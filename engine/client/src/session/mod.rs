@@ -27,7 +27,7 @@ use quorate_protocol::client::{AccountAnswer, Reply, ReplyBody, Request, Request
 use quorate_protocol::ids::{ReplicaAddress, RequestId, ShardId};
 use quorate_protocol::ledger::{CodeKind, ResultCode, ResultRow};
 use quorate_protocol::limits::{
-    BYTES_PER_CONNECTION_MAX, FORWARDS_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
+    BYTES_PER_CONNECTION_MAX, REDIRECTS_MAX, REQUESTS_PER_CONNECTION_MAX,
 };
 use quorate_protocol::time::{MS, SECOND};
 
@@ -40,6 +40,8 @@ pub use self::work::{Cause, Completed, Outcome, PartResult, Work};
 pub const OPS_MAX: usize = 4096;
 /// How long one send is waited for before another replica is asked.
 const ATTEMPT_NS: u64 = 2 * SECOND;
+/// Changes of a shard's map that are asked for at a time: their rows stand before other replies on the connection.
+const CHANGES_MAX: u32 = 1_024;
 /// What a reply may take beyond the deadline that its request named.
 const REPLY_GRACE_NS: u64 = 200 * MS;
 
@@ -577,7 +579,7 @@ impl Session {
         let deadline_ns = now_ns + ATTEMPT_NS;
         let body = RequestBody::MapChanges {
             place,
-            limit: u32::try_from(FORWARDS_MAX).expect("a small number"),
+            limit: CHANGES_MAX,
         };
         self.ops.insert(id, Op::whole(deadline_ns));
         self.deadlines.insert((deadline_ns, id));
@@ -590,7 +592,7 @@ impl Session {
             return self.done.push_back((id, outcome));
         };
         let answer = match &outcome {
-            Outcome::Reply(ReplyBody::MapChanges { rows, next, .. }) => Some((&rows[..], *next)),
+            Outcome::Reply(answer) => Some(answer),
             _ => None,
         };
         self.router.learn_changes(shard, answer);

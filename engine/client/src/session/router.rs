@@ -3,11 +3,10 @@
 //! Everything here is a hint that answers correct. It outlives a session, so that a client learns
 //! the cluster once.
 
-use quorate_protocol::client::MapPlace;
+use quorate_protocol::client::{MapPlace, ReplyBody};
 use quorate_protocol::ids::{AccountId, Ballot, ReplicaAddress, ReplicaId, RequestId, ShardId};
 use quorate_protocol::shard::map::splitmix64;
 use quorate_protocol::time::{MS, Timestamp};
-use quorate_protocol::txn::record::RouteRow;
 
 use super::learnt::Learnt;
 use crate::topology::Topology;
@@ -122,7 +121,8 @@ impl Router {
 
     /// The shard has sent the account elsewhere.
     pub(super) fn redirected(&mut self, by: ShardId, account: AccountId, to: ShardId) {
-        self.maps[self.topology.shard_index(by)].redirected += 1;
+        let map = &mut self.maps[self.topology.shard_index(by)];
+        map.redirected = map.redirected.saturating_add(1);
         self.learn(account, to);
     }
 
@@ -132,17 +132,24 @@ impl Router {
         (map.redirected >= REDIRECTED_MAX).then_some(map.place)
     }
 
-    /// The shard was asked what has left it; `rows` and `next` are its answer, if it gave one.
-    pub(super) fn learn_changes(
-        &mut self,
-        shard: ShardId,
-        answer: Option<(&[RouteRow], MapPlace)>,
-    ) {
+    /// The shard was asked what has left it, and gave this answer, if any. With more behind it the next redirect asks again.
+    pub(super) fn learn_changes(&mut self, shard: ShardId, answer: Option<&ReplyBody>) {
         let index = self.topology.shard_index(shard);
-        self.maps[index].redirected = 0;
-        let Some((rows, next)) = answer else { return };
-        self.maps[index].place = self.maps[index].place.max(next);
-        for row in rows {
+        let map = &mut self.maps[index];
+        let Some(ReplyBody::MapChanges {
+            rows,
+            next,
+            has_more,
+        }) = answer
+        else {
+            map.redirected = 0;
+            return;
+        };
+        map.place = map.place.max(*next);
+        if !has_more {
+            map.redirected = 0;
+        }
+        for row in rows.iter() {
             if self.topology.has_shard(row.shard) {
                 self.learnt
                     .learn_change(row.account, row.shard, row.ownership_epoch);

@@ -595,7 +595,7 @@ fn a_shard_that_redirects_often_is_asked_once_what_has_left_it() {
     let op = session.submit(transfers(&batch), DEADLINE_NS);
     let send = one_send(&mut session, 0);
     answer(&mut session, &send, moved(8), 1);
-    let asked = |place| RequestBody::MapChanges { place, limit: 4096 };
+    let asked = |place| RequestBody::MapChanges { place, limit: 1024 };
     let mut both = sends(&mut session, 1);
     both.sort_by_key(|send| send.to);
     let [first, second] = &both[..] else {
@@ -633,8 +633,8 @@ fn a_shard_that_redirects_often_is_asked_once_what_has_left_it() {
     assert_eq!(session.poll_done(), None);
     assert_eq!(session.router().shard_of(AccountId(90)), ShardId(3));
     assert_eq!(session.router().shard_of(AccountId(91)), ShardId(1));
-    // Fewer redirects are no reason to ask again; more are, from there on.
-    for (id, is_asked) in [(20, false), (40, true)] {
+    // Fewer redirects are no reason to ask again; more are, from there on; and any is while there is more behind the answer.
+    for (id, is_asked) in [(20, false), (40, true), (60, true), (80, true)] {
         let rows: Vec<Transfer> = (id..id + 4).map(|id| transfer(id, id)).collect();
         session.submit(transfers(&rows), DEADLINE_NS);
         let send = one_send(&mut session, 4);
@@ -644,6 +644,12 @@ fn a_shard_that_redirects_often_is_asked_once_what_has_left_it() {
         assert_eq!(questions.len(), usize::from(is_asked), "{sent:?}");
         for question in questions {
             assert_eq!(question.request.body, asked(next));
+            let more = ReplyBody::MapChanges {
+                rows: Rows::empty(),
+                next,
+                has_more: true,
+            };
+            answer(&mut session, question, more, 5);
         }
         let again = sent.iter().find(|it| it.to == at(2, 1)).unwrap();
         answer(&mut session, again, results(&[ok(); 4]), 6);

@@ -160,9 +160,12 @@ impl Ledger {
         self.placement.home(account, self.shards) == self.shard
     }
 
-    /// Whether this shard, as the account's home, knows an owner of at least this epoch: its log has it.
+    /// Whether this shard is the account's home and knows an owner of at least this epoch: its log has it.
     #[must_use]
     pub fn knows_of(&self, account: AccountId, ownership_epoch: u32) -> bool {
+        if !self.is_home(account) {
+            return false;
+        }
         let stub = self.stub(account).map(|stub| stub.ownership_epoch);
         let known = stub.max(self.epoch_of(account));
         let is_lowered = planted(Bug::StubLowered) && stub > Some(ownership_epoch);
@@ -199,8 +202,8 @@ impl Ledger {
         }
     }
 
-    /// At a former owner: the homes know as much. Whether that is so was asked before it was proposed; here the stub goes only if
-    /// it still is the one that was asked about.
+    /// At a former owner: the homes know as much, and said so before it was proposed. Here the stub goes only if it still is the
+    /// one that they were asked about: another one came of a return and a later departure, which they were not asked about.
     pub(crate) fn drop_stubs(&mut self, rows: &[RouteRow]) {
         for row in rows {
             let is_it = |stub: Stub| stub.ownership_epoch == row.ownership_epoch;

@@ -15,7 +15,7 @@ use crate::ledger::history::Record;
 use crate::ledger::rules;
 use crate::ledger::{Account, ResultCode, ResultRow, Transfer};
 use crate::limits::{
-    BATCH_MAX, BLOCKED_NS_MAX, CLIENT_AHEAD_NS_MAX, DOCUMENT_BYTES_MAX, FORWARDS_MAX,
+    BATCH_MAX, BLOCKED_NS_MAX, CHANGES_MAX, CLIENT_AHEAD_NS_MAX, DOCUMENT_BYTES_MAX,
     LOOKUP_CREDITS_MAX, LOOKUP_MAX, MOVE_ACCOUNTS_MAX, OBSERVED_MAX, REQUEST_DEADLINE_NS, ROWS_MAX,
     request_deadline_ns_max,
 };
@@ -180,11 +180,9 @@ impl Replica {
     }
 
     fn map_changes(&self, place: MapPlace, limit: u32) -> ReplyBody {
-        let limit = usize::try_from(limit).unwrap_or(FORWARDS_MAX);
+        let limit = usize::try_from(limit).unwrap_or(CHANGES_MAX);
         let behind = (place.epoch, place.account);
-        let (rows, is_end) = self
-            .ledger
-            .map_changes(behind, limit.clamp(1, FORWARDS_MAX));
+        let (rows, is_end) = self.ledger.map_changes(behind, limit.clamp(1, CHANGES_MAX));
         let next = match rows.last() {
             Some(last) => MapPlace {
                 epoch: last.epoch,

@@ -290,6 +290,11 @@ impl Proposals {
         self.forwards.push_back(row);
     }
 
+    /// Whether some of those wait.
+    pub fn has_forwards(&self) -> bool {
+        !self.forwards.is_empty()
+    }
+
     pub fn push_drop_stub(&mut self, row: RouteRow) {
         self.bytes += size_of::<RouteRow>();
         self.dropped_stubs.push_back(row);

@@ -36,6 +36,8 @@ pub(crate) struct Forwarding {
     upto: (u32, AccountId),
     /// Told, and not known to be known.
     open: BTreeMap<AccountId, RouteRow>,
+    /// Homes of those, and possibly of some that are known since.
+    homes: BTreeSet<ShardId>,
     sent_ns: u64,
 }
 
@@ -44,6 +46,7 @@ impl Default for Forwarding {
         Self {
             upto: FRONT,
             open: BTreeMap::new(),
+            homes: BTreeSet::new(),
             sent_ns: 0,
         }
     }
@@ -52,24 +55,20 @@ impl Default for Forwarding {
 impl Replica {
     /// Timers of the former owner.
     pub(crate) fn drive_forwarding(&mut self) {
-        let now_ns = self.now.mono_ns;
         if self.forwarding.open.is_empty() {
-            self.take_stubs();
-        } else {
-            let asked = self.forwarding.open.values();
-            let homes: BTreeSet<ShardId> = asked.map(|row| self.home_of(row.account)).collect();
-            let changed = homes.iter().any(|&home| self.route_changed(home));
-            if !changed && now_ns < self.forwarding.sent_ns + PREPARE_RESEND_NS {
+            // What answers bring would have to wait for the log.
+            if self.is_overloaded() {
                 return;
             }
-            for home in homes {
+            self.take_stubs();
+        } else if self.is_resend_due() {
+            for home in self.forwarding.homes.clone() {
                 self.suspect(home, PREPARE_RESEND_NS);
             }
-        }
-        if self.forwarding.open.is_empty() {
+        } else {
             return;
         }
-        self.forwarding.sent_ns = now_ns;
+        self.forwarding.sent_ns = self.now.mono_ns;
         let rows: Vec<RouteRow> = self.forwarding.open.values().copied().collect();
         for row in rows {
             let home = self.home_of(row.account);
@@ -79,8 +78,15 @@ impl Replica {
         }
     }
 
+    fn is_resend_due(&self) -> bool {
+        let homes = &self.forwarding.homes;
+        self.now.mono_ns >= self.forwarding.sent_ns + PREPARE_RESEND_NS
+            || homes.iter().any(|&home| self.route_changed(home))
+    }
+
     /// The next batch; a bounded number of stubs is looked at.
     fn take_stubs(&mut self) {
+        self.forwarding.homes.clear();
         let (rows, _) = self.ledger.map_changes(self.forwarding.upto, FORWARDS_MAX);
         for row in rows {
             self.forwarding.upto = (row.epoch, row.account);
@@ -88,6 +94,7 @@ impl Replica {
                 self.proposals.push_drop_stub(row);
             } else if !self.ledger.is_home(row.account) {
                 self.forwarding.open.insert(row.account, row);
+                self.forwarding.homes.insert(self.home_of(row.account));
             }
         }
     }
@@ -96,13 +103,15 @@ impl Replica {
         self.config.placement.home(account, self.config.shards)
     }
 
-    /// The home's half: into the log what it does not know; what it knows is said at once.
+    /// The home's half: into the log what it does not know; what it knows is said at once. Who asks again before the
+    /// log has what he said adds nothing.
     pub(crate) fn on_forwards(&mut self, from: ReplicaAddress, rows: &[RouteRow]) {
+        let may_log = !self.is_overloaded() && !self.proposals.has_forwards();
         let mut known = Vec::new();
         for row in rows {
             if self.ledger.knows_of(row.account, row.ownership_epoch) {
                 known.push(*row);
-            } else if self.ledger.is_news(row) && !self.is_overloaded() {
+            } else if may_log && self.ledger.is_news(row) {
                 self.proposals.push_forward(*row);
             }
         }
@@ -111,14 +120,14 @@ impl Replica {
     }
 
     /// A home knows as much.
-    pub(crate) fn on_forwards_known(&mut self, rows: &[RouteRow]) {
+    pub(crate) fn on_forwards_known(&mut self, from: ReplicaAddress, rows: &[RouteRow]) {
         for row in rows {
             let asked = self.forwarding.open.get(&row.account);
-            if asked.is_none_or(|asked| asked.ownership_epoch != row.ownership_epoch) {
-                continue;
+            let is_asked = asked.is_some_and(|it| it.ownership_epoch == row.ownership_epoch);
+            if is_asked && from.shard == self.home_of(row.account) {
+                self.forwarding.open.remove(&row.account);
+                self.proposals.push_drop_stub(*row);
             }
-            self.forwarding.open.remove(&row.account);
-            self.proposals.push_drop_stub(*row);
         }
     }
 }

@@ -104,7 +104,7 @@ impl Replica {
             }
             Message::ForwardsKnown(rows) => {
                 self.heard_leader(from);
-                self.on_forwards_known(&rows);
+                self.on_forwards_known(from, &rows);
             }
             Message::LookUps(_) | Message::NotLeading { .. } | Message::Acknowledged(_) => {}
         }
