@@ -262,6 +262,14 @@ fn unrest(world: &mut World) -> Option<String> {
             if status.in_doubt > 0 {
                 return Some(format!("{} has transactions in doubt", process.address()));
             }
+            let kept = process.ledger().and_then(|ledger| {
+                let mut stubs = ledger.stubs();
+                stubs.find(|&(account, _)| !ledger.is_home(account))
+            });
+            if let Some((account, _)) = kept {
+                let address = process.address();
+                return Some(format!("{address} keeps a stub of {account}"));
+            }
             is_led |= status.serving;
             if let Some(place) = process.rotten_block() {
                 return Some(format!(
@@ -272,13 +280,6 @@ fn unrest(world: &mut World) -> Option<String> {
             let slot = *reached.get_or_insert(status.applied_upto);
             if slot != status.applied_upto || slot != status.chosen_upto {
                 return Some(format!("{} is behind or ahead", process.address()));
-            }
-        }
-        let ledgers = group.iter().filter_map(|process| process.ledger());
-        for ledger in ledgers {
-            if let Some((account, _)) = ledger.stubs().find(|&(id, _)| !ledger.is_home(id)) {
-                let address = group[0].address();
-                return Some(format!("the group of {address} keeps a stub of {account}"));
             }
         }
         // Entries above everybody's watermark may have been chosen by a leader that died: only its

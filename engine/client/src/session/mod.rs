@@ -41,7 +41,7 @@ pub const OPS_MAX: usize = 4096;
 /// How long one send is waited for before another replica is asked.
 const ATTEMPT_NS: u64 = 2 * SECOND;
 /// Changes of a shard's map that are asked for at a time: their rows stand before other replies on the connection.
-const CHANGES_MAX: u32 = 1_024;
+const CHANGES_PER_QUESTION: u32 = 1_024;
 /// What a reply may take beyond the deadline that its request named.
 const REPLY_GRACE_NS: u64 = 200 * MS;
 
@@ -579,7 +579,7 @@ impl Session {
         let deadline_ns = now_ns + ATTEMPT_NS;
         let body = RequestBody::MapChanges {
             place,
-            limit: CHANGES_MAX,
+            limit: CHANGES_PER_QUESTION,
         };
         self.ops.insert(id, Op::whole(deadline_ns));
         self.deadlines.insert((deadline_ns, id));
