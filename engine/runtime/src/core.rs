@@ -144,9 +144,11 @@ impl Core {
         let Self::Running(replica) = self else {
             return None;
         };
+        let (passed, due) = replica.checkpoint_passed()?;
         Some(Progress {
             number: replica.ledger().checkpoint(),
-            passed: replica.checkpoint_passed()?,
+            passed,
+            due,
         })
     }
 

@@ -19,7 +19,7 @@ pub(crate) const LOG_FLAGS: OFlag = OFlag::O_DSYNC;
 
 /// Bytes of one write while a file is zero-filled: small enough that the log's own writes do not
 /// wait long behind it.
-const ZERO_BYTES: usize = 256 << 10;
+pub(crate) const ZERO_BYTES: usize = 256 << 10;
 
 /// An open segment file.
 #[derive(Clone)]
@@ -90,8 +90,12 @@ impl SegmentFile {
 }
 
 /// Creates (or fills again) a file of zeros: every block is written, so that later writes change no
-/// metadata of the file system.
-pub(crate) async fn create_zeroed(path: &Path, bytes: u64) -> Result<(), Fatal> {
+/// metadata of the file system. Before each write `may_write` is waited for, with the bytes written so far.
+pub(crate) async fn create_zeroed(
+    path: &Path,
+    bytes: u64,
+    may_write: impl AsyncFn(u64),
+) -> Result<(), Fatal> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -104,6 +108,7 @@ pub(crate) async fn create_zeroed(path: &Path, bytes: u64) -> Result<(), Fatal> 
     let zeros = Rc::new(zeros);
     let mut offset = 0;
     while offset < bytes {
+        may_write(offset).await;
         let rest = usize::try_from(bytes - offset).unwrap_or(usize::MAX);
         let written = if rest >= ZERO_BYTES {
             file.write_rc_at(Rc::clone(&zeros), offset).await
@@ -148,7 +153,7 @@ mod tests {
             .unwrap();
         executor.run(async {
             DmaFile::open(&block).await.unwrap().close().await.unwrap();
-            create_zeroed(&segment, (ZERO_BYTES + 8192) as u64)
+            create_zeroed(&segment, (ZERO_BYTES + 8192) as u64, async |_| ())
                 .await
                 .unwrap();
             let file = SegmentFile::open(&segment).await.unwrap();

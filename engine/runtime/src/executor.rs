@@ -298,7 +298,8 @@ impl Shell {
         while !self.stopping.get() {
             let now = self.now();
             let progress = self.core.checkpoint_progress();
-            let pace = self.pacer.after(inputs, elapsed(last, now), progress);
+            let written = self.store.as_ref().map_or(0, |it| it.counters().file_bytes);
+            let pace = (self.pacer).after(inputs, elapsed(last, now), progress, written);
             last = now;
             let store = self.work_on_store(now, pace);
             let started = self.now();

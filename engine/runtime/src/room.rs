@@ -160,7 +160,7 @@ impl Room {
         let beside = path.with_extension("new");
         let kept = match allocate(&beside, self.marks().reserve) {
             Err(error) if is_unsupported(&error) => {
-                create_zeroed(&beside, self.marks().reserve).await
+                create_zeroed(&beside, self.marks().reserve, async |_| ()).await
             }
             allocated => allocated.map_err(|error| Fatal::write(&beside, error)),
         };

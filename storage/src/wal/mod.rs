@@ -368,6 +368,12 @@ impl<P: AsRef<[u8]> + Clone> Wal<P> {
         }
     }
 
+    /// How many segments exist behind the one that is being written.
+    #[must_use]
+    pub fn segments_ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Where the newest durable accepted record of `slot` lies.
     #[must_use]
     pub fn locate(&self, slot: u64) -> Option<Location> {

@@ -57,13 +57,13 @@ impl Replica {
     }
 
     /// Of the interval that began with the checkpoint under way, the thousandths that have passed, by the weight of
-    /// entries; `None` if no checkpoint is under way.
+    /// entries, and what the interval weighs in bytes; `None` if no checkpoint is under way.
     #[must_use]
-    pub fn checkpoint_passed(&self) -> Option<u32> {
+    pub fn checkpoint_passed(&self) -> Option<(u32, u64)> {
         let due = self.due_weight().filter(|due| *due > 0)?;
         let passed = u128::from(self.ledger.weight()) * 1_000 / u128::from(due);
         let passed = u32::try_from(passed).unwrap_or(u32::MAX).min(1_000);
-        self.ledger.is_checkpoint_open().then_some(passed)
+        self.ledger.is_checkpoint_open().then_some((passed, due))
     }
 
     /// There is room for the next part.

@@ -49,11 +49,16 @@ impl SegmentFiles {
         Ok(file)
     }
 
-    /// Creates a segment of zeros under a temporary name, then gives it its own.
-    pub(crate) async fn prepare(&self, segment: SegmentNumber) -> Result<(), Fatal> {
+    /// Creates a segment of zeros under a temporary name, then gives it its own. Before each write `may_write` is
+    /// waited for.
+    pub(crate) async fn prepare(
+        &self,
+        segment: SegmentNumber,
+        may_write: impl AsyncFn(u64),
+    ) -> Result<(), Fatal> {
         let path = self.path_of(segment);
         let beside = path.with_extension("new");
-        if let Err(fault) = create_zeroed(&beside, self.segment_bytes).await {
+        if let Err(fault) = create_zeroed(&beside, self.segment_bytes, may_write).await {
             // What is there of it would keep a full disk full.
             if let Err(error) = std::fs::remove_file(&beside) {
                 tracing::debug!("{}: not removed: {error}", beside.display());

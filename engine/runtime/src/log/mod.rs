@@ -8,6 +8,9 @@
 //! reader     ReadLog -> locate -> one direct read per run of neighbouring frames -> LogRead
 //! ```
 //!
+//! A segment is filled with zeros as fast as the log grows and a little faster ([`ahead`]): replicas of shards with
+//! equal loads fill segments at the same time, and as fast as the disk goes they kept all flushes waiting for seconds.
+//!
 //! While one flush is in flight the next one fills; as soon as it is done the next is started, before
 //! anything else happens. Any error ends the process: a failed write is never tried again. The one
 //! exception is a disk that is full when a segment is prepared ahead: nothing is lost by that, and the
@@ -15,6 +18,7 @@
 //! checkpoint then, which frees segments; only a flush that waits for a segment has it prepared all the same,
 //! and if that finds no room the process ends.
 
+mod ahead;
 mod files;
 mod read;
 
@@ -38,6 +42,8 @@ use crate::room::Room;
 use crate::wakeup::Wakeup;
 
 pub(crate) use files::SegmentFiles;
+
+use ahead::Ahead;
 
 /// The log of a running replica.
 pub(crate) struct Log {
@@ -71,6 +77,8 @@ struct Shared {
     /// None is any more.
     is_closing: Cell<bool>,
     prepared: Wakeup,
+    /// What a segment that is being filled waits for may have come.
+    grown: Wakeup,
     /// Records wait for a segment, and the moment when that comes to be so.
     is_starved: Cell<bool>,
     starved: Wakeup,
@@ -99,6 +107,7 @@ impl Log {
             is_preparing: Cell::new(false),
             is_closing: Cell::new(false),
             prepared: Wakeup::default(),
+            grown: Wakeup::default(),
             is_starved: Cell::new(false),
             starved: Wakeup::default(),
         });
@@ -156,6 +165,7 @@ impl Log {
         self.flush().await;
         self.shared.is_closing.set(true);
         self.shared.starved.set();
+        self.shared.grown.set();
         while self.shared.is_preparing.get() {
             self.shared.prepared.wait().await;
         }
@@ -207,6 +217,7 @@ impl Shared {
                 upto: PersistSeq(upto),
             });
             self.flushed.set();
+            self.grown.set();
             self.room_wanted.set();
         }
     }
@@ -217,6 +228,7 @@ impl Shared {
         self.is_starved.set(is_starved);
         if is_starved {
             self.starved.set();
+            self.grown.set();
         }
     }
 
@@ -281,7 +293,19 @@ impl Shared {
 
     async fn carry_out(&self, operation: Operation) -> Result<(), Fatal> {
         match operation {
-            Operation::Prepare { segment } => self.files.prepare(segment).await,
+            Operation::Prepare { segment } => {
+                let ahead = Ahead::of(&self.wal.borrow());
+                let may_write = async |filled| {
+                    let may_write = || {
+                        let is_urgent = self.is_starved.get() || self.is_closing.get();
+                        is_urgent || ahead.may_fill(filled, &self.wal.borrow())
+                    };
+                    while !may_write() {
+                        self.grown.wait().await;
+                    }
+                };
+                self.files.prepare(segment, may_write).await
+            }
             Operation::Recycle { from, to } => self.files.recycle(from, to).await,
         }
     }
