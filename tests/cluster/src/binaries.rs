@@ -2,7 +2,7 @@
 //!
 //! `QUORATE_BIN_DIR` names a directory with all of them. Without it they are built by cargo in the
 //! release profile, into the target directory that this test runs from: after `scripts/test` has
-//! built the workspace that is a check of a second, and a test never runs against a stale binary.
+//! built them that is a check of a second, and a test never runs against a stale binary.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ fn build() -> PathBuf {
         .args([
             "build",
             "--release",
-            "--workspace",
+            "--package=quorate-cli",
+            "--package=quorate-bench",
             "--quiet",
             "--target-dir",
         ])
