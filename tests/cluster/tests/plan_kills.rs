@@ -28,7 +28,7 @@ const LOAD: [&str; 8] = [
     "10",
 ];
 /// A thousand accounts in a few seconds, so that there is a plan to hit.
-const SMALL: [&str; 4] = ["--batch", "10", "--rest", "10"];
+const SMALL: [&str; 4] = ["--batch", "10", "--rest", "3"];
 /// A tool that finds a silent one before it waits for that, and then has a thousand accounts to move.
 const RESUMED_WITHIN: Duration = Duration::from_secs(180);
 
