@@ -5,6 +5,8 @@
 //! undirected, merged, positive and never loops. An account without edges is not in the graph, and
 //! so nothing here can move it. This module decides nothing about shards.
 
+use std::thread;
+
 use quorate_protocol::client::PairRow;
 use quorate_protocol::ids::AccountId;
 
@@ -115,17 +117,20 @@ impl InteractionGraph {
         for i in 1..offsets.len() {
             offsets[i] += offsets[i - 1];
         }
-        let mut next = offsets.clone();
         let mut neighbours = vec![0; 2 * edges.len()];
         let mut weights = vec![0; 2 * edges.len()];
-        for &(a, b, weight) in edges {
-            for (from, to) in [(a, b), (b, a)] {
-                let at = next[from as usize] as usize;
-                neighbours[at] = to;
-                weights[at] = weight;
-                next[from as usize] += 1;
-            }
-        }
+        // Half of the entries by a thread each: what is written lies at random, and memory is waited for.
+        let entries = u32::try_from(edges.len()).expect("at most EDGES_MAX");
+        let middle = offsets
+            .partition_point(|&first| first < entries)
+            .min(accounts.len());
+        let at = offsets[middle] as usize;
+        let (to_lower, to_upper) = neighbours.split_at_mut(at);
+        let (of_lower, of_upper) = weights.split_at_mut(at);
+        thread::scope(|scope| {
+            scope.spawn(|| fill(edges, &offsets[..=middle], 0, to_lower, of_lower));
+            fill(edges, &offsets[middle..], middle, to_upper, of_upper);
+        });
         assert!(u128::from(total) < 2 * WEIGHT_SUM_MAX);
         Self {
             accounts,
@@ -203,17 +208,43 @@ impl InteractionGraph {
         let int = |x: u64| i32::try_from(x).expect("at most SCALED_SUM_MAX");
         let all = 2 * self.total;
         let (adjacent, vertices) = (self.neighbours.len(), self.len());
-        MetisGraph {
-            xadj: self.offsets.iter().map(|&x| int(x.into())).collect(),
-            adjncy: self.neighbours.iter().map(|&x| int(x.into())).collect(),
-            adjwgt: self
-                .weights
-                .iter()
-                .map(|&w| int(scaled(w, all, adjacent)))
-                .collect(),
-            vwgt: (self.loads.iter())
-                .flat_map(|&w| [int(scaled(w, all, vertices)), 1])
-                .collect(),
+        thread::scope(|scope| {
+            let neighbours = scope.spawn(|| {
+                let adjncy = self.neighbours.iter().map(|&x| int(x.into()));
+                adjncy.collect()
+            });
+            let weight = |&w: &u64| int(scaled(w, all, adjacent));
+            MetisGraph {
+                xadj: self.offsets.iter().map(|&x| int(x.into())).collect(),
+                adjwgt: self.weights.iter().map(weight).collect(),
+                vwgt: (self.loads.iter())
+                    .flat_map(|&w| [int(scaled(w, all, vertices)), 1])
+                    .collect(),
+                adjncy: neighbours.join().expect("it converts numbers"),
+            }
+        })
+    }
+}
+
+/// Writes the adjacency of the vertices from `first` on whose entries begin at `offsets`, which ends with the end of the last one.
+fn fill(
+    edges: &[(u32, u32, u64)],
+    offsets: &[u32],
+    first: usize,
+    neighbours: &mut [u32],
+    weights: &mut [u64],
+) {
+    let begin = offsets[0];
+    let mut next: Vec<u32> = offsets.iter().map(|&offset| offset - begin).collect();
+    next.pop();
+    for &(a, b, weight) in edges {
+        for (from, to) in [(a, b), (b, a)] {
+            let own = (from as usize).checked_sub(first);
+            if let Some(next) = own.and_then(|own| next.get_mut(own)) {
+                neighbours[*next as usize] = to;
+                weights[*next as usize] = weight;
+                *next += 1;
+            }
         }
     }
 }
