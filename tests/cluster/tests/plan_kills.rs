@@ -165,6 +165,8 @@ impl Hit<'_> {
         });
         assert_eq!(moved["status"], "running", "{moved}");
         thread::sleep(moment);
+        let ended = tool.try_wait().expect("the tool can be waited for");
+        assert!(ended.is_none(), "the plan ended before it was hit");
         if self.victim.is_tool() {
             tool.kill().expect("kill -9");
         }

@@ -6,8 +6,8 @@
 //! segment n + 2 [0000000000000>          ]  is filled: 5/4 g and one write
 //! ```
 //!
-//! So it is done when four fifths of a segment were written, a segment and a fifth before it is needed, and a disk that carries
-//! the log never has more than 9/4 of its bytes from this. Without a ready segment it is filled as fast as the disk goes.
+//! So it is done when four fifths of a segment were written, a segment and a fifth before it is needed, and log and zeros together
+//! write at most 9/4 of the log's bytes, but for one write. Without a ready segment it is filled as fast as the disk goes.
 
 use quorate_storage::wal::Wal;
 
