@@ -29,6 +29,8 @@ use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
 
 /// Contended answers after which a batch is split.
 const CONTENDED_BEFORE_SPLIT: u32 = 3;
+/// An account is frozen until the last of its batch is free of what was open on it, so the more travel together, the longer each waits.
+const BATCH: usize = 32;
 /// With the hottest accounts of three sources held in turn, clients that touch all of them lose a fifth of their time at worst.
 const REST: u32 = 15;
 /// A batch that takes more than a sixteenth of this says more about a fault than about the load.
@@ -59,7 +61,7 @@ pub struct ApplyOptions {
 impl Default for ApplyOptions {
     fn default() -> Self {
         Self {
-            batch_max: 128,
+            batch_max: BATCH,
             patience: Duration::from_secs(30),
             rest: REST,
         }
