@@ -19,9 +19,16 @@ pub(super) struct Learnt {
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     shard: ShardId,
-    /// The account's ownership epoch there: what is known of a later one is not taken back. Redirects do not name it; they
-    /// lead to later owners.
-    ownership_epoch: u32,
+    epoch: Epoch,
+}
+
+/// The account's ownership epoch at its owner.
+#[derive(Clone, Copy, Debug)]
+enum Epoch {
+    /// The owner, or who sent the account there, has said so.
+    Told(u32),
+    /// A redirect led there, and redirects do not name it: later than what was known before, by who knows how many moves.
+    AtLeast(u32),
 }
 
 impl Learnt {
@@ -36,27 +43,44 @@ impl Learnt {
         if known.is_some_and(|known| known.shard == shard) {
             return;
         }
-        let ownership_epoch = known.map_or(1, |known| known.ownership_epoch.saturating_add(1));
-        self.insert(
-            account,
-            Owner {
-                shard,
-                ownership_epoch,
-            },
-        );
+        let least = known.map_or(1, |known| match known.epoch {
+            Epoch::Told(epoch) | Epoch::AtLeast(epoch) => epoch.saturating_add(1),
+        });
+        let epoch = Epoch::AtLeast(least);
+        self.insert(account, Owner { shard, epoch });
     }
 
-    /// A shard says that the account is there from this epoch on.
-    pub fn learn_change(&mut self, account: AccountId, shard: ShardId, ownership_epoch: u32) {
-        let known = self.owner_of(account);
-        if known.is_none_or(|known| known.ownership_epoch < ownership_epoch) {
-            self.insert(
-                account,
-                Owner {
-                    shard,
-                    ownership_epoch,
-                },
-            );
+    /// The shard has answered as the account's owner.
+    pub fn found(&mut self, account: AccountId, shard: ShardId, ownership_epoch: u32) {
+        let is_news = match self.owner_of(account).map(|known| known.epoch) {
+            // One that has never moved is where the default placement puts it.
+            None => ownership_epoch > 0,
+            Some(Epoch::Told(known)) => known < ownership_epoch,
+            Some(Epoch::AtLeast(known)) => known <= ownership_epoch,
+        };
+        if is_news {
+            let epoch = Epoch::Told(ownership_epoch);
+            self.insert(account, Owner { shard, epoch });
+        }
+    }
+
+    /// `by` says that the account has left it, and is at `shard` from this epoch on. That may be long ago: `by` hears of later
+    /// moves when the owners of then tell it.
+    pub fn learn_change(
+        &mut self,
+        by: ShardId,
+        account: AccountId,
+        shard: ShardId,
+        ownership_epoch: u32,
+    ) {
+        let is_news = self.owner_of(account).is_none_or(|known| match known.epoch {
+            Epoch::Told(known) => known < ownership_epoch,
+            // Whether a redirect that led elsewhere was before or behind that move is not known; it led on, at least.
+            Epoch::AtLeast(least) => known.shard == by && least < ownership_epoch,
+        });
+        if is_news {
+            let epoch = Epoch::Told(ownership_epoch);
+            self.insert(account, Owner { shard, epoch });
         }
     }
 
@@ -76,12 +100,6 @@ impl Learnt {
         }
         self.young.insert(account, owner);
     }
-
-    /// The account is where the default placement puts it.
-    pub fn forget(&mut self, account: AccountId) {
-        self.young.remove(&account);
-        self.old.remove(&account);
-    }
 }
 
 #[cfg(test)]
@@ -93,13 +111,53 @@ mod tests {
         let mut learnt = Learnt::default();
         let account = AccountId(1);
         for (shard, ownership_epoch, known) in [(2, 2, 2), (3, 1, 2), (3, 2, 2), (3, 3, 3)] {
-            learnt.learn_change(account, ShardId(shard), ownership_epoch);
+            learnt.learn_change(ShardId(1), account, ShardId(shard), ownership_epoch);
             assert_eq!(learnt.shard_of(account), Some(ShardId(known)));
         }
         // A redirect comes from the owner of epoch 3.
         learnt.learn(account, ShardId(1));
-        learnt.learn_change(account, ShardId(3), 4);
+        learnt.learn_change(ShardId(2), account, ShardId(3), 4);
         assert_eq!(learnt.shard_of(account), Some(ShardId(1)));
+    }
+
+    /// Kill -9 at random moments of moves: accounts that had just been read at the third shard were to be moved from the
+    /// second, which had forgotten them. Their home still told of the first of their two moves, under its real epoch of 4,
+    /// while redirects had been counted from 1.
+    #[test]
+    fn a_shard_that_has_not_heard_of_the_next_move_does_not_bring_back_the_owner_of_before() {
+        let (account, home) = (AccountId(1), ShardId(1));
+        for is_found_first in [false, true] {
+            let mut learnt = Learnt::default();
+            learnt.learn(account, ShardId(2));
+            learnt.learn(account, ShardId(3));
+            if is_found_first {
+                learnt.found(account, ShardId(3), 5);
+            }
+            learnt.learn_change(home, account, ShardId(2), 4);
+            assert_eq!(learnt.shard_of(account), Some(ShardId(3)));
+            learnt.found(account, ShardId(3), 5);
+            learnt.learn_change(home, account, ShardId(2), 4);
+            assert_eq!(learnt.shard_of(account), Some(ShardId(3)));
+            learnt.learn_change(ShardId(3), account, home, 6);
+            assert_eq!(learnt.shard_of(account), Some(home));
+        }
+    }
+
+    /// What an account's home has told counts against older news, too.
+    #[test]
+    fn an_account_that_is_at_home_again_stays_there() {
+        let (account, home) = (AccountId(1), ShardId(1));
+        let mut found = Learnt::default();
+        found.found(account, home, 3);
+        let mut redirected = Learnt::default();
+        redirected.learn(account, home);
+        for mut learnt in [found, redirected] {
+            learnt.learn_change(ShardId(3), account, ShardId(2), 2);
+            assert_eq!(learnt.shard_of(account), Some(home));
+        }
+        let mut never_moved = Learnt::default();
+        never_moved.found(account, home, 0);
+        assert_eq!(never_moved.shard_of(account), None);
     }
 
     #[test]
@@ -109,7 +167,7 @@ mod tests {
         for _ in 0..5 {
             learnt.learn(account, ShardId(2));
         }
-        learnt.learn_change(account, ShardId(3), 2);
+        learnt.learn_change(ShardId(2), account, ShardId(3), 2);
         assert_eq!(learnt.shard_of(account), Some(ShardId(3)));
     }
 
@@ -120,13 +178,11 @@ mod tests {
         learnt.learn(AccountId(1), ShardId(3));
         assert_eq!(learnt.shard_of(AccountId(1)), Some(ShardId(3)));
         let ids = 2..2 + u128::try_from(GENERATION_MAX * 3).unwrap();
-        for id in ids.clone() {
+        for id in ids {
             learnt.learn(AccountId(id), ShardId(2));
             assert_eq!(learnt.shard_of(AccountId(id)), Some(ShardId(2)));
         }
         assert!(learnt.young.len() + learnt.old.len() <= 2 * GENERATION_MAX);
         assert_eq!(learnt.shard_of(AccountId(1)), None);
-        learnt.forget(AccountId(ids.end - 1));
-        assert_eq!(learnt.shard_of(AccountId(ids.end - 1)), None);
     }
 }

@@ -439,6 +439,11 @@ impl Session {
                     rest.waiting.push(place);
                 }
                 answer => {
+                    if let AccountAnswer::Found(account) = &answer {
+                        let shard = part.route.shard();
+                        self.router
+                            .found(account.id, shard, account.ownership_epoch);
+                    }
                     op.finish_lookup(item, answer);
                     rest.settled.push(item);
                 }

@@ -110,20 +110,16 @@ impl Router {
         RequestId(self.last_request)
     }
 
-    /// An answer named the account's shard.
-    pub(super) fn learn(&mut self, account: AccountId, shard: ShardId) {
-        if shard == self.home(account) {
-            self.learnt.forget(account);
-        } else {
-            self.learnt.learn(account, shard);
-        }
+    /// The shard has answered as the account's owner, under this epoch.
+    pub(super) fn found(&mut self, account: AccountId, shard: ShardId, ownership_epoch: u32) {
+        self.learnt.found(account, shard, ownership_epoch);
     }
 
     /// The shard has sent the account elsewhere.
     pub(super) fn redirected(&mut self, by: ShardId, account: AccountId, to: ShardId) {
         let map = &mut self.maps[self.topology.shard_index(by)];
         map.redirected = map.redirected.saturating_add(1);
-        self.learn(account, to);
+        self.learnt.learn(account, to);
     }
 
     /// Up to where the shard has told what has left it, if it is time to ask for more.
@@ -152,7 +148,7 @@ impl Router {
         for row in rows.iter() {
             if self.topology.has_shard(row.shard) {
                 self.learnt
-                    .learn_change(row.account, row.shard, row.ownership_epoch);
+                    .learn_change(shard, row.account, row.shard, row.ownership_epoch);
             }
         }
     }
