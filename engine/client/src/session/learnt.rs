@@ -73,11 +73,13 @@ impl Learnt {
         shard: ShardId,
         ownership_epoch: u32,
     ) {
-        let is_news = self.owner_of(account).is_none_or(|known| match known.epoch {
-            Epoch::Told(known) => known < ownership_epoch,
-            // Whether a redirect that led elsewhere was before or behind that move is not known; it led on, at least.
-            Epoch::AtLeast(least) => known.shard == by && least < ownership_epoch,
-        });
+        let is_news = self
+            .owner_of(account)
+            .is_none_or(|known| match known.epoch {
+                Epoch::Told(known) => known < ownership_epoch,
+                // Whether a redirect that led elsewhere was before or behind that move is not known; it led on, at least.
+                Epoch::AtLeast(least) => known.shard == by && least < ownership_epoch,
+            });
         if is_news {
             let epoch = Epoch::Told(ownership_epoch);
             self.insert(account, Owner { shard, epoch });
