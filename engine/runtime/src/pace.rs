@@ -19,7 +19,8 @@
 //! Bytes are paced as well as time, since rows of history are a gigabyte for each second of work: nine replicas on one disk wrote in two
 //! seconds what had eleven, and every flush of their logs took 10 ms instead of half of one. So no work is done while more is written
 //! than so many thousandths of it as have passed of the first six tenths of the interval, or than 8 MiB for each second, which lets the
-//! checkpoint of an idle replica end; one that is late writes as fast as it can. How much one writes is what the last one wrote, and at first twice what its interval weighs.
+//! checkpoint of an idle replica end; one that is late writes as fast as it can. How much one writes is what the last one wrote, and at
+//! first twice what its interval weighs.
 //!
 //! Time in which this executor has nothing else to do is no gift either: other replicas may share its core and its disk, and
 //! clients wait for them. So the eighth is whole only in a turn that had no input.

@@ -1,4 +1,4 @@
-//! Accounts that are not where the default placement puts them, as far as answers told.
+//! Accounts that are, or were, not where the default placement puts them, as far as answers told.
 //!
 //! Only a hint: a wrong or forgotten entry costs one redirect. Bounded by two generations: when the
 //! young one is full it becomes the old one, and what was old and is not asked for is forgotten.
@@ -27,7 +27,7 @@ struct Owner {
 enum Epoch {
     /// The owner, or who sent the account there, has said so.
     Told(u32),
-    /// A redirect led there, and redirects do not name it: later than what was known before, by who knows how many moves.
+    /// A redirect led there, and redirects do not name it: later than what was known before, unless the redirect was old.
     AtLeast(u32),
 }
 
@@ -56,7 +56,8 @@ impl Learnt {
             // One that has never moved is where the default placement puts it.
             None => ownership_epoch > 0,
             Some(Epoch::Told(known)) => known < ownership_epoch,
-            Some(Epoch::AtLeast(known)) => known <= ownership_epoch,
+            // The redirect may have been an old one, which this answer overtook.
+            Some(Epoch::AtLeast(_)) => true,
         };
         if is_news {
             let epoch = Epoch::Told(ownership_epoch);
@@ -160,6 +161,22 @@ mod tests {
         let mut never_moved = Learnt::default();
         never_moved.found(account, home, 0);
         assert_eq!(never_moved.shard_of(account), None);
+    }
+
+    /// A request that was under way was sent the old way round, after another one had found the account.
+    #[test]
+    fn an_owners_answer_counts_against_an_old_redirect() {
+        let account = AccountId(1);
+        let mut learnt = Learnt::default();
+        learnt.found(account, ShardId(3), 5);
+        learnt.learn(account, ShardId(2));
+        learnt.found(account, ShardId(3), 5);
+        assert_eq!(learnt.shard_of(account), Some(ShardId(3)));
+        learnt.learn_change(ShardId(3), account, ShardId(1), 6);
+        assert_eq!(learnt.shard_of(account), Some(ShardId(1)));
+        // It was on its way while the account moved on.
+        learnt.found(account, ShardId(3), 5);
+        assert_eq!(learnt.shard_of(account), Some(ShardId(1)));
     }
 
     #[test]

@@ -656,3 +656,48 @@ fn a_shard_that_redirects_often_is_asked_once_what_has_left_it() {
         assert!(session.poll_done().is_some());
     }
 }
+
+/// What a shard tells of what has left it may be older than what the owners have answered.
+#[test]
+fn an_account_that_was_read_is_where_it_was_read() {
+    let mut session = session();
+    let found = |id: u128, ownership_epoch: u32| {
+        AccountAnswer::Found(Account {
+            ownership_epoch,
+            ..Account::new(AccountId(id), 1, 1, AccountFlags::default())
+        })
+    };
+    let change = |id: u128, shard: u32, ownership_epoch: u32| RouteRow {
+        account: AccountId(id),
+        shard: ShardId(shard),
+        ownership_epoch,
+        epoch: 3,
+        reserved: 0,
+    };
+    let changes = |row: RouteRow| ReplyBody::MapChanges {
+        rows: Rows::from_slice(&[row]),
+        next: MapPlace::default(),
+        has_more: false,
+    };
+    // Eight accounts of the first shard have moved on twice; the ninth was away, and is at home again.
+    let ids: Vec<AccountId> = (1..=9).map(AccountId).collect();
+    session.submit(Work::LookupAccounts(Rows::from_slice(&ids)), DEADLINE_NS);
+    let home = one_send(&mut session, 0);
+    let mut answers = vec![AccountAnswer::Moved(ShardId(2)); 8];
+    answers.push(found(9, 3));
+    answer(&mut session, &home, ReplyBody::Accounts(answers), 1);
+    let sent = sends(&mut session, 1);
+    let to = |sent: &[Outgoing], shard| sent.iter().find(|it| it.to == at(shard, 1)).cloned();
+    let (question_1, middle) = (to(&sent, 1).unwrap(), to(&sent, 2).unwrap());
+    let moved = ReplyBody::Accounts(vec![AccountAnswer::Moved(ShardId(3)); 8]);
+    answer(&mut session, &middle, moved, 2);
+    let sent = sends(&mut session, 2);
+    let (question_2, last) = (to(&sent, 2).unwrap(), to(&sent, 3).unwrap());
+    let owned = (1..=8).map(|id| found(id, 5)).collect();
+    answer(&mut session, &last, ReplyBody::Accounts(owned), 3);
+    assert!(session.poll_done().is_some());
+    answer(&mut session, &question_1, changes(change(1, 2, 4)), 4);
+    answer(&mut session, &question_2, changes(change(9, 3, 2)), 4);
+    assert_eq!(session.router().shard_of(AccountId(1)), ShardId(3));
+    assert_eq!(session.router().shard_of(AccountId(9)), ShardId(1));
+}
