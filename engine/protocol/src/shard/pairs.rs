@@ -22,12 +22,13 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hint::black_box;
 use core::num::NonZeroU32;
 
 use crate::client::{PairRow, WINDOWS};
 use crate::ids::AccountId;
 use crate::limits::TELEMETRY_PAIRS_MAX;
-use crate::table::{Arena, LOOK_AHEAD, scattered};
+use crate::table::{Arena, scattered};
 
 /// Two accounts, the smaller id first.
 pub(crate) type Pair = (AccountId, AccountId);
@@ -62,7 +63,7 @@ impl fmt::Debug for Pairs {
 impl Pairs {
     /// Counts each of these once more, in this order; returns how many there was no room for.
     pub fn count(&mut self, pairs: &[Pair]) -> u64 {
-        let chunks = pairs.chunks(LOOK_AHEAD);
+        let chunks = pairs.chunks(AT_ONCE);
         chunks.map(|some| self.count_some(some)).sum()
     }
 
@@ -104,17 +105,22 @@ impl Pairs {
     }
 
     /// Each pass is over all of them, and what it does for one waits for nothing that it reads for another: so the
-    /// lines come at the same time.
+    /// lines come at the same time. Before the passes that compare, short ones read a word of each line: a processor looks
+    /// ahead over so many instructions, and the fewer each line takes, the more lines it waits for at once.
     fn count_some(&mut self, some: &[Pair]) -> u64 {
-        let mut hashes = [0; LOOK_AHEAD];
+        let mut hashes = [0; AT_ONCE];
         for (hash, pair) in hashes.iter_mut().zip(some) {
             *hash = scattered(pair);
         }
         let hashes = &hashes[..some.len()];
-        let mut cells = [NO_CELL; LOOK_AHEAD];
+        let touch = |met, &hash: &u64| met ^ self.parts[part(hash)].touch(hash);
+        black_box(hashes.iter().fold(NO_CELL, touch));
+        let mut cells = [NO_CELL; AT_ONCE];
         for (cell, &hash) in cells.iter_mut().zip(hashes) {
             *cell = self.parts[part(hash)].candidate(hash);
         }
+        let touch = |met, &cell: &u32| met ^ self.rows.get(place(cell)).is_some();
+        black_box(cells.iter().fold(false, touch));
         let is_full = self.rows.len() >= TELEMETRY_PAIRS_MAX;
         let mut left_out = 0;
         for ((pair, &hash), &cell) in some.iter().zip(hashes).zip(&cells) {
@@ -223,6 +229,9 @@ impl Row {
 const WINDOWS_REMEMBERED: u32 = u32::BITS + 8;
 const _: () = assert!(WINDOWS < 8);
 
+/// Pairs whose lines are waited for at once: more than [`LOOK_AHEAD`](crate::table::LOOK_AHEAD), as a touch is short.
+const AT_ONCE: usize = 64;
+
 /// Number of parts of the index.
 const PARTS: usize = 512;
 
@@ -261,6 +270,12 @@ impl Part {
             NO_CELL if bucket.is_full() => ELSEWHERE,
             cell => cell,
         }
+    }
+
+    /// Some word of a pair's own bucket.
+    fn touch(&self, hash: u64) -> u32 {
+        let bucket = self.buckets.get(self.own(hash));
+        bucket.map_or(NO_CELL, |bucket| bucket.cells[0])
     }
 
     /// The place of the pair that is looked for.
@@ -303,8 +318,8 @@ impl Part {
     fn refill(&mut self, buckets: usize, places: &[u32], hash_at: impl Fn(u32) -> u64) {
         self.buckets = vec![Bucket::EMPTY; buckets].into();
         self.len = 0;
-        for some in places.chunks(LOOK_AHEAD) {
-            let mut hashes = [0; LOOK_AHEAD];
+        for some in places.chunks(AT_ONCE) {
+            let mut hashes = [0; AT_ONCE];
             for (hash, &place) in hashes.iter_mut().zip(some) {
                 *hash = hash_at(place);
             }
