@@ -5,8 +5,8 @@ Ten times a second each thread is read with the time at which it was read: how l
 too coarse for the whole. What a thread had used at an edge of the window is interpolated between
 the samples around it.
 
-A replica's executor is counted for the replica. Threads that accept, workers of io_uring and the
-main thread are counted for their node, apart from it.
+A replica's executor is counted for the replica. Threads that accept or keep the table of pairs, workers of
+io_uring and the main thread are counted for their node, apart from it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ use crate::entry::Entry;
 use crate::ids::{AccountId, Ballot, ConnectionId, PersistSeq, ReplicaAddress, Slot};
 use crate::ledger::history::{ChainQuestion, RecordName};
 use crate::message::PeerMessage;
+use crate::shard::pair_table::Counting;
 
 /// One effect. The order of outputs is the order in which they were decided; only `Persist` has to
 /// be carried out in that order (relative to other `Persist`s).
@@ -59,6 +60,9 @@ pub enum Output {
     /// Ask the store for a stretch of an account's history. `Input::ChainLoaded` answers. The position lies
     /// below all rows in memory, so it is in the store, or was dropped from it.
     LoadChain { question: u64, chain: ChainQuestion },
+    /// Who paid whom, and questions about it, for the table that is kept beside the replica; its answers go
+    /// to clients. May be lost: see there.
+    Count(Counting),
     /// The replica must not go on.
     Stop { reason: StopReason },
 }

@@ -130,6 +130,7 @@ impl World {
                 | Output::FetchSnapshot { .. } => {
                     panic!("no checkpoint is due")
                 }
+                Output::Count(_) => {}
                 Output::Rejoined => panic!("no disk is lost"),
                 Output::Stop { reason } => panic!("{at} stopped: {reason:?}"),
             }

@@ -46,6 +46,7 @@ use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_T
 use crate::listener;
 use crate::log::Log;
 use crate::pace::{Pace, Pacer};
+use crate::pair_counter::{self, Answers, PairCounter};
 use crate::peers::Peers;
 use crate::precedence::Precedence;
 use crate::rebuild::{Rebuild, Why};
@@ -61,6 +62,7 @@ pub(crate) struct Setup {
     /// Locked and identified, or why not.
     pub(crate) directory: Result<DataDirectory, Fatal>,
     pub(crate) entrances: Entrances,
+    pub(crate) counter: PairCounter,
     /// Told once, when the replica listens: whether it runs or is parked.
     pub(crate) report: mpsc::Sender<Result<(), Fatal>>,
     /// Dropped when the replica has ended.
@@ -73,6 +75,9 @@ pub(crate) struct Entrances {
     pub(crate) acceptor: Acceptor,
     pub(crate) bell: Bell,
     pub(crate) commands: UnixStream,
+    /// What the counter of pairs answers to clients, and what tells of it.
+    pub(crate) answers: Answers,
+    pub(crate) answered: Bell,
 }
 
 /// Runs one replica until it is told to stop.
@@ -82,6 +87,7 @@ pub(crate) async fn run(setup: Setup) {
         config,
         directory,
         entrances,
+        counter,
         report,
         running,
     } = setup;
@@ -89,14 +95,17 @@ pub(crate) async fn run(setup: Setup) {
         acceptor,
         bell,
         commands,
+        answers,
+        answered,
     } = entrances;
     let streams = Sockets::start().and_then(|(sockets, serving)| {
         let bell = Stream::new(&sockets, bell.0)?;
         let commands = Stream::new(&sockets, commands)?;
-        Ok((sockets, serving, bell, commands))
+        let answered = Stream::new(&sockets, answered.0)?;
+        Ok((sockets, serving, bell, commands, answered))
     });
     // Served to the very end: what is answered last has to go out.
-    let (sockets, _serving, bell, commands) = match streams {
+    let (sockets, _serving, bell, commands, answered) = match streams {
         Ok(streams) => streams,
         Err(error) => {
             let problem = format!("replica {}: no sockets: {error}", config.address);
@@ -104,7 +113,7 @@ pub(crate) async fn run(setup: Setup) {
             return tracing::debug!(unheard, "ends at once");
         }
     };
-    let mut shell = Shell::new(cluster, config, Clock::start(), sockets);
+    let mut shell = Shell::new(cluster, config, counter, Clock::start(), sockets);
     // The directory's lock is held until this function ends.
     let outcome = match directory {
         Ok(directory) => {
@@ -118,6 +127,8 @@ pub(crate) async fn run(setup: Setup) {
     };
     let outcome = outcome.or_else(|fault| shell.make_do(fault));
     shell.open(acceptor, bell, commands);
+    let passing_on = pair_counter::pass_on(answers, answered, Rc::clone(&shell.connections));
+    shell.tasks.push(spawn_local(passing_on));
     if report.send(outcome).is_err() {
         tracing::debug!(replica = %shell.address(), "nobody waits for the report");
     }
@@ -188,12 +199,13 @@ struct Shell {
     has_begun: bool,
     precedence: Precedence,
     pacer: Pacer,
+    counter: PairCounter,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
     clock: Clock,
     stopping: Rc<Cell<bool>>,
-    /// Dropped, and so ended, with the shell: listener, commands, counters.
+    /// Dropped, and so ended, with the shell: listener, commands, answers, counters.
     tasks: Vec<Task<()>>,
 }
 
@@ -202,6 +214,7 @@ impl Shell {
     fn new(
         cluster: ClusterConfig,
         config: ReplicaConfig,
+        counter: PairCounter,
         clock: Clock,
         sockets: Rc<Sockets>,
     ) -> Self {
@@ -223,6 +236,7 @@ impl Shell {
             has_begun: false,
             precedence: Precedence::default(),
             pacer: Pacer::default(),
+            counter,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -545,7 +559,7 @@ impl Shell {
 
     fn drain(&mut self) {
         while let Some(output) = self.core.poll_output() {
-            self.has_begun = true;
+            self.has_begun |= !matches!(output, Output::Count(_));
             match output {
                 Output::Persist { seq, record } => {
                     if let Some(log) = &self.log {
@@ -596,6 +610,11 @@ impl Shell {
                 Output::FetchSnapshot { from } => {
                     let from = from.replica;
                     self.rebuild = Some(Why::Behind { from });
+                }
+                Output::Count(counting) => {
+                    if let Some((connection, refused)) = self.counter.give(counting) {
+                        self.connections.reply(connection, &refused);
+                    }
                 }
                 Output::Rejoined => self.note_rejoined(),
                 Output::Stop { reason } => self.park(&stop_reason(&reason)),

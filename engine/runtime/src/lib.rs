@@ -34,6 +34,7 @@ mod log;
 mod node;
 mod outgoing;
 mod pace;
+mod pair_counter;
 mod peers;
 mod precedence;
 mod rebuild;

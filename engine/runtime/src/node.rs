@@ -28,6 +28,7 @@ use crate::directory::{DataDirectory, NodeLock};
 use crate::executor::{self, Entrances, Setup};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
+use crate::pair_counter::{Answers, PairCounter};
 use crate::roster::Roster;
 use crate::{host, listen};
 
@@ -169,6 +170,7 @@ impl RunningNode {
             let (running, ended) = mpsc::channel();
             let (controller, commands) = control_pair()?;
             let (acceptor, bell) = start_acceptor(replica, listener)?;
+            let (counter, answers, answered) = start_counter(replica)?;
             let setup = Setup {
                 cluster: config.clone(),
                 config: config.replica_config(replica, seed ^ address_bits(replica)),
@@ -177,7 +179,10 @@ impl RunningNode {
                     acceptor,
                     bell,
                     commands,
+                    answers,
+                    answered,
                 },
+                counter,
                 report,
                 running,
             };
@@ -320,6 +325,13 @@ fn start_acceptor(
 ) -> Result<(Acceptor, Bell), Fatal> {
     Acceptor::start(&replica.to_string(), listener).map_err(|error| Fatal::Resources {
         problem: format!("replica {replica}: no thread that accepts: {error}"),
+    })
+}
+
+/// From here for the same reason.
+fn start_counter(replica: ReplicaAddress) -> Result<(PairCounter, Answers, Bell), Fatal> {
+    PairCounter::start(&replica.to_string()).map_err(|error| Fatal::Resources {
+        problem: format!("replica {replica}: no thread that counts pairs: {error}"),
     })
 }
 

@@ -1,12 +1,15 @@
 //! The pieces, by name. Each is made once and then run as often as is wanted.
 
 use std::hint::black_box;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context, bail};
 use quorate_protocol::client::{Request, RequestBody};
 use quorate_protocol::ids::{AccountId, ClusterId, RequestId, TransferId};
 use quorate_protocol::ledger::Transfer;
 use quorate_protocol::limits::{BATCH_MAX, TELEMETRY_PAIRS_MAX};
+use quorate_protocol::shard::pair_table::PairTable;
 use quorate_protocol::shard::telemetry::Telemetry;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Rows;
@@ -17,7 +20,7 @@ use crate::history::{BUCKET_ROWS, History};
 use crate::world::World;
 
 /// What there is, and what one run of it does. A piece is called by its kind and its batch, such as `local-8190`.
-pub const KINDS: [(&str, &str); 10] = [
+pub const KINDS: [(&str, &str); 11] = [
     (
         "local",
         "one replica: a request of N transfers, admitted, logged, applied, answered",
@@ -40,8 +43,12 @@ pub const KINDS: [(&str, &str); 10] = [
         "N times 256 history rows into a checkpoint of the store, with their index",
     ),
     (
+        "note",
+        "what telemetry of N transfers takes of a leader: noted, and put into the queue of another thread",
+    ),
+    (
         "fold",
-        "N transfers between known pairs counted in a full table of telemetry",
+        "what it takes of that thread: N known pairs counted in a full table",
     ),
 ];
 
@@ -110,6 +117,7 @@ pub fn piece(name: &str) -> anyhow::Result<Piece> {
         }
         "find" => find(batch),
         "history" => return Ok(history(batch)),
+        "note" => note(batch),
         "fold" => fold(batch),
         _ => bail!("no piece {name}"),
     };
@@ -163,20 +171,59 @@ fn history(buckets: usize) -> Piece {
     }
 }
 
-fn fold(batch: usize) -> Box<dyn FnMut()> {
+/// Pairs of accounts, as a generator draws them.
+struct Drawn(u64);
+
+impl Drawn {
     const PAIRS: u64 = TELEMETRY_PAIRS_MAX as u64;
-    let mut telemetry = Telemetry::default();
-    let note = |telemetry: &mut Telemetry, pair: u64| {
-        let id = u128::from(2 * pair);
-        telemetry.note(AccountId(id + 2), AccountId(id + 1));
-    };
-    (0..PAIRS).for_each(|pair| note(&mut telemetry, pair));
-    let mut random = 1_u64;
+
+    fn pair(number: u64) -> (AccountId, AccountId) {
+        let id = u128::from(2 * number);
+        (AccountId(id + 2), AccountId(id + 1))
+    }
+
+    fn next(&mut self) -> (AccountId, AccountId) {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        Self::pair((mixed ^ mixed >> 27) % Self::PAIRS)
+    }
+}
+
+/// With the queue of the runtime's size, and a thread that takes from it and counts.
+fn note(batch: usize) -> Box<dyn FnMut()> {
+    let (queue, countings) = mpsc::sync_channel(64);
+    thread::spawn(move || {
+        let mut table = PairTable::default();
+        countings.iter().for_each(|counting| {
+            table.take(counting);
+        });
+    });
+    let (mut telemetry, mut drawn) = (Telemetry::default(), Drawn(1));
     Box::new(move || {
         for _ in 0..batch {
-            random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mixed = (random ^ random >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            note(&mut telemetry, (mixed ^ mixed >> 27) % PAIRS);
+            let (debit, credit) = drawn.next();
+            telemetry.note(debit, credit);
+        }
+        while let Some(counting) = telemetry.poll() {
+            black_box(queue.try_send(counting).is_err());
+        }
+    })
+}
+
+fn fold(batch: usize) -> Box<dyn FnMut()> {
+    let mut telemetry = Telemetry::default();
+    let mut table = PairTable::default();
+    let mut count = move |(debit, credit)| {
+        telemetry.note(debit, credit);
+        while let Some(counting) = telemetry.poll() {
+            table.take(counting);
+        }
+    };
+    (0..Drawn::PAIRS).map(Drawn::pair).for_each(&mut count);
+    let mut drawn = Drawn(1);
+    Box::new(move || {
+        for _ in 0..batch {
+            count(drawn.next());
         }
     })
 }

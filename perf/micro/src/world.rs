@@ -223,7 +223,7 @@ impl World {
                         .push_back((at, Input::CheckpointDurable { number }));
                 }
                 Output::Checkpoint(_) => self.inbox.push_back((at, Input::CheckpointRoom)),
-                Output::ReleaseLog { .. } => {}
+                Output::ReleaseLog { .. } | Output::Count(_) => {}
                 Output::Load { question, .. } => self.inbox.push_back((
                     at,
                     Input::Loaded {

@@ -376,6 +376,7 @@ impl Cluster {
                 | Output::FetchSnapshot { .. } => {
                     panic!("there are no checkpoints")
                 }
+                Output::Count(_) => {}
                 Output::Rejoined => panic!("no disk is lost"),
                 Output::Stop { reason } => self.events.push(Event::Stopped { at, reason }),
             }

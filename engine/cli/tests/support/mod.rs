@@ -245,7 +245,7 @@ impl Machine {
                     let mut disk = Disk(self.directory.clone());
                     self.keeper.take(part, &mut disk).unwrap();
                 }
-                Output::Reply { .. } | Output::ReleaseLog { .. } => {}
+                Output::Reply { .. } | Output::ReleaseLog { .. } | Output::Count(_) => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -23,7 +23,6 @@ use crate::planted::{Bug, planted};
 use crate::replica::Replica;
 use crate::replica::requests::{Pending, ReadPermit, RequestKey, Requests, Waiter};
 use crate::replica::waiting::Item;
-use crate::shard::telemetry::Telemetry;
 use crate::table::LOOK_AHEAD;
 use crate::time::{MS, Timestamp};
 use crate::txn::coordinator::Join;
@@ -140,7 +139,12 @@ impl Replica {
             }
             RequestBody::CutRegister { at: cut } => self.open_cut_register(at, cut),
             RequestBody::CutSums { at: cut } => self.open_cut_sums(at, cut),
-            RequestBody::Observe { from, limit } => Err(self.observed(from, limit)),
+            RequestBody::Observe { from, limit } => {
+                let page = (from, limit.min(OBSERVED_MAX));
+                let clock = self.clock.last();
+                self.telemetry.ask((at.connection, at.id), clock, page);
+                Ok(())
+            }
             RequestBody::ObserveOperations { from, limit } => {
                 let limit = limit.min(OBSERVED_MAX);
                 let (rows, next) = self.ledger.operations(from, limit);
@@ -152,7 +156,7 @@ impl Replica {
                 Err(ReplyBody::Done)
             }
             RequestBody::ObserveReset => {
-                self.telemetry = Telemetry::begin(self.now);
+                self.telemetry.begin_anew(self.now);
                 Err(ReplyBody::Done)
             }
             RequestBody::MapChanges { place, limit } => Err(self.map_changes(place, limit)),
@@ -167,15 +171,6 @@ impl Replica {
             RequestBody::Status | RequestBody::InDoubt | RequestBody::CutDigest { .. } => {
                 unreachable!("answered by any replica")
             }
-        }
-    }
-
-    fn observed(&mut self, from: u32, limit: u32) -> ReplyBody {
-        let (rows, next) = self.telemetry.rows(from, limit.min(OBSERVED_MAX));
-        ReplyBody::Pairs {
-            rows: Rows::from_slice(&rows),
-            next,
-            windows: self.telemetry.windows(),
         }
     }
 

@@ -240,7 +240,8 @@ impl Replica {
 
     /// The next effect, if any.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        output.or_else(|| self.telemetry.poll().map(Output::Count))
     }
 
     /// Whether the next `Input::Tick` is there to apply an entry: it is due, and whatever came before it may go first.
@@ -447,7 +448,7 @@ impl Replica {
         self.leading = leading;
         let Some(ballot) = leading else { return };
         self.coordinator.begin(ballot);
-        self.telemetry = Telemetry::begin(self.now);
+        self.telemetry.begin_anew(self.now);
         self.housekeeping_ns = self.now.mono_ns;
         self.in_doubt_scan_ns = self.now.mono_ns;
     }
@@ -504,7 +505,7 @@ impl Replica {
         self.look_ups.clear();
         self.migrations = Migrations::default();
         self.forwarding = Forwarding::default();
-        self.telemetry = Telemetry::begin(self.now);
+        self.telemetry.begin_anew(self.now);
         self.latencies = Latencies::default();
         self.woken.clear();
         for route in &mut self.routes {

@@ -4,5 +4,6 @@ pub mod catalog;
 pub(crate) mod forwarding;
 pub mod map;
 pub(crate) mod migration;
+pub mod pair_table;
 pub(crate) mod pairs;
 pub mod telemetry;

@@ -75,6 +75,11 @@ impl Pairs {
         (rows, if end < self.rows.end() { end } else { 0 })
     }
 
+    /// The number of the present window, from one on.
+    pub fn window(&self) -> NonZeroU32 {
+        self.window
+    }
+
     /// What is counted from now on belongs to the next window.
     pub fn begin_window(&mut self) {
         self.window = self.window.saturating_add(1);

@@ -163,6 +163,8 @@ impl Running {
                 }
                 Output::List { after, limit } => self.store.list(after, limit),
                 Output::FetchSnapshot { from } => self.wants_snapshot = Some(from.replica),
+                // Nobody asks, and any of it may be lost.
+                Output::Count(_) => {}
                 Output::Rejoined => effects.push(Effect::Rejoined),
                 Output::Stop { reason } => effects.push(Effect::Stopped { reason }),
             }
