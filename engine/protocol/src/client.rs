@@ -472,7 +472,7 @@ pub struct TelemetryWindow {
     /// Transfers inside the shard, and those across of which it has the debit account; without those of system accounts.
     pub local: u64,
     pub cross: u64,
-    /// Those of both kinds whose pair the table had no room for.
+    /// Those of both kinds that are in no pair: the table had no room for them, or the queue before it.
     pub dropped: u64,
 }
 

@@ -690,7 +690,13 @@ impl Shell {
                 } => busy(&self.connections, now, connection, request),
             }
             while let Some(output) = self.core.poll_output() {
-                if let Output::Reply { connection, reply } = output {
+                let reply = match output {
+                    Output::Reply { connection, reply } => Some((connection, reply)),
+                    // Nobody passes on any more what the counter would answer.
+                    Output::Count(counting) => counting.lose().1,
+                    _ => None,
+                };
+                if let Some((connection, reply)) = reply {
                     self.connections.reply(connection, &reply);
                 }
             }

@@ -45,7 +45,7 @@ pub(crate) const ACCEPT_PAUSE_NS: i64 = 50_000_000;
 /// Runs of pairs, and questions about them, that wait for the thread that counts. A run is 64 KiB, so these are 4 MiB at most;
 /// what comes on top is left out.
 pub(crate) const COUNTINGS_MAX: usize = 64;
-/// Its answers that wait for the executor. Above it the thread waits.
+/// Its answers, of half a MiB at most, that wait for the executor. Above it the thread waits.
 pub(crate) const ANSWERS_MAX: usize = 16;
 
 /// First pause after a failed connection to a peer; doubled up to the longest.

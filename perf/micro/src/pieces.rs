@@ -189,15 +189,11 @@ impl Drawn {
     }
 }
 
-/// With the queue of the runtime's size, and a thread that takes from it and counts.
+/// With the queue of the runtime's size. The thread only takes: did it count, the queue would be full most of the time, as no
+/// leader commits as fast as this loop.
 fn note(batch: usize) -> Box<dyn FnMut()> {
     let (queue, countings) = mpsc::sync_channel(64);
-    thread::spawn(move || {
-        let mut table = PairTable::default();
-        countings.iter().for_each(|counting| {
-            table.take(counting);
-        });
-    });
+    thread::spawn(move || countings.iter().for_each(drop));
     let (mut telemetry, mut drawn) = (Telemetry::default(), Drawn(1));
     Box::new(move || {
         for _ in 0..batch {

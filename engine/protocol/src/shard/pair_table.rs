@@ -8,7 +8,7 @@
 //! |---|---|
 //! | another beginning | forgets everything |
 //! | a later window | counts from now on as part of that |
-//! | transfers lost on the way | adds them to those left out of the window |
+//! | transfers lost on the way | adds them to those left out of their window |
 //! | [`Told::Pairs`] | counts them; adds those that it has no room for to those left out |
 //! | [`Told::Question`] | gives the answer to a client |
 //!
@@ -27,8 +27,8 @@ use crate::words::Rows;
 #[derive(Clone, Debug)]
 pub struct Counting {
     pub(crate) period: Period,
-    /// Transfers of the same beginning that were lost on the way before this: see [`Counting::lose`].
-    pub(crate) lost: u64,
+    /// What was lost on the way before this: see [`Counting::lose`].
+    pub(crate) lost: Lost,
     pub(crate) told: Told,
 }
 
@@ -70,37 +70,35 @@ pub(crate) struct Question {
     pub windows: Vec<TelemetryWindow>,
 }
 
-/// Transfers that found no room on their way to the table.
+/// Transfers that found no room on their way to the table: their number, and when the last of them were counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lost {
-    began_ns: u64,
+    period: Period,
     transfers: u64,
 }
 
 impl Counting {
     /// Takes along what was lost before it.
     pub fn carry(&mut self, lost: &mut Lost) {
-        let Lost {
-            began_ns,
-            transfers,
-        } = core::mem::take(lost);
-        if began_ns == self.period.began_ns {
-            self.lost += transfers;
+        let lost = core::mem::take(lost);
+        if lost.period.began_ns == self.period.began_ns {
+            self.lost = lost;
         }
     }
 
     /// There is no room for it: gives back what is to be carried by the next, and the answer to whom it was asked for.
     #[must_use]
     pub fn lose(self) -> (Lost, Option<(ConnectionId, Reply)>) {
-        let (pairs, refused) = match self.told {
-            Told::Pairs(pairs) => (pairs.len() as u64, None),
-            Told::Question(question) => (0, Some(question.reply(ReplyBody::Busy))),
-        };
-        let lost = Lost {
-            began_ns: self.period.began_ns,
-            transfers: self.lost + pairs,
-        };
-        (lost, refused)
+        match self.told {
+            Told::Pairs(pairs) => {
+                let lost = Lost {
+                    period: self.period,
+                    transfers: self.lost.transfers + pairs.len() as u64,
+                };
+                (lost, None)
+            }
+            Told::Question(question) => (self.lost, Some(question.reply(ReplyBody::Busy))),
+        }
     }
 }
 
@@ -153,7 +151,10 @@ impl PairTable {
         match counting.told {
             Told::Pairs(pairs) => {
                 let left_out = self.pairs.count(&pairs);
-                self.leave_out(left_out);
+                self.leave_out(Lost {
+                    period: self.period,
+                    transfers: left_out,
+                });
                 self.pairs.sweep();
                 None
             }
@@ -175,9 +176,13 @@ impl PairTable {
         }
     }
 
-    fn leave_out(&mut self, transfers: u64) {
-        let [present, ..] = &mut self.left_out;
-        *present += transfers;
+    /// Of a window that is not told apart any more it is forgotten.
+    fn leave_out(&mut self, lost: Lost) {
+        let age = self.period.window.get() - lost.period.window.get();
+        let age = usize::try_from(age).unwrap_or(usize::MAX);
+        if let Some(of_window) = self.left_out.get_mut(age) {
+            *of_window += lost.transfers;
+        }
     }
 
     fn answer(&self, mut question: Question) -> Answer {
@@ -197,6 +202,7 @@ impl PairTable {
 mod tests {
     use super::*;
     use crate::ids::AccountId;
+    use crate::limits::TELEMETRY_PAIRS_MAX;
 
     fn period(began_ns: u64, window: u32) -> Period {
         Period {
@@ -209,7 +215,7 @@ mod tests {
         let pairs = (0..pairs).map(|pair| (AccountId(2 * pair + 1), AccountId(2 * pair + 2)));
         Counting {
             period,
-            lost: 0,
+            lost: Lost::default(),
             told: Told::Pairs(pairs.collect()),
         }
     }
@@ -217,7 +223,7 @@ mod tests {
     fn asked(period: Period, windows: usize) -> Counting {
         Counting {
             period,
-            lost: 0,
+            lost: Lost::default(),
             told: Told::Question(Question {
                 connection: ConnectionId(3),
                 request: RequestId(4),
@@ -284,9 +290,22 @@ mod tests {
         table.take(late);
         let (counts, left_out) = listed(&mut table, period(7, 4));
         assert_eq!(counts[..], [[0, 1, 0, 1, 0, 0], [0, 0, 0, 1, 0, 0]]);
-        assert_eq!(left_out[..], [0, 4, 0, 0, 0, 0]);
+        assert_eq!(left_out[..], [0, 0, 0, 4, 0, 0]);
         table.take(paid(period(9, 1), 0));
         let (counts, left_out) = listed(&mut table, period(9, 1));
         assert_eq!((counts.len(), left_out), (0, alloc::vec![0; WINDOWS]));
+    }
+
+    /// They were given back a part with each run, and a leader that commits little has fewer runs in a window than there are
+    /// parts: what came no more stayed in the others for ever, until there was no room for what did come.
+    #[test]
+    fn pairs_that_come_no_more_give_their_room_back_though_few_others_come() {
+        let mut table = PairTable::default();
+        let all = TELEMETRY_PAIRS_MAX as u128;
+        table.take(paid(period(7, 1), all));
+        for window in 2..100 {
+            table.take(paid(period(7, window), 1));
+        }
+        assert!(listed(&mut table, period(7, 99)).0.len() <= TELEMETRY_PAIRS_MAX / 2);
     }
 }

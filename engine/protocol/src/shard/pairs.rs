@@ -82,6 +82,8 @@ impl Pairs {
 
     /// What is counted from now on belongs to the next window.
     pub fn begin_window(&mut self) {
+        // Where little is counted, most parts have not had their turn.
+        (self.swept..PARTS).for_each(|_| self.sweep());
         self.window = self.window.saturating_add(1);
         self.swept = 0;
     }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use crate::client::{TelemetryWindow, WINDOWS};
 use crate::ids::{AccountId, ConnectionId, RequestId};
 use crate::ledger::rules::pair;
-use crate::shard::pair_table::{Counting, Period, Question, Told};
+use crate::shard::pair_table::{Counting, Lost, Period, Question, Told};
 use crate::shard::pairs::Pair;
 use crate::time::{Now, Timestamp};
 
@@ -51,8 +51,14 @@ impl Telemetry {
 
     /// Forgets everything. The table is told if it was told anything, so that it gives its memory back.
     pub fn begin_anew(&mut self, now: Now) {
-        let had_told = self.has_told;
+        let Self {
+            has_told: had_told,
+            period: before,
+            ..
+        } = *self;
         *self = Self::begin(now);
+        // Several steps may have one reading of the clock.
+        self.period.began_ns = now.mono_ns.max(before.began_ns + 1);
         if had_told {
             self.tell(Told::Pairs(Vec::new()));
             self.has_told = false;
@@ -149,7 +155,7 @@ impl Telemetry {
         self.has_told = true;
         self.told.push_back(Counting {
             period: self.period,
-            lost: 0,
+            lost: Lost::default(),
             told,
         });
     }
@@ -248,8 +254,13 @@ mod tests {
         telemetry.note(AccountId(1), AccountId(3));
         telemetry.begin_anew(at(2));
         assert!(table.take(telemetry.poll().expect("it is told")).is_none());
-        telemetry.begin_anew(at(3));
+        telemetry.begin_anew(at(2));
         assert!(telemetry.poll().is_none(), "it has nothing");
+        assert_eq!(rows((&mut telemetry, &mut table), 0, 9).0, []);
+        telemetry.note(AccountId(1), AccountId(2));
+        assert_eq!(rows((&mut telemetry, &mut table), 0, 9).0.len(), 1);
+        // Within one reading of the clock.
+        telemetry.begin_anew(at(2));
         assert_eq!(rows((&mut telemetry, &mut table), 0, 9).0, []);
     }
 
