@@ -325,23 +325,15 @@ impl Proposals {
             left: bytes_max - ENTRY_HEADER_BYTES,
             taken: 0,
         };
+        let mut documents = Documents::default();
+        // Resolutions and commits may fill every entry for as long as a load lasts. Ahead of them goes what lets frozen
+        // accounts go, and one each of what others wait for by the second.
+        self.take_commit_moves(&mut room, &mut builder);
+        self.take_prepare_moves(1, &mut room, &mut builder);
+        self.take_documents(1, requests, &mut room, &mut builder, &mut documents);
         room.drain(&mut self.resolves, usize::MAX, |rows| builder.resolve(rows));
         room.drain(&mut self.commits, usize::MAX, |rows| builder.commit(rows));
-        while let Some((head, accounts)) = self.commit_moves.front() {
-            if !room.take(commit_move_bytes(accounts)) {
-                break;
-            }
-            builder.commit_move(head, accounts);
-            self.commit_moves.pop_front();
-        }
-        while let Some(words) = self.prepare_moves.front() {
-            if !room.take(words.as_bytes().len()) {
-                break;
-            }
-            let parts = MoveSection::parse(words.as_bytes()).expect("checked when it was queued");
-            builder.prepare_move(parts);
-            self.prepare_moves.pop_front();
-        }
+        self.take_prepare_moves(usize::MAX, &mut room, &mut builder);
         room.drain(&mut self.acknowledged, usize::MAX, |rows| {
             builder.acknowledged(rows);
         });
@@ -359,27 +351,13 @@ impl Proposals {
             }
             self.cuts.pop_front();
         }
-        let mut documents = Vec::new();
-        let mut documents_dropped = 0;
-        while let Some(write) = self.documents.front() {
-            let bytes = section_bytes(write.bytes.len());
-            if requests.get(write.request).is_none() {
-                documents_dropped += bytes;
-            } else if room.take(bytes) {
-                let length = u32::try_from(write.bytes.len()).expect("bounded by the request");
-                let head = DocumentHead {
-                    key: write.key,
-                    expected: write.expected,
-                    bytes: length,
-                    reserved: 0,
-                };
-                builder.put_document(&head, &write.bytes);
-                documents.push(write.request);
-            } else {
-                break;
-            }
-            self.documents.pop_front();
-        }
+        self.take_documents(
+            usize::MAX,
+            requests,
+            &mut room,
+            &mut builder,
+            &mut documents,
+        );
         // Other shards can send prepares faster than entries take them; local commands must not
         // wait for their end.
         let local = !self.accounts.rows.is_empty() || !self.transfers.rows.is_empty();
@@ -395,7 +373,7 @@ impl Proposals {
             .transfers
             .drain_to(&mut room, requests, |rows| builder.transfers(rows));
         let gone = room.taken
-            + documents_dropped
+            + documents.bytes_dropped
             + accounts.dropped * size_of::<Account>()
             + transfers.dropped * size_of::<Transfer>();
         assert!(gone > 0, "what was let in fits an entry");
@@ -405,11 +383,71 @@ impl Proposals {
             slot: Slot::ZERO,
             accounts: accounts.spans,
             transfers: transfers.spans,
-            documents,
+            documents: documents.written,
             commands_end: self.taken,
         };
         (builder, proposed)
     }
+
+    fn take_commit_moves(&mut self, room: &mut Room, builder: &mut EntryBuilder) {
+        while let Some((head, accounts)) = self.commit_moves.front() {
+            if !room.take(commit_move_bytes(accounts)) {
+                return;
+            }
+            builder.commit_move(head, accounts);
+            self.commit_moves.pop_front();
+        }
+    }
+
+    fn take_prepare_moves(&mut self, most: usize, room: &mut Room, builder: &mut EntryBuilder) {
+        for _ in 0..most.min(self.prepare_moves.len()) {
+            let words = self.prepare_moves.front().expect("there are so many");
+            if !room.take(words.as_bytes().len()) {
+                return;
+            }
+            let parts = MoveSection::parse(words.as_bytes()).expect("checked when it was queued");
+            builder.prepare_move(parts);
+            self.prepare_moves.pop_front();
+        }
+    }
+
+    fn take_documents(
+        &mut self,
+        most: usize,
+        requests: &Requests,
+        room: &mut Room,
+        builder: &mut EntryBuilder,
+        taken: &mut Documents,
+    ) {
+        for _ in 0..most.min(self.documents.len()) {
+            let write = self.documents.front().expect("there are so many");
+            let bytes = section_bytes(write.bytes.len());
+            if requests.get(write.request).is_none() {
+                taken.bytes_dropped += bytes;
+            } else if room.take(bytes) {
+                let length = u32::try_from(write.bytes.len()).expect("bounded by the request");
+                let head = DocumentHead {
+                    key: write.key,
+                    expected: write.expected,
+                    bytes: length,
+                    reserved: 0,
+                };
+                builder.put_document(&head, &write.bytes);
+                taken.written.push(write.request);
+            } else {
+                return;
+            }
+            self.documents.pop_front();
+        }
+    }
+}
+
+/// The documents of one entry.
+#[derive(Debug, Default)]
+struct Documents {
+    written: Vec<RequestKey>,
+    /// Of those that nobody waits for any more.
+    bytes_dropped: usize,
 }
 
 const CUT_BYTES: usize = 16;
@@ -469,9 +507,13 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
     use crate::entry::Section;
-    use crate::ids::{AccountId, Ballot, ConnectionId, RequestId, ShardId, TransferId};
+    use crate::ids::{
+        AccountId, Ballot, ConnectionId, DocumentKey, MoveId, RequestId, ShardId, TransferId,
+    };
     use crate::limits::ENTRY_BYTES_MAX;
     use crate::replica::requests::Requests;
     use crate::txn::record::Attempt;
@@ -562,6 +604,62 @@ mod tests {
         // A freeze that waits for all fifteen need not wait for those that nobody sends.
         assert_eq!(proposed.commands_end, proposals.enqueued());
         assert!(proposals.is_empty());
+    }
+
+    /// A shard that only pays others has more commits waiting than entries take, for as long as that lasts: a move that was
+    /// voted for stayed behind them with its accounts frozen, and no plan could be paused.
+    #[test]
+    fn commits_do_not_keep_accounts_frozen_nor_documents_waiting() {
+        let mut proposals = Proposals::default();
+        for id in 1..=20_000 {
+            proposals.push_commit(CommitRow {
+                transfer: transfer(id),
+                attempt: Attempt::default(),
+                participant: ShardId(2),
+                kind: 1,
+                code: 0,
+                reserved: [0; 8],
+            });
+        }
+        let mut requests = Requests::default();
+        for id in 1..=3 {
+            let pending = Requests::results(1);
+            let request = requests.open(ConnectionId(1), RequestId(id), 0, 1, pending);
+            proposals.push_document(request, DocumentKey(1), 0, vec![7; 100]);
+        }
+        for number in 1..=3 {
+            let head = MoveHead {
+                id: MoveId(number),
+                attempt: Attempt::default(),
+                source: ShardId(1),
+                target: ShardId(2),
+                accounts: 0,
+                owners: 0,
+            };
+            proposals.push_commit_move(head, Vec::new());
+        }
+        let counts = |builder: EntryBuilder| {
+            let entry = builder.finish(Ballot(257), Timestamp(1), 0);
+            let (mut commits, mut moves, mut documents) = (0, 0, 0);
+            for section in entry.sections() {
+                match section {
+                    Section::Commit(rows) => commits += rows.len(),
+                    Section::CommitMove { .. } => moves += 1,
+                    Section::PutDocument(_) => documents += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
+            (commits, moves, documents)
+        };
+        let (builder, _) = proposals.take(ENTRY_BYTES_MAX, &requests);
+        let (commits, moves, documents) = counts(builder);
+        assert_eq!((moves, documents), (3, 1));
+        assert!(commits > 6_000, "{commits}");
+        let (builder, _) = proposals.take(ENTRY_BYTES_MAX, &requests);
+        assert_eq!(counts(builder).2, 1);
+        while !proposals.is_empty() {
+            let _ = proposals.take(ENTRY_BYTES_MAX, &requests);
+        }
     }
 
     #[test]
