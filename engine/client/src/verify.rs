@@ -84,20 +84,22 @@ impl BlockingClient {
     pub fn verify(&mut self, patience: Duration) -> Result<VerifyReport, ClientError> {
         let end = Instant::now() + patience;
         let mut margin_ns = MARGIN_NS;
+        let mut detail = "; every cut was refused or forgotten";
         loop {
             let at = self.next_cut(margin_ns, end);
             if let Some(sums) = self.sums_at(at, end)? {
                 let digests = self.digests_at(at, end);
-                // A replica that began after the passing never knows the state at it: then the next cut tells.
-                if has_digest_of_each(&sums, &digests) || Instant::now() >= end {
-                    return Ok(combine(at, &sums, &digests));
+                let report = combine(at, &sums, &digests);
+                if is_conclusive(&report, &sums, &digests) {
+                    return Ok(report);
                 }
+                detail = "; a shard has told its sums, but no replica of it a digest";
             }
             if Instant::now() >= end {
                 return Err(ClientError::NoAnswer {
                     target: Target::Cluster,
                     cause: Cause::TimedOut,
-                    detail: "; every cut was refused or forgotten".to_owned(),
+                    detail: detail.to_owned(),
                 });
             }
             margin_ns = (margin_ns * 2).min(MARGIN_NS_MAX);
@@ -318,16 +320,21 @@ fn check_owners(sums: &[(ShardId, CutSums)], problems: &mut Vec<String>) -> bool
     owned == created
 }
 
-fn has_digest_of_each(
+/// Whether the report says something about the money. That no replica of a shard has told its digest in time does not: one that
+/// began after the passing never knows the state at it, and the next cut tells.
+fn is_conclusive(
+    report: &VerifyReport,
     sums: &[(ShardId, CutSums)],
     digests: &[(ReplicaAddress, DigestAnswer)],
 ) -> bool {
-    let is_known = |shard: &ShardId| {
+    let is_known = |shard: ShardId| {
         digests.iter().any(|(replica, answer)| {
-            replica.shard == *shard && matches!(answer, DigestAnswer::Digest { .. })
+            replica.shard == shard && matches!(answer, DigestAnswer::Digest { .. })
         })
     };
-    sums.iter().all(|(shard, _)| is_known(shard))
+    let silent = sums.iter().filter(|&&(shard, _)| !is_known(shard)).count();
+    // Each silent shard is one of the problems.
+    silent == 0 || report.problems.len() > silent
 }
 
 fn check_digests(
@@ -531,5 +538,29 @@ mod tests {
         digests[0].1 = DigestAnswer::None("no connection".to_owned());
         let report = combine(AT, &honest(), &digests);
         assert!(!report.ok && !report.digests_equal);
+    }
+
+    /// A check that ran out of time between the sums and the digests was told as money that is wrong: plans were aborted for it.
+    #[test]
+    fn missing_digests_of_a_shard_say_nothing_about_the_money() {
+        let conclusive = |sums: &[(ShardId, CutSums)], digests: &[_]| {
+            is_conclusive(&combine(AT, sums, digests), sums, digests)
+        };
+        let mut digests = honest_digests();
+        assert!(conclusive(&honest(), &digests));
+        let silent = DigestAnswer::None("no connection".to_owned());
+        digests[0].1 = silent.clone();
+        assert!(conclusive(&honest(), &digests));
+        digests[1].1 = silent.clone();
+        assert!(!conclusive(&honest(), &digests));
+        // Of wrong sums no digest makes right ones.
+        let mut wrong = honest();
+        wrong[0].1.ledgers[0].debits_posted = 101.into();
+        assert!(conclusive(&wrong, &digests));
+        let none: Vec<_> = (digests.into_iter())
+            .map(|(replica, _)| (replica, silent.clone()))
+            .collect();
+        assert!(!conclusive(&honest(), &none));
+        assert!(conclusive(&wrong, &none));
     }
 }

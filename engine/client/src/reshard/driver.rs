@@ -51,7 +51,7 @@ const VERIFY_WITHIN: Duration = Duration::from_secs(8);
 const VERIFY_LAST_WITHIN: Duration = Duration::from_secs(30);
 /// A record that has not changed for so long has no living driver: longer than a check of the money and a beat whose
 /// questions and whose write are not answered.
-pub const SILENCE: Duration = Duration::from_secs(15);
+pub const SILENCE: Duration = Duration::from_secs(20);
 const _: () = assert!(SILENCE.as_secs() > VERIFY_WITHIN.as_secs() + ASK_WITHIN.as_secs() + 5);
 /// How long the leaders are watched before the first batch.
 pub const WATCH_BEFORE: Duration = Duration::from_secs(3);

@@ -11,6 +11,7 @@
 //! where, and [`driver`] carries it out so that another tool can go on with it.
 
 pub mod begin;
+pub mod cost;
 pub mod driver;
 pub mod pace;
 pub mod record;

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use super::Conduct;
 use super::driver::SILENCE;
 
-/// A driver whose last look at the record is older sends no batch before it has looked again: half of [`SILENCE`], so that
-/// nobody can have taken over.
+/// A driver whose last look at the record is older sends no batch before it has looked again. What it sent at the end of that time it
+/// sends again until a call ends (5 s), and the source works at it for [`MOVE_WITHIN`]: nobody takes over before all of it is
+/// over.
 const LEASE: Duration = Duration::from_secs(7);
-const _: () = assert!(LEASE.as_secs() * 2 < SILENCE.as_secs());
+/// Longest call, then the freeze, the wait for the vote and a commit.
+const MOVE_WITHIN: Duration = Duration::from_secs(5 + 5);
+const _: () = assert!(LEASE.as_secs() + MOVE_WITHIN.as_secs() + 2 < SILENCE.as_secs());
 
 /// What workers ask between batches.
 #[derive(Debug)]

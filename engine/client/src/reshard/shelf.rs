@@ -3,6 +3,7 @@
 //! ```text
 //! "reshard" | 0                            the plan of now, or the last one: a `Record` as JSON
 //! "reshard" | 1                            those before it, the oldest first: `[Record]` as JSON
+//! "reshard" | 2                            what a cross-shard transfer costs: a `MeasuredCost` as JSON
 //! "reshard" | 1 << 63 | drawn << 16 | n    moves of a plan, in order: account u128, source u32, target u32 each
 //! ```
 //!
@@ -37,6 +38,7 @@ pub const PLANS_KEPT: u64 = 4;
 const NAME: u128 = 0x7265_7368_6172_6400 << 64;
 const RECORD: DocumentKey = DocumentKey(NAME);
 const HISTORY: DocumentKey = DocumentKey(NAME | 1);
+pub(super) const COST: DocumentKey = DocumentKey(NAME | 2);
 const MOVE_BYTES: usize = 24;
 const MOVES_PER_CHUNK: usize = DOCUMENT_BYTES_MAX / MOVE_BYTES;
 /// What moves may take of a catalog; the rest is for the records.
@@ -261,15 +263,18 @@ fn make_room(catalog: &mut impl Catalog, next: &Record, bytes: usize) -> Result<
     Ok(())
 }
 
-/// Adds a plan that is over. It is there once, however often that is tried.
+/// Adds a plan that is over. It is there once, however often that is tried, as it was told last: a driver may still be finishing
+/// one that was aborted when another tool remembers it.
 fn remember(catalog: &mut impl Catalog, record: Record) -> Result<(), ShelfError> {
     let document = catalog.document(HISTORY)?;
     let version = document.version;
     let mut records = remembered(&document)?;
-    if records.iter().any(|old| old.number == record.number) {
-        return Ok(());
+    let age = |record: &Record| (record.ended_unix_ns, record.progress.settled());
+    match records.iter_mut().find(|old| old.number == record.number) {
+        Some(old) if age(old) >= age(&record) => return Ok(()),
+        Some(old) => *old = record,
+        None => records.push(record),
     }
-    records.push(record);
     let surplus = records.len().saturating_sub(HISTORY_MAX);
     records.drain(..surplus);
     let bytes = serde_json::to_vec(&records).map_err(unreadable)?;
@@ -504,6 +509,29 @@ pub(super) mod tests {
         let second = begin(&mut catalog, record(), &planned(2)).unwrap();
         assert_eq!(moves(&mut catalog, &second.record).unwrap(), planned(2));
         assert_eq!(moves(&mut catalog, &first.record).unwrap(), planned(3));
+    }
+
+    /// A plan was aborted while its driver finished; a tool that began another in that moment put the unfinished record into the
+    /// history, where it said for ever that nothing had moved, and could not be undone.
+    #[test]
+    fn the_history_has_a_plan_as_it_was_told_last() {
+        let mut catalog = Written::default();
+        let told = |moved: u64, ended_unix_ns| Record {
+            number: 5,
+            status: Status::Aborted,
+            ended_unix_ns: Some(ended_unix_ns),
+            progress: Progress {
+                moved,
+                ..Progress::default()
+            },
+            ..record()
+        };
+        for (moved, ended_unix_ns, kept) in [(0, 7, 0), (3, 7, 3), (9, 8, 9), (3, 7, 9)] {
+            remember(&mut catalog, told(moved, ended_unix_ns)).unwrap();
+            let records = history(&mut catalog).unwrap();
+            let moved: Vec<u64> = records.iter().map(|it| it.progress.moved).collect();
+            assert_eq!(moved, [kept]);
+        }
     }
 
     /// The moves that it left filled the catalog, and no command could ever write a plan again.
