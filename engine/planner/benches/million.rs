@@ -5,8 +5,12 @@
 //! METIS, as a live plan needs them; then everything that `reshard plan --trace` does with a trace
 //! that has so many pairs, its backtest included. Reading the file is not in it.
 //!
+//! With `live`, instead, the whole plan of a running cluster whose leaders have counted these pairs in three windows. It has
+//! no bound: it is told, with its memory.
+//!
 //! ```text
 //! cargo bench -p quorate-planner --bench million
+//! cargo bench -p quorate-planner --bench million -- live
 //! ```
 
 #![forbid(unsafe_code)]
@@ -21,8 +25,12 @@ use std::time::Instant;
 use quorate_planner::graph::InteractionGraph;
 use quorate_planner::partition::{Tolerance, partition};
 use quorate_planner::trace::{Trace, TraceTransfer};
-use quorate_planner::{TraceOptions, WeightedPair, plan_from_trace};
+use quorate_planner::{
+    LiveOptions, Observed, TraceOptions, WeightedPair, plan_from_trace, plan_live,
+};
+use quorate_protocol::client::{PairRow, WINDOWS};
 use quorate_protocol::ids::AccountId;
+use quorate_protocol::shard::map::Placement;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, weighted::WeightedAliasIndex};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -40,6 +48,10 @@ const PLAN_SECONDS_MAX: f64 = 20.0;
 const PEAK_MIB_MAX: f64 = 1430.0;
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "live") {
+        live_plan();
+        return ExitCode::SUCCESS;
+    }
     let (graph_seconds, graph_peak) = graph_and_metis();
     let (plan_seconds, plan_peak) = whole_plan();
     let mut all_within = true;
@@ -122,6 +134,49 @@ fn whole_plan() -> (f64, f64) {
         plan.load_max_over_avg.planned
     );
     (seconds, peak_mib())
+}
+
+fn live_plan() {
+    let mut transfers: Vec<(u32, u32, u8)> = planted()
+        .zip(0_usize..)
+        .map(|((a, b), i)| (a.min(b), a.max(b), u8::try_from(i * 3 / TRANSFERS).unwrap()))
+        .collect();
+    transfers.sort_unstable();
+    let rows: Vec<PairRow> = transfers
+        .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
+        .map(|same| {
+            let mut counts = [0; WINDOWS];
+            for &(_, _, window) in same {
+                counts[2 - usize::from(window)] += 1;
+            }
+            PairRow {
+                a: AccountId(same[0].0.into()),
+                b: AccountId(same[0].1.into()),
+                counts,
+                reserved: 0,
+            }
+        })
+        .collect();
+    drop(transfers);
+    assert!(rows.len() >= PAIRS_MIN, "{} pairs", rows.len());
+    let accounts = (1..=COMMUNITIES * MEMBERS).map(|id| AccountId(id.into()));
+    let owners = accounts
+        .map(|id| (id, Placement::Hash.home(id, SHARDS)))
+        .collect();
+    let (start, cpu, before) = (Instant::now(), cpu_seconds(), peak_mib());
+    let observed = Observed::Counted(&rows);
+    let plan = plan_live(observed, &owners, SHARDS, &LiveOptions::default()).unwrap();
+    println!(
+        "live, {} pairs: {:?} by {:?} in {:.2} s, CPU {:.2} s, backtest {:.4}, {} moves; peak {:.0} MiB, {before:.0} before",
+        rows.len(),
+        plan.decision,
+        plan.method,
+        start.elapsed().as_secs_f64(),
+        cpu_seconds() - cpu,
+        plan.cross_shard_ratio.backtest,
+        plan.moves.len(),
+        peak_mib(),
+    );
 }
 
 /// The transfers, one after the other: (debit, credit) by account number from 1 on.

@@ -19,6 +19,9 @@ const TOLERANCE: Tolerance = Tolerance {
     accounts: 1.30,
 };
 
+/// Accounts times shards: refinement keeps eight bytes of each, a gibibyte in all.
+pub const LINKS_MAX: usize = 1 << 27;
+
 /// What to divide.
 pub struct Problem<'a> {
     pub graph: &'a InteractionGraph,
@@ -40,8 +43,12 @@ pub struct Candidate {
 /// The candidate that a method makes, or `None` if it can make none.
 ///
 /// # Errors
-/// METIS fails.
+/// METIS fails, or there are more accounts and shards than [`LINKS_MAX`].
 pub fn candidate(problem: &Problem<'_>, method: Method) -> Result<Option<Candidate>, PlanError> {
+    let (accounts, shards) = (problem.graph.len(), problem.idle.len());
+    if accounts > LINKS_MAX / shards {
+        return Err(PlanError::TooWide { accounts, shards });
+    }
     let parts = match method {
         Method::Metis => from_scratch(problem)?,
         Method::WarmStart if problem.graph.len() <= problem.idle.len() => None,

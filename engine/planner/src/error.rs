@@ -16,6 +16,11 @@ pub enum PlanError {
     ShortTrace { transfers: usize, epochs: u32 },
     #[error("the interaction graph has {0} edges or accounts, the limit is {1}")]
     TooLarge(usize, usize),
+    #[error(
+        "{accounts} accounts on {shards} shards are more than a plan has memory for: at most {} divided by the number of shards",
+        crate::candidate::LINKS_MAX
+    )]
+    TooWide { accounts: usize, shards: usize },
     #[error("account {0} has transfers but no owner in the current map")]
     NoOwner(AccountId),
     #[error("account {account} is on shard {shard} in the current map, the cluster has {shards}")]

@@ -50,7 +50,7 @@ pub use error::PlanError;
 pub use follow::MOVES_MAX_PERCENT;
 pub use gate::GateOptions;
 pub use graph::WeightedPair;
-pub use live::{LiveOptions, Payback, plan_live};
+pub use live::{LiveOptions, Payback, best_candidate, plan_live};
 pub use outcome::SHARDS_MAX;
 pub use plan::{Decision, Plan};
 pub use trace::{Trace, TraceError};

@@ -16,10 +16,10 @@ use crate::fingerprint::Fingerprint;
 use crate::gate::{Gain, GateOptions, cost, within};
 use crate::graph::{EDGES_MAX, InteractionGraph, WeightedPair};
 use crate::outcome::{Measured, Outcome, check_shards};
-use crate::plan::{BacktestMethod, Method, Plan};
+use crate::plan::{BacktestMethod, Decision, Method, Plan};
 use crate::refine::load_max;
 use crate::score::{Score, float};
-use crate::windows::{Observed, Windows, merged};
+use crate::windows::{Observed, Windows, a_quarter_held_out, merged};
 use crate::{hubs, outcome};
 
 /// What the moves must earn back, and by when.
@@ -61,13 +61,28 @@ pub fn plan_live(
     shards: u32,
     options: &LiveOptions,
 ) -> Result<Plan, PlanError> {
+    best_candidate(observed, owners, shards, options).map(Plan::gated)
+}
+
+/// The best candidate with the gate's decision, and with its moves whatever that is: for who wants to know how far predictions
+/// are off, also where nothing is to be gained.
+///
+/// # Errors
+/// As [`plan_live`].
+pub fn best_candidate(
+    observed: Observed<'_>,
+    owners: &BTreeMap<AccountId, ShardId>,
+    shards: u32,
+    options: &LiveOptions,
+) -> Result<Plan, PlanError> {
     check(options, owners, shards)?;
-    let windows = Windows::new(observed, options.seed);
+    let cluster = Cluster { owners, shards };
+    let input_hash = input_hash(observed, &cluster, options);
+    let mut windows = Windows::new(observed, options.seed);
     if windows.all.len() > EDGES_MAX {
         return Err(PlanError::TooLarge(windows.all.len(), EDGES_MAX));
     }
-    let cluster = Cluster { owners, shards };
-    let mut outcome = outcome(observed, &cluster, options, windows.method);
+    let mut outcome = outcome(input_hash, &cluster, options, windows.method);
     if windows.older.is_empty() || windows.newer.is_empty() {
         return Ok(outcome.nothing("too few committed transfers were observed"));
     }
@@ -78,13 +93,16 @@ pub fn plan_live(
     let Some((method, backtest)) = cluster.backtest(&windows, options)? else {
         return Ok(outcome.nothing(NOTHING_TO_DIVIDE));
     };
+    // With millions of pairs every list of them is felt.
+    windows.older = Vec::new();
+    windows.newer = Vec::new();
     let graph = InteractionGraph::from_pairs(&windows.all)?;
     let problem = cluster.problem(&graph, options)?;
     let Some(candidate) = candidate(&problem, method)? else {
         return Ok(outcome.nothing(NOTHING_TO_DIVIDE));
     };
     let measured = cluster.measure(&problem, candidate, &windows, backtest)?;
-    Ok(repaid(outcome.plan(measured), &stay, options))
+    Ok(repaid(outcome.candidate(measured), &stay, options))
 }
 
 fn check(
@@ -114,12 +132,7 @@ fn check(
     }
 }
 
-fn outcome(
-    observed: Observed<'_>,
-    cluster: &Cluster<'_>,
-    options: &LiveOptions,
-    backtest_method: BacktestMethod,
-) -> Outcome {
+fn input_hash(observed: Observed<'_>, cluster: &Cluster<'_>, options: &LiveOptions) -> String {
     let mut digest = Fingerprint::new(2);
     digest.add(cluster.shards.into());
     digest.add(options.seed);
@@ -130,21 +143,19 @@ fn outcome(
         digest.add(payback.horizon_transfers);
         digest.add_float(payback.move_cost);
     }
-    let of_age = |rows: &[PairRow], age: usize| {
+    let of_age = |rows: &[PairRow], age: usize| -> Vec<WeightedPair> {
         let pair = |row: &PairRow| WeightedPair {
             a: row.a,
             b: row.b,
             weight: row.counts[age].into(),
         };
-        rows.iter().map(pair).collect()
+        rows.iter()
+            .map(pair)
+            .filter(|pair| pair.weight > 0)
+            .collect()
     };
-    let windows: Vec<Vec<WeightedPair>> = match observed {
-        Observed::OneWindow(pairs) => vec![pairs.to_vec(), Vec::new()],
-        Observed::TwoWindows { older, newer } => vec![older.to_vec(), newer.to_vec()],
-        Observed::Counted(rows) => (0..WINDOWS).map(|age| of_age(rows, age)).collect(),
-    };
-    for window in &windows {
-        // The same pairs in another order are the same input, as they give the same plan.
+    // The same pairs in another order are the same input, as they give the same plan.
+    let mut add = |window: &[WeightedPair]| {
         let window = merged(window);
         digest.add(window.len() as u64);
         for pair in window {
@@ -152,15 +163,36 @@ fn outcome(
             digest.add_account(pair.b);
             digest.add(pair.weight);
         }
+    };
+    match observed {
+        Observed::OneWindow(pairs) => {
+            add(pairs);
+            add(&[]);
+        }
+        Observed::TwoWindows { older, newer } => {
+            add(older);
+            add(newer);
+        }
+        // One age after the other: with millions of pairs, copies of all at once are most of the memory.
+        Observed::Counted(rows) => (0..WINDOWS).for_each(|age| add(&of_age(rows, age))),
     }
     for (&account, shard) in cluster.owners {
         digest.add_account(account);
         digest.add(shard.0.into());
     }
+    digest.finish()
+}
+
+fn outcome(
+    input_hash: String,
+    cluster: &Cluster<'_>,
+    options: &LiveOptions,
+    backtest_method: BacktestMethod,
+) -> Outcome {
     Outcome {
         shards: cluster.shards,
         seed: options.seed,
-        input_hash: digest.finish(),
+        input_hash,
         gate: options.gate,
         backtest_method,
         train: None,
@@ -208,7 +240,7 @@ fn repaid(mut plan: Plan, stay: &Score, options: &LiveOptions) -> Plan {
     let per_transfer = cost(stay.cross_shard_ratio()) - cost(plan.cross_shard_ratio.backtest);
     let saving = per_transfer * float(payback.horizon_transfers);
     let price = float(plan.moves.len() as u64) * payback.move_cost;
-    if plan.moves.is_empty() || saving >= price {
+    if plan.decision == Decision::Refuse || saving >= price {
         return plan;
     }
     plan.reason = format!(
@@ -217,7 +249,8 @@ fn repaid(mut plan: Plan, stay: &Score, options: &LiveOptions) -> Plan {
         payback.horizon_transfers,
         plan.reason,
     );
-    plan.refused()
+    plan.decision = Decision::Refuse;
+    plan
 }
 
 /// The accounts and where they are.
@@ -273,14 +306,14 @@ impl Cluster<'_> {
 
     /// The method that does better on a quarter of these transfers when it knew the others.
     fn method(&self, pairs: &[WeightedPair], options: &LiveOptions) -> Result<Method, PlanError> {
-        let split = Windows::new(Observed::OneWindow(pairs), options.seed);
+        let (older, newer) = a_quarter_held_out(pairs, options.seed);
         let mut tried = Vec::new();
-        if !split.older.is_empty() && !split.newer.is_empty() {
+        if !older.is_empty() && !newer.is_empty() {
             for method in [Method::WarmStart, Method::Metis] {
-                tried.extend(self.tried(&split.older, &split.newer, method, options)?);
+                tried.extend(self.tried(&older, &newer, method, options)?);
             }
         }
-        let stay = self.score(&split.newer, |id| self.part(id))?;
+        let stay = self.score(&newer, |id| self.part(id))?;
         Ok(choose(&tried, &stay, options).unwrap_or(Method::WarmStart))
     }
 
@@ -347,7 +380,7 @@ impl Cluster<'_> {
         let shards = parts.iter().map(|&part| ShardId(part + 1));
         Ok(Measured {
             method: candidate.method,
-            in_sample: self.score(&windows.counted, |id| self.planned(graph, &parts, id))?,
+            in_sample: self.score(windows.counted(), |id| self.planned(graph, &parts, id))?,
             backtest,
             accounts,
             moves: outcome::moves(graph, &problem.current, &parts),

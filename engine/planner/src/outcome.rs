@@ -13,7 +13,7 @@ use crate::plan::{
 };
 use crate::score::{Score, max_over_avg};
 
-/// Most shards of a plan. Bounds the memory of refinement (accounts times shards).
+/// Most shards of a plan. Its accounts times its shards are bounded as well, see [`crate::candidate::LINKS_MAX`].
 pub const SHARDS_MAX: u32 = 1024;
 
 /// Refuses a number of shards that no plan can be made for.
@@ -60,13 +60,18 @@ pub(crate) struct Measured {
 impl Outcome {
     /// The plan of a candidate: carried out or refused by the gate.
     pub fn plan(self, measured: Measured) -> Plan {
+        self.candidate(measured).gated()
+    }
+
+    /// The same with the moves of what the gate refuses.
+    pub fn candidate(self, measured: Measured) -> Plan {
         let current = self
             .current
             .clone()
             .unwrap_or_else(|| Score::new(self.shards));
         let (decision, reason) = decide(&current, &measured.backtest, self.gate);
         let gain = Gain::between(&current, &measured.backtest, self.gate.cross_cost);
-        let plan = Plan {
+        Plan {
             decision,
             reason,
             method: measured.method,
@@ -91,10 +96,6 @@ impl Outcome {
             moves: measured.moves,
             map: measured.map,
             ..self.empty()
-        };
-        match plan.decision {
-            Decision::Apply => plan,
-            Decision::Refuse => plan.refused(),
         }
     }
 

@@ -3,7 +3,9 @@
 //! METIS reads C arrays, draws from libc's process-global `rand()` and installs handlers for SIGTERM
 //! and SIGABRT while it runs. It must never run inside a server; in the planner's process calls are
 //! serialised here and the generator is seeded by each call, so the same graph and seed give the
-//! same parts. What METIS says about cut and balance is not used: callers compute both from the
+//! same parts. A SIGTERM that comes meanwhile waits for METIS's end, when the process's own handler is in
+//! its place again: METIS's would jump out of the call, and whoever wanted to end the process would be told of a
+//! failed partition instead. What METIS says about cut and balance is not used: callers compute both from the
 //! parts ([`InteractionGraph::edge_cut`], [`crate::score`]).
 //!
 //! METIS writes to C's stdout, and no option prevents it. All of its messages ask for a bit of
@@ -18,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 
 use metis::Graph;
 use metis::option::{NCuts, NIter, ObjType, Seed};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::error::PlanError;
 use crate::graph::InteractionGraph;
@@ -87,6 +90,7 @@ pub fn partition(
     let mut found = vec![0_i32; graph.len()];
     let fail = |e: &dyn std::fmt::Display| PlanError::Metis(e.to_string());
     let guard = METIS.lock().unwrap_or_else(PoisonError::into_inner);
+    let held_back = TerminationHeldBack::begin();
     Graph::new(2, int(parts), &arrays.xadj, &arrays.adjncy)
         .map_err(|e| fail(&e))?
         .set_vwgt(&arrays.vwgt)
@@ -99,10 +103,37 @@ pub fn partition(
         .set_option(Seed(seed_of(seed)))
         .part_kway(&mut found)
         .map_err(|e| fail(&e))?;
+    drop(held_back);
     drop(guard);
     let part = |p: i32| u32::try_from(p).ok().filter(|&p| p < parts);
     let found = found.into_iter().map(part).collect::<Option<Vec<u32>>>();
     found.map(Some).ok_or_else(|| fail(&"a part out of range"))
+}
+
+/// No SIGTERM reaches this thread while it lives. The programs that plan have no other at that time.
+struct TerminationHeldBack {
+    /// Signals that were blocked before.
+    before: Option<SigSet>,
+}
+
+impl TerminationHeldBack {
+    fn begin() -> Self {
+        let mut termination = SigSet::empty();
+        termination.add(Signal::SIGTERM);
+        // Fails for no set of signals; if it did, METIS would be ended as its makers meant it.
+        let before = SigSet::thread_get_mask().ok();
+        let blocked = before.filter(|_| termination.thread_block().is_ok());
+        Self { before: blocked }
+    }
+}
+
+impl Drop for TerminationHeldBack {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // As above; what was pending is delivered here.
+            let _ = before.thread_set_mask();
+        }
+    }
 }
 
 /// METIS takes a non-negative `i32` (negative means its default).

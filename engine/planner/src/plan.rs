@@ -154,6 +154,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What the gate allows of it.
+    #[must_use]
+    pub(crate) fn gated(self) -> Self {
+        match self.decision {
+            Decision::Apply => self,
+            Decision::Refuse => self.refused(),
+        }
+    }
+
     /// The same figures, but nothing moves.
     #[must_use]
     pub(crate) fn refused(mut self) -> Self {

@@ -15,6 +15,8 @@ use quorate_protocol::ids::AccountId;
 const UNIT_DIGITS: i64 = 6;
 /// Largest amount after conversion.
 const UNITS_MAX: u128 = 1 << 63;
+/// Most rows: 48 bytes each in memory, as many again while they are sorted.
+const ROWS_MAX: usize = 1 << 26;
 /// The header, in this order.
 pub const HEADER: [&str; 4] = ["timestamp", "src", "dst", "amount"];
 
@@ -104,6 +106,9 @@ impl Trace {
         }
         let mut transfers = Vec::new();
         while let Some(line) = lines.next()? {
+            if transfers.len() == ROWS_MAX {
+                return Err(line.refused(format!("more than {ROWS_MAX} transfers")));
+            }
             transfers.push(line.transfer()?);
         }
         Self::new(transfers).ok_or_else(|| TraceError::Empty { file: file.into() })
@@ -160,18 +165,21 @@ impl<'a, R: Read> Lines<'a, R> {
     }
 }
 
+/// Exponents beyond this are as good as this one: a line has no room for digits that would make up for it.
+const EXPONENT_MAX: i64 = 1 << 20;
+
 /// A decimal as [`f64`] takes it, not negative, in millionths: exact, and halves go up. `None` if there are
 /// too many.
 fn millionths(text: &str) -> Option<u64> {
     let text = text.trim_start_matches('+');
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        Some((mantissa, exponent)) => (mantissa, bounded_exponent(exponent)?),
         None => (text, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = || whole.bytes().chain(fraction.bytes());
     // So many of the digits lie before the point of the result.
-    let before = i64::try_from(whole.len()).ok()?.checked_add(exponent)? + UNIT_DIGITS;
+    let before = i64::try_from(whole.len()).ok()? + exponent + UNIT_DIGITS;
     let mut units = 0_u128;
     for (place, digit) in (0..).zip(digits()) {
         let digit = u128::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
@@ -189,6 +197,17 @@ fn millionths(text: &str) -> Option<u64> {
         units = units.checked_mul(10)?;
     }
     (units <= UNITS_MAX).then(|| u64::try_from(units).expect("at most 2^63"))
+}
+
+/// Digits with a sign, however many there are.
+fn bounded_exponent(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] | digits => (1, digits),
+    };
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let size = |size: i64, digit: &u8| (size * 10 + i64::from(digit - b'0')).min(EXPONENT_MAX);
+    is_number.then(|| sign * digits.iter().fold(0, size))
 }
 
 /// One line with what its errors need.

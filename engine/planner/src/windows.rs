@@ -29,18 +29,23 @@ pub(crate) struct Windows {
     pub older: Vec<WeightedPair>,
     /// What the backtest scores: transfers.
     pub newer: Vec<WeightedPair>,
-    /// All transfers.
-    pub counted: Vec<WeightedPair>,
+    /// All transfers, if they do not all count alike for the plan.
+    counted: Option<Vec<WeightedPair>>,
     pub method: BacktestMethod,
 }
 
 impl Windows {
+    /// All transfers.
+    pub fn counted(&self) -> &[WeightedPair] {
+        self.counted.as_ref().unwrap_or(&self.all)
+    }
+
     pub fn new(observed: Observed<'_>, seed: u64) -> Self {
         match observed {
             Observed::TwoWindows { older, newer } if !older.is_empty() && !newer.is_empty() => {
                 let all = merged(&[older, newer].concat());
                 Self {
-                    counted: all.clone(),
+                    counted: None,
                     all,
                     older: merged(older),
                     newer: merged(newer),
@@ -75,36 +80,44 @@ impl Windows {
             all: weighted(faded, 0..WINDOWS),
             older: weighted(faded, before),
             newer: weighted(transfers, newer),
-            counted: weighted(transfers, 0..WINDOWS),
+            counted: Some(weighted(transfers, 0..WINDOWS)),
             method: BacktestMethod::TimeSplit,
         };
         match windows.older.is_empty() || windows.newer.is_empty() {
             false => windows,
-            true => Self::thinned(&windows.counted, seed),
+            true => Self::thinned(windows.counted(), seed),
         }
     }
 
     fn thinned(pairs: &[WeightedPair], seed: u64) -> Self {
         let all = merged(pairs);
-        let mut random = splitmix64(seed);
-        let (mut older, mut newer) = (Vec::new(), Vec::new());
-        for &pair in &all {
-            let held_out = a_quarter_of(pair.weight, &mut random);
-            let part = |weight| WeightedPair { weight, ..pair };
-            older.push(part(pair.weight - held_out));
-            newer.push(part(held_out));
-        }
-        for part in [&mut older, &mut newer] {
-            part.retain(|pair| pair.weight > 0);
-        }
+        let (older, newer) = a_quarter_held_out(&all, seed);
         Self {
-            counted: all.clone(),
+            counted: None,
             all,
             older,
             newer,
             method: BacktestMethod::Thinned,
         }
     }
+}
+
+/// Three quarters of the transfers of merged pairs, and the others: each is held out with probability 1/4.
+pub(crate) fn a_quarter_held_out(
+    pairs: &[WeightedPair],
+    seed: u64,
+) -> (Vec<WeightedPair>, Vec<WeightedPair>) {
+    let mut random = splitmix64(seed);
+    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    for &pair in pairs {
+        let held_out = a_quarter_of(pair.weight, &mut random);
+        for (part, weight) in [(&mut older, pair.weight - held_out), (&mut newer, held_out)] {
+            if weight > 0 {
+                part.push(WeightedPair { weight, ..pair });
+            }
+        }
+    }
+    (older, newer)
 }
 
 /// How many of the newest windows hold a quarter of all transfers.
@@ -223,13 +236,13 @@ mod tests {
             weights(&windows.all),
             [10 * 32 + 40 * 16 + 8, 20 * 16 + 80 * 8]
         );
-        assert_eq!(weights(&windows.counted), [58, 100]);
+        assert_eq!(weights(windows.counted()), [58, 100]);
         assert_eq!(windows.method, BacktestMethod::TimeSplit);
         // One window only: chance decides.
         let young = [row(1, [1_000, 0, 0, 0, 0, 0])];
         let windows = Windows::new(Observed::Counted(&young), 1);
         assert_eq!(windows.method, BacktestMethod::Thinned);
-        assert_eq!(weights(&windows.counted), [1_000]);
+        assert_eq!(weights(windows.counted()), [1_000]);
     }
 
     #[test]

@@ -97,6 +97,10 @@ fn refusals_name_the_place() {
             "1,0,1,1e13\n",
             "t.csv: line 2: field amount: above 2^63 millionths, found \"1e13\"",
         ),
+        (
+            "1,0,1,1e9223372036854775807\n",
+            "t.csv: line 2: field amount: not a number of at least 0, found \"1e9223372036854775807\"",
+        ),
     ];
     for (body, message) in cases {
         assert_eq!(rows(body).unwrap_err(), message);
@@ -144,6 +148,12 @@ fn amounts_are_exact_and_halves_go_up() {
         ("12.5E+1", 125_000_000),
         ("9223372036854.775808", 1 << 63),
         ("0e999999999", 1),
+        // Sums with these left 64 bits: the program was aborted.
+        ("0e9223372036854775806", 1),
+        ("0e99999999999999999999", 1),
+        ("7e-9223372036854775808", 1),
+        ("7e-99999999999999999999", 1),
+        ("0.00000000000000000000000000005e+29", 5_000_000),
     ] {
         let trace = rows(&format!("1,0,1,{text}\n")).unwrap();
         assert_eq!(trace.transfers()[0].amount, units, "{text}");
