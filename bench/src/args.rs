@@ -55,6 +55,9 @@ pub struct RunArguments {
     /// Load over the average above which a shard takes no more of them [default: 1.1]
     #[arg(long, value_name = "X", value_parser = parse_cap)]
     pub first_touch_cap: Option<f64>,
+    /// Other payments among the same accounts and communities: those of the N-th load [default: 0; not for replay]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    pub round: Option<u32>,
     /// Write the id of every acknowledged transfer to this file, one decimal number a line
     #[arg(long, value_name = "FILE")]
     pub acked: Option<PathBuf>,

@@ -22,10 +22,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use quorate_client::observe;
 use quorate_client::reshard::begin::begin;
+use quorate_client::reshard::cost::MeasuredCost;
 use quorate_client::reshard::driver::{Driven, WATCH_BEFORE, drive};
 use quorate_client::reshard::record::{Predicted, Record, Status};
-use quorate_client::reshard::shelf;
 use quorate_client::reshard::{AccountMove, ApplyOptions};
+use quorate_client::reshard::{cost, shelf};
 use quorate_planner::{
     Decision, GateOptions, LiveOptions, Observed, Plan, WeightedPair, plan_live,
 };
@@ -34,7 +35,7 @@ use quorate_protocol::ids::{AccountId, ShardId};
 use crate::args::LocalityArguments;
 use crate::balance::{accounts_max_over_avg, load_max_over_avg};
 use crate::cross_cost;
-use crate::drive::{Measured, Mode};
+use crate::drive::{Measured, Mode, wall_clock_ns};
 use crate::failure::Failure;
 use crate::generator::{warn_after, warn_before};
 use crate::host::Host;
@@ -142,7 +143,7 @@ fn stages(
     let older = window(bench, link)?;
     report.before = Some(bench.report(&before, link.verify(TIME_LIMIT)));
     check_stop(bench)?;
-    let gate = gate(bench, asked, &before, report)?;
+    let gate = gate(bench, link, asked, &before, report)?;
     report.parameters = Some(parameters(bench, gate, report_seconds(report)));
     check_stop(bench)?;
 
@@ -189,6 +190,7 @@ fn stages(
 /// With the cost of a cross-shard transfer as this cluster has it, unless it was told or cannot be measured.
 fn gate(
     bench: &Bench,
+    link: &mut Link,
     asked: Asked,
     before: &Measured,
     report: &mut LocalityReport,
@@ -200,13 +202,27 @@ fn gate(
     let cost = measured.as_ref().and_then(|it| it.cost);
     report.cross_cost_loads = measured.map(|it| it.loads);
     Ok(match cost {
-        Some(cross_cost) => GateOptions {
-            cross_cost,
-            is_cost_measured: true,
-            ..asked.gate
-        },
+        Some(cross_cost) => {
+            remember(link, cross_cost);
+            GateOptions {
+                cross_cost,
+                is_cost_measured: true,
+                ..asked.gate
+            }
+        }
         None => asked.gate,
     })
+}
+
+/// For the plans that `quorate reshard` makes later. One that cannot be kept is as if it had not been made.
+fn remember(link: &mut Link, cross_cost: f64) {
+    let cost = MeasuredCost {
+        cross_cost,
+        measured_unix_ns: wall_clock_ns(),
+    };
+    if let Err(error) = cost::remember(&mut link.client().catalog(shelf::SHARD), cost) {
+        say(format_args!("warning: the cost is not kept: {error}"));
+    }
 }
 
 fn report_seconds(report: &LocalityReport) -> Option<u64> {

@@ -54,6 +54,8 @@ pub struct RunReport {
 pub struct Settings {
     pub accounts: u32,
     pub seed: u64,
+    /// Which payments among these accounts: those of the load with this number.
+    pub round: u32,
     /// Connections to each shard.
     pub connections: usize,
     pub warmup_seconds: u64,
@@ -370,6 +372,7 @@ mod tests {
             settings: Settings {
                 accounts: 9_000,
                 seed: 1,
+                round: 0,
                 connections: 1,
                 warmup_seconds: 2,
                 rate: None,

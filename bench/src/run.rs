@@ -36,6 +36,8 @@ pub struct Bench {
     pub cpu: usize,
     /// Where a replay's new accounts are put: beside their first counterparties, up to this load over the average.
     pub first_touch_cap: Option<f64>,
+    /// Which of the loads' payments a single load makes.
+    pub round: u32,
     pub stop: Arc<AtomicBool>,
 }
 
@@ -59,6 +61,7 @@ impl Bench {
             options,
             cpu,
             first_touch_cap: None,
+            round: 0,
             stop,
         })
     }
@@ -154,6 +157,7 @@ impl Bench {
         Settings {
             accounts: self.selection.accounts,
             seed: self.selection.seed,
+            round: self.round,
             connections: self.options.connections,
             warmup_seconds: self.options.warmup.as_secs(),
             rate: match self.options.mode {
@@ -194,6 +198,11 @@ pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failur
     let selection = Selection::new(&arguments.workload, &config)?;
     let mut bench = Bench::new(config, selection, &arguments.load, arguments.seconds, stop)?;
     bench.first_touch_cap = first_touch_cap(arguments, &bench.selection)?;
+    if arguments.round.is_some() && bench.selection.trace().is_some() {
+        let message = "--round: a recorded file has one list of payments";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    bench.round = arguments.round.unwrap_or(0);
     let mut document = Document::open(arguments.json.as_deref())?;
     let mut html = HtmlFile::open(arguments.html.as_deref())?;
     let acked = arguments.acked.as_deref().map(|path| {
@@ -262,7 +271,7 @@ fn load(bench: &Bench, link: &mut Link, acked: Option<AckedFile>) -> anyhow::Res
         Some(draws) => Funding::outgoing(draws, 1),
     };
     bench.prepare(link, &funding)?;
-    let (measured, acked) = bench.job("run", Part::Whole, 0, 0).run(acked)?;
+    let (measured, acked) = bench.job("run", Part::Whole, bench.round, 0).run(acked)?;
     if let Some(acked) = acked {
         acked.finish()?;
     }

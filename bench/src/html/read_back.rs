@@ -123,6 +123,7 @@ fn settings() -> Settings {
     Settings {
         accounts: 9_000,
         seed: 1,
+        round: 0,
         connections: 1,
         warmup_seconds: 2,
         rate: None,

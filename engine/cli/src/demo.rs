@@ -84,9 +84,14 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
     let report = directory.path().join("locality.json");
     let outcome = run_bench(&bench, &file, &report, args.seconds, context, &interrupted);
     let stopped = cluster.stop();
+    // A refusal and a failed check are answers, and the document has them.
+    let concluded = match &outcome {
+        Ok(()) | Err(Failure::Refused(_) | Failure::CheckFailed(_)) => conclude(&report, context),
+        Err(_) => Ok(()),
+    };
     outcome?;
     stopped?;
-    conclude(&report, context)
+    concluded
 }
 
 /// Set by SIGINT and SIGTERM.

@@ -236,10 +236,11 @@ class Bounds(unittest.TestCase):
 
 class Turns(unittest.TestCase):
     def test_a_pair_begins_with_the_map_that_is_there(self) -> None:
-        now, seen = [NEW], []
+        now, seen, pairs = [NEW], [], []
 
-        def load() -> Document:
+        def load(pair: int) -> Document:
             seen.append(now[0])
+            pairs.append(pair)
             return run(1, 0.1)
 
         def undo() -> Document:
@@ -250,14 +251,17 @@ class Turns(unittest.TestCase):
         self.assertEqual(seen, [NEW, OLD, OLD, NEW, NEW, OLD])
         self.assertEqual([one["map"] for one in made], seen)
         self.assertEqual([one["pair"] for one in made], [1, 1, 2, 2, 3, 3])
+        # Both loads of a pair make the same payments, no two pairs do.
+        self.assertEqual(pairs, [1, 1, 2, 2, 3, 3])
+        self.assertEqual(len({tuple(placement.unseen(pair)) for pair in pairs}), 3)
         self.assertEqual(len(undos), 3)
 
     def test_where_money_is_wrong_nothing_more_is_loaded(self) -> None:
         right, wrong = run(1, 0.1), run(1, 0.1, verify=WRONG)
-        made, undos = placement.alternate(2, lambda: wrong, lambda: {"verify": VERIFY})
+        made, undos = placement.alternate(2, lambda _: wrong, lambda: {"verify": VERIFY})
         self.assertEqual((len(made), len(undos)), (1, 0))
         self.assertIn(False, placement.checks_of_pairs(made, undos).values())
-        made, undos = placement.alternate(2, lambda: right, lambda: {"verify": WRONG})
+        made, undos = placement.alternate(2, lambda _: right, lambda: {"verify": WRONG})
         self.assertEqual((len(made), len(undos)), (1, 1))
         self.assertEqual(
             placement.checks_of_pairs(made, undos), {"pair 1 new": True, "undo 1": False}
@@ -293,6 +297,14 @@ class Tables(unittest.TestCase):
         with contextlib.redirect_stderr(said):
             self.assertEqual(results.check_code(lines), CHECK)
         self.assertEqual(results.check_code([line(1)]), 0)
+
+    def test_what_is_not_held_is_named(self) -> None:
+        self.assertEqual(placement.missed([line(75_000)]), [])
+        named = placement.missed([line(50_000), line(50_000), line(75_000)])
+        self.assertEqual(named, ["throughput after / before", "throughput after / predicted"])
+        # Nothing that counts was measured: nothing is held.
+        bounds = [figure.name for figure in placement.FIGURES if figure.bound]
+        self.assertEqual(placement.missed([line(75_000, is_right=False)]), bounds)
 
     def test_one_run_in_which_undo_failed_is_one_too_many(self) -> None:
         lines = [line(75_000), line(75_000), line(75_000)]

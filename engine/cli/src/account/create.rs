@@ -11,6 +11,7 @@ use quorate_client::near::{NearError, shard_near};
 use quorate_client::reshard::{AccountMove, ApplyOptions, apply};
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
+use quorate_protocol::client::AccountAnswer;
 use quorate_protocol::ids::{AccountId, ShardId};
 use quorate_protocol::ledger::{Account, AccountFlags, ResultCode, ResultRow};
 use quorate_protocol::limits::{BATCH_MAX, LOOKUP_MAX};
@@ -41,7 +42,8 @@ pub struct CreateArgs {
     /// Comma-separated: debits-must-not-exceed-credits, credits-must-not-exceed-debits, closed, system
     #[arg(long, value_name = "FLAGS", value_delimiter = ',', value_parser = parse_flag)]
     pub flags: Vec<AccountFlags>,
-    /// Put them on the shard of this account, with which they will trade, unless it is too busy
+    /// Put them on the shard of this account, with which they will trade, unless it is too busy. Accounts that existed and
+    /// have been used stay where they are
     #[arg(long, value_name = "ID")]
     pub near: Option<u128>,
     /// With --near: load over the average above which a shard takes no new account
@@ -79,7 +81,7 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
         .near
         .map(|near| target(&mut client, &config, near, args.first_touch_cap));
     let target = target.transpose()?;
-    let mut moved = 0;
+    let (mut moved, mut left) = (0, 0);
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut refused = None;
     let mut next = Some(args.ids.first);
@@ -102,7 +104,9 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
             }
         }
         if let Some(target) = target {
-            moved += place(&mut client, &config, &there, target)?;
+            let placed = place(&mut client, &config, &there, target)?;
+            moved += placed.moved;
+            left += placed.left;
         }
         next = (last < args.ids.last).then(|| last + 1);
     }
@@ -112,11 +116,18 @@ pub fn run(args: &CreateArgs, context: Context) -> Outcome {
     if let Some(target) = target {
         document["shard"] = target.0.into();
         document["moved"] = moved.into();
+        document["left_in_use"] = left.into();
     }
     context.output.print(&document, || {
         let lines = counts.iter().map(|(name, n)| format!("{name}: {n}"));
-        let placed = target.map(|target| format!("on shard {target}, {moved} of them moved there"));
-        lines.chain(placed).collect::<Vec<_>>().join("\n")
+        let placed = target.map(|target| format!("on shard {target}: {moved} moved there"));
+        let left = (left > 0)
+            .then(|| format!("left where they are: {left} that existed and have been used"));
+        lines
+            .chain(placed)
+            .chain(left)
+            .collect::<Vec<_>>()
+            .join("\n")
     })?;
     match refused {
         None => Ok(()),
@@ -141,22 +152,42 @@ fn target(
     })
 }
 
-/// Moves accounts to where they were asked to be; returns how many had to be.
+/// What became of accounts that were to be put near another one.
+struct Placed {
+    moved: u64,
+    /// Elsewhere, and with a history: to move those is a plan's business.
+    left: u64,
+}
+
+/// Moves accounts that nobody has used yet to where they were asked to be.
 fn place(
     client: &mut BlockingClient,
     config: &ClusterConfig,
     accounts: &[AccountId],
     target: ShardId,
-) -> Result<u64, Failure> {
+) -> Result<Placed, Failure> {
+    let mut unused = Vec::with_capacity(accounts.len());
     for ids in accounts.chunks(LOOKUP_MAX) {
-        client.lookup_accounts(ids).map_err(anyhow::Error::from)?;
+        let answers = client.lookup_accounts(ids).map_err(anyhow::Error::from)?;
+        let is_unused = |answer: &AccountAnswer| match answer {
+            AccountAnswer::Found(account) => !is_used(account),
+            AccountAnswer::NotFound | AccountAnswer::Moved(_) | AccountAnswer::Contended => false,
+        };
+        let of_these = ids.iter().zip(&answers);
+        unused.extend(
+            of_these
+                .filter(|(_, answer)| is_unused(answer))
+                .map(|(id, _)| *id),
+        );
     }
+    let is_elsewhere = |account: &&AccountId| client.shard_of(**account) != target;
+    let elsewhere = accounts.iter().filter(is_elsewhere).count();
     let planned = |&account: &AccountId| AccountMove {
         account,
         source: client.shard_of(account),
         target,
     };
-    let moves: Vec<AccountMove> = accounts
+    let moves: Vec<AccountMove> = unused
         .iter()
         .map(planned)
         .filter(|planned| planned.source != target)
@@ -170,7 +201,10 @@ fn place(
         Err(never) => match never {},
     };
     match applied.is_complete() {
-        true => Ok(applied.moved),
+        true => Ok(Placed {
+            moved: applied.moved,
+            left: u64::try_from(elsewhere - moves.len()).expect("a usize fits a u64"),
+        }),
         false => Err(anyhow!(
             "{} accounts are there, {} of them could not be moved to shard {target}",
             accounts.len(),
@@ -178,6 +212,17 @@ fn place(
         )
         .into()),
     }
+}
+
+/// Whether a transfer has ever touched it, or holds something of it.
+fn is_used(account: &Account) -> bool {
+    let sums = [
+        account.debits_pending,
+        account.debits_posted,
+        account.credits_pending,
+        account.credits_posted,
+    ];
+    sums.iter().any(|sum| *sum > 0)
 }
 
 fn succeeded(row: &ResultRow) -> bool {

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use quorate_client::reshard::record::Status;
-use quorate_client::reshard::shelf;
+use quorate_client::reshard::driver::unix_ns;
+use quorate_client::reshard::record::{Record, Status};
+use quorate_client::reshard::shelf::{self, Shelved};
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_planner::Decision;
@@ -38,13 +39,13 @@ pub struct AutoArgs {
     #[command(flatten)]
     pub cluster: ClusterFile,
     /// Time between plans
-    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = parse_wait)]
     pub interval: Duration,
     /// Plans in a row that the gate has to allow before one is carried out
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub confirm: u32,
     /// Time behind a plan in which none is made
-    #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "15m", value_name = "DURATION", value_parser = parse_wait)]
     pub cooldown: Duration,
     /// End after so many plans were made; without it, on SIGINT or SIGTERM
     #[arg(long, value_name = "N")]
@@ -55,6 +56,20 @@ pub struct AutoArgs {
     pub gate: GateArgs,
 }
 
+/// The longest time to wait.
+const WAIT_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
+/// A plan whose moves have been being written for so long has lost its tool: that takes seconds.
+const PREPARING_MAX: Duration = Duration::from_secs(60);
+
+/// What is remembered from one plan to the next.
+#[derive(Debug, Default)]
+struct State {
+    /// Plans in a row that the gate has allowed.
+    allowed: u32,
+    /// The version of a record that says that a plan is being prepared, and since when it has been seen.
+    preparing: Option<(u64, Instant)>,
+}
+
 /// Runs until it is told to end; a plan that fails, a cluster that does not answer, is tried again next time.
 pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
@@ -62,11 +77,12 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch signals")?;
     }
-    let (mut made, mut allowed) = (0, 0);
+    let mut made = 0;
+    let mut state = State::default();
     let mut carried_out: Vec<Value> = Vec::new();
     while args.plans.is_none_or(|plans| made < plans) && wait(args.interval, &stop) {
         made += 1;
-        match plan_once(&config, args, &mut allowed, &stop) {
+        match plan_once(&config, args, &mut state, &stop) {
             Ok(None) => {}
             Ok(Some(done)) => {
                 carried_out.push(done);
@@ -77,7 +93,7 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
             // Nothing more is moved where money is not right.
             Err(wrong @ Failure::CheckFailed(_)) => return Err(wrong),
             Err(failure) => {
-                allowed = 0;
+                state.allowed = 0;
                 say(format_args!("auto: {failure}"));
             }
         }
@@ -92,15 +108,28 @@ pub fn run(args: &AutoArgs, context: Context) -> Outcome {
 fn plan_once(
     config: &ClusterConfig,
     args: &AutoArgs,
-    allowed: &mut u32,
+    state: &mut State,
     stop: &AtomicBool,
 ) -> Result<Option<Value>, Failure> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let last = shelf::current(&mut client.catalog(shelf::SHARD));
     let last = last.map_err(|error| failure(error.into()))?;
-    if let Some(last) = last.map(|last| last.record)
+    if let Some(Shelved {
+        record: last,
+        version,
+    }) = last
         && !last.status.has_ended()
     {
+        if last.status == Status::Preparing {
+            return prepared_by_somebody(
+                &mut client,
+                state,
+                Shelved {
+                    record: last,
+                    version,
+                },
+            );
+        }
         // One that somebody has paused says no reason, and waits for them.
         if last.status == Status::Paused && last.reason.is_none() {
             say(format_args!("auto: plan {} is paused", last.number));
@@ -118,16 +147,48 @@ fn plan_once(
         plan.reason
     ));
     if plan.decision == Decision::Refuse {
-        *allowed = 0;
+        state.allowed = 0;
         return Ok(None);
     }
-    *allowed += 1;
-    if *allowed < args.confirm {
+    state.allowed += 1;
+    if state.allowed < args.confirm {
         return Ok(None);
     }
-    *allowed = 0;
+    state.allowed = 0;
     begin(&mut client, config, &plan)?;
     go_on(config, args, stop).map(Some)
+}
+
+/// A plan whose moves are being written by another tool, or were by one that has died: nothing of it has moved, and nobody can go
+/// on with it. It ends by the version that was seen, so that a slow tool which is through meanwhile keeps its plan.
+fn prepared_by_somebody(
+    client: &mut BlockingClient,
+    state: &mut State,
+    seen: Shelved,
+) -> Result<Option<Value>, Failure> {
+    let Shelved { record, version } = seen;
+    let since = match state.preparing {
+        Some((of, since)) if of == version => since,
+        Some(_) | None => Instant::now(),
+    };
+    state.preparing = Some((version, since));
+    if since.elapsed() < PREPARING_MAX {
+        say(format_args!(
+            "auto: plan {} is being prepared",
+            record.number
+        ));
+        return Ok(None);
+    }
+    let ended = Record {
+        status: Status::Aborted,
+        reason: Some("its tool has died before all moves were written".to_owned()),
+        ended_unix_ns: Some(unix_ns()),
+        ..record
+    };
+    let ended = shelf::replace(&mut client.catalog(shelf::SHARD), version, ended);
+    let ended = ended.map_err(|error| failure(error.into()))?;
+    say(format_args!("auto: {}", show::people(&ended.record)));
+    Ok(None)
 }
 
 /// Whether a first map stands: some plan was carried out, and not taken back.
@@ -159,6 +220,14 @@ fn go_on(config: &ClusterConfig, args: &AutoArgs, stop: &AtomicBool) -> Result<V
     let record = carry_out(config, args.drive, stop)?;
     say(format_args!("auto: {}", show::people(&record)));
     Ok(show::document(&record))
+}
+
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= WAIT_MAX => Ok(time),
+        Ok(_) => Err("more than a year".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// False: it is to end.

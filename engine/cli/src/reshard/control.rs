@@ -1,11 +1,13 @@
 //! `reshard status`, `pause`, `resume`, `abort`, `undo`, `history`: what is done about the plan that the cluster keeps.
 
+use anyhow::Context as _;
 use clap::Args;
+use quorate_client::reshard::AccountMove;
 use quorate_client::reshard::begin::begin;
 use quorate_client::reshard::driver::{self, DriveError, backwards, begin_windows, unix_ns};
 use quorate_client::reshard::record::{Record, Status};
 use quorate_client::reshard::shelf::{self, ShelfError};
-use quorate_client::{BlockingClient, ClientOptions};
+use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use serde_json::Value;
 
@@ -124,14 +126,26 @@ pub fn undo(args: &UndoArgs, context: Context) -> Outcome {
     if !record.status.has_ended() {
         return Err(of_shelf(ShelfError::UnderWay(record.number)));
     }
-    if record.progress.moved == 0 {
-        return Err(Failure::usage(format!(
-            "plan {} has moved nothing; history tells which have, --number names one",
-            record.number
-        )));
+    let number = record.number;
+    let nothing = || {
+        Failure::usage(format!(
+            "plan {number} has moved nothing; history tells which have, --number names one"
+        ))
+    };
+    let has_told = record.progress.moved > 0;
+    if !has_told && record.moves == 0 {
+        return Err(nothing());
     }
     let moves = shelf::moves(catalog, record).map_err(of_shelf)?;
-    let number = record.number;
+    // A tool that was killed may have moved more than it has told.
+    if !has_told {
+        let owners = observe::owners(&mut client, config.shard_ids());
+        let owners = owners.context("list the accounts")?.newest();
+        let is_there = |it: &AccountMove| owners.get(&it.account) == Some(&it.target);
+        if !moves.iter().any(is_there) {
+            return Err(nothing());
+        }
+    }
     begin(&mut client, &config, &backwards(&moves), None, Some(number)).map_err(failure)?;
     drive::run(&config, args.drive, context)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use quorate_client::reshard::{cost, shelf};
 use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use quorate_planner::{
@@ -13,10 +14,12 @@ use quorate_planner::{
     PlanError, Trace, TraceOptions, map_csv, plan_from_trace, plan_live,
 };
 use quorate_protocol::client::PairRow;
+use quorate_protocol::time::Timestamp;
 
-use super::course;
+use super::{course, drive};
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::moment;
 use crate::print::say;
 use crate::print::{Output, line};
 
@@ -47,7 +50,12 @@ pub struct PlanArgs {
     pub shards: Option<u32>,
     /// With --trace and one epoch: part of the file that the plan is made on; the rest is the
     /// backtest [default: 0.5]
-    #[arg(long, value_name = "SHARE", requires = "trace")]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        requires = "trace",
+        allow_negative_numbers = true
+    )]
     pub train: Option<f64>,
     /// With --trace: cut the file into N epochs of equally many transfers, and let the map follow
     /// from one to the next: METIS makes it on the first; each later one is scored under the map
@@ -57,7 +65,12 @@ pub struct PlanArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(EPOCHS_MAX)))]
     pub epochs: u32,
     /// With --trace: load over the average above which a shard takes no new account [default: 1.1]
-    #[arg(long, value_name = "X", requires = "trace")]
+    #[arg(
+        long,
+        value_name = "X",
+        requires = "trace",
+        allow_negative_numbers = true
+    )]
     pub first_touch_cap: Option<f64>,
     #[command(flatten)]
     pub gate: GateArgs,
@@ -72,11 +85,17 @@ pub struct PlanArgs {
 /// What a plan must gain, and its seed.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct GateArgs {
-    /// Cost of a cross-shard transfer, a local one being 1
-    #[arg(long, default_value_t = 4.0, value_name = "X")]
-    pub cross_cost: f64,
+    /// Cost of a cross-shard transfer, a local one being 1 [default: for a running cluster what `quorate-bench
+    /// locality` measured there last; without that, and with --trace, 4]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub cross_cost: Option<f64>,
     /// Least predicted gain of throughput that is worth the moves
-    #[arg(long, default_value_t = 0.05, value_name = "SHARE")]
+    #[arg(
+        long,
+        default_value_t = 0.05,
+        value_name = "SHARE",
+        allow_negative_numbers = true
+    )]
     pub min_gain: f64,
     /// Seed of the partitioner
     #[arg(long, default_value_t = 1, value_name = "S")]
@@ -95,10 +114,12 @@ pub struct GateArgs {
 const MOVE_COST: f64 = 8.0;
 
 impl GateArgs {
-    fn options(self) -> GateOptions {
+    /// With the cost that was told, or else the one that was `measured` on the cluster.
+    fn options(self, measured: Option<f64>) -> GateOptions {
+        let assumed = GateOptions::default();
         GateOptions {
-            cross_cost: self.cross_cost,
-            is_cost_measured: false,
+            cross_cost: self.cross_cost.or(measured).unwrap_or(assumed.cross_cost),
+            is_cost_measured: self.cross_cost.is_none() && measured.is_some(),
             min_gain: self.min_gain,
         }
     }
@@ -107,6 +128,11 @@ impl GateArgs {
 /// Makes the plan, writes and prints it; exit code 3 if the gate refuses.
 pub fn run(args: &PlanArgs, context: Context) -> Outcome {
     let for_a_cluster = args.gate.max_moves.is_some() || args.gate.horizon.is_some();
+    if args.train.is_some() && args.epochs > 1 {
+        return Err(Failure::usage(
+            "reshard plan: --train is for one epoch; with --epochs each is scored under the map made before it",
+        ));
+    }
     if args.trace.is_some() && for_a_cluster {
         return Err(Failure::usage(
             "reshard plan: --max-moves and --horizon are for a running cluster, not for --trace",
@@ -157,16 +183,19 @@ fn recorded(args: &PlanArgs, trace: &Path, shards: u32) -> Result<Plan, Failure>
     let options = TraceOptions {
         train: args.train.unwrap_or(TRAIN),
         epochs: args.epochs,
-        gate: args.gate.options(),
+        gate: args.gate.options(None),
         first_touch_cap: Some(args.first_touch_cap.unwrap_or(FIRST_TOUCH_CAP)),
         seed: args.gate.seed,
         ..TraceOptions::new(shards)
     };
     plan_from_trace(&trace, &options).map_err(|error| {
-        if matches!(error, PlanError::ShortTrace { .. }) {
-            return Failure::usage(format_args!("{file}: {error}"));
+        match error {
+            // What is in the file, and how it is to be cut, is the user's.
+            PlanError::ShortTrace { .. } | PlanError::TooLarge(..) | PlanError::TooWide { .. } => {
+                Failure::usage(format_args!("{file}: {error}"))
+            }
+            other => failure(other),
         }
-        failure(error)
     })
 }
 
@@ -182,7 +211,7 @@ pub enum Budget {
 /// A plan from what the leaders of a running cluster counted since they lead.
 pub fn live(config: &ClusterConfig, gate: GateArgs, budget: Budget) -> Result<Plan, Failure> {
     let mut client = BlockingClient::connect(config, ClientOptions::default());
-    let counted =
+    let mut counted =
         observe::counted(&mut client, config.shard_ids()).context("observe the traffic")?;
     // Another tool's moves may be under way, so an account may have been listed twice.
     let sum = counted.sum();
@@ -197,9 +226,21 @@ pub fn live(config: &ClusterConfig, gate: GateArgs, budget: Budget) -> Result<Pl
         sum.dropped,
         owners.len()
     ));
+    let measured = match gate.cross_cost {
+        Some(_) => None,
+        None => cost::remembered(&mut client.catalog(shelf::SHARD))
+            .map_err(|error| drive::failure(error.into()))?,
+    };
+    if let Some(measured) = measured {
+        say(format_args!(
+            "a cross-shard transfer costs {:.2} local ones, measured {}",
+            measured.cross_cost,
+            moment::render(Timestamp(measured.measured_unix_ns))
+        ));
+    }
     let percent = usize::try_from(MOVES_MAX_PERCENT).expect("a share in percent");
     let options = LiveOptions {
-        gate: gate.options(),
+        gate: gate.options(measured.map(|it| it.cross_cost)),
         seed: gate.seed,
         moves_max: gate.max_moves.or(match budget {
             Budget::Unbounded => None,
@@ -211,15 +252,16 @@ pub fn live(config: &ClusterConfig, gate: GateArgs, budget: Budget) -> Result<Pl
         }),
     };
     // An account that moved from a shard that had not been asked to one that had was listed by neither; it stays.
-    let is_listed = |pair: &&PairRow| owners.contains_key(&pair.a) && owners.contains_key(&pair.b);
-    let pairs: Vec<PairRow> = counted.pairs.iter().filter(is_listed).copied().collect();
-    if pairs.len() < counted.pairs.len() {
+    let is_listed = |pair: &PairRow| owners.contains_key(&pair.a) && owners.contains_key(&pair.b);
+    let all = counted.pairs.len();
+    counted.pairs.retain(is_listed);
+    if counted.pairs.len() < all {
         say(format_args!(
             "{} pairs left out: an account of theirs moves just now",
-            counted.pairs.len() - pairs.len()
+            all - counted.pairs.len()
         ));
     }
-    let observed = Observed::Counted(&pairs);
+    let observed = Observed::Counted(&counted.pairs);
     plan_live(observed, &owners, config.shards, &options).map_err(failure)
 }
 
@@ -228,6 +270,7 @@ fn failure(error: PlanError) -> Failure {
     match error {
         PlanError::Option { .. } | PlanError::ShortTrace { .. } => Failure::Usage(error.into()),
         PlanError::TooLarge(..)
+        | PlanError::TooWide { .. }
         | PlanError::NoOwner(_)
         | PlanError::OwnerOutOfRange { .. }
         | PlanError::Metis(_) => Failure::Other(error.into()),
@@ -270,8 +313,15 @@ fn people(plan: &Plan) -> String {
             plan.transfers_planned_on, plan.transfers_scored_on
         ),
         format!(
-            "cross cost {}, least gain {}, seed {}, input {}",
-            plan.gate.cross_cost, plan.gate.min_gain, plan.seed, plan.input_hash
+            "cross cost {} ({}), least gain {}, seed {}, input {}",
+            plan.gate.cross_cost,
+            match plan.gate.is_cost_measured {
+                true => "measured here",
+                false => "not measured here",
+            },
+            plan.gate.min_gain,
+            plan.seed,
+            plan.input_hash
         ),
         format!(
             "hubs: {} (floor of the ratio because of them: {:.3})",
@@ -279,6 +329,12 @@ fn people(plan: &Plan) -> String {
             plan.hub_floor
         ),
     ];
+    if let Some(cap) = plan.first_touch_cap {
+        lines.push(match plan.train {
+            Some(train) => format!("first-touch cap {cap}, train {train}, epochs 1"),
+            None => format!("first-touch cap {cap}"),
+        });
+    }
     if let Some(course) = &plan.course {
         lines.push(course::people(course));
     }

@@ -61,6 +61,7 @@ pub fn run(args: &ReportArgs, context: Context) -> Outcome {
         },
         "throughput_tps": {
             "before": record.before.throughput(),
+            "predicted": predicted_throughput(&record),
             "after": after.throughput(),
         },
         "transfers_since": after.local + after.cross,
@@ -69,16 +70,23 @@ pub fn run(args: &ReportArgs, context: Context) -> Outcome {
         let share = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.3}"));
         let rate = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.0}/s"));
         format!(
-            "{}\ncross-shard ratio   before {}  predicted {}  achieved {} (of {} transfers since)\nthroughput          before {}  after {}",
+            "{}\ncross-shard ratio   before {}  predicted {}  achieved {} (of {} transfers since)\nthroughput          before {}  predicted {}  after {}",
             show::people(&record),
             share(record.before.cross_shard_ratio()),
             share(predicted),
             share(after.cross_shard_ratio()),
             after.local + after.cross,
             rate(record.before.throughput()),
+            rate(predicted_throughput(&record)),
             rate(after.throughput()),
         )
     })
+}
+
+/// Of a cluster that its cores limit, under a load that asks for more.
+fn predicted_throughput(record: &Record) -> Option<f64> {
+    let (before, predicted) = record.before.throughput().zip(record.predicted)?;
+    Some(before * (1.0 + predicted.gain))
 }
 
 fn achieved(
