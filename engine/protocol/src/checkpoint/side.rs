@@ -254,7 +254,7 @@ pub(crate) fn decode(ledger: &mut Ledger, bytes: &[u8]) -> Result<(), RestoreErr
     for _ in 0..from.count("previous owners", 20)? {
         let id: AccountId = from.take("previous owner")?;
         let owners: Vec<PreviousOwnerRow> = from.rows("previous owner")?;
-        ledger.owners.insert(id, owners);
+        ledger.set_previous_owners(id, owners);
     }
     decode_transactions(ledger, &mut from)?;
     for _ in 0..from.count("moves", 72)? {

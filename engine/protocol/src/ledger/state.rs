@@ -210,6 +210,8 @@ pub struct Ledger {
     pub(crate) cold: Cold,
     pub(crate) stubs: Stubs,
     pub(crate) owners: BTreeMap<AccountId, Vec<PreviousOwnerRow>>,
+    /// No row of `owners` has a higher `id_max`. A bound to look at before the rows: derived, and no part of the state.
+    owners_id_max: u128,
     pub(crate) history: History,
     /// `None`: history is kept for ever.
     pub(crate) retention: Option<Retention>,
@@ -258,6 +260,7 @@ impl Ledger {
             cold: Cold::default(),
             stubs: Stubs::default(),
             owners: BTreeMap::new(),
+            owners_id_max: 0,
             history: History::default(),
             retention: config.keep_ns.map(Retention::new),
             in_doubt: Records::default(),
@@ -333,6 +336,27 @@ impl Ledger {
     #[must_use]
     pub fn previous_owners(&self, id: AccountId) -> &[PreviousOwnerRow] {
         self.owners.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same if one of them may know a transfer of this id. Ids that rise with time are above all that a previous owner ever saw, and
+    /// then no row is looked for.
+    #[must_use]
+    pub(crate) fn previous_owners_that_may_know(
+        &self,
+        account: AccountId,
+        transfer: TransferId,
+    ) -> &[PreviousOwnerRow] {
+        match transfer.0 > self.owners_id_max {
+            true => &[],
+            false => self.previous_owners(account),
+        }
+    }
+
+    /// Sets the previous owners of an account that arrives, or is restored.
+    pub(crate) fn set_previous_owners(&mut self, id: AccountId, rows: Vec<PreviousOwnerRow>) {
+        let highest = rows.iter().map(|row| row.id_max).max();
+        self.owners_id_max = self.owners_id_max.max(highest.unwrap_or(0));
+        self.owners.insert(id, rows);
     }
 
     /// What the entries since the last checkpoint weigh.

@@ -384,7 +384,7 @@ impl Ledger {
                 .filter(|owner| owner.account == account.id && !planted(Bug::OwnersNotCarried));
             // It may be back: its rows of then are in the same chain.
             let own = carried.clone().find(|owner| owner.shard == self.shard);
-            self.owners.insert(account.id, merge_owners(carried, left));
+            self.set_previous_owners(account.id, merge_owners(carried, left));
             self.stubs.remove(account.id);
             let mut owned = OwnedAccount::new(account);
             owned.version = row.version + 1;

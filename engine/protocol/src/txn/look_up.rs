@@ -47,7 +47,7 @@ impl Replica {
     pub(crate) fn needs_look_up(&self, transfer: &Transfer) -> bool {
         let own = self.config.address.shard;
         self.ledger
-            .previous_owners(transfer.debit_account_id)
+            .previous_owners_that_may_know(transfer.debit_account_id, transfer.id)
             .iter()
             .any(|owner| owner.shard != own && transfer.id.0 <= owner.id_max)
             && !planted(Bug::NoLookUp)

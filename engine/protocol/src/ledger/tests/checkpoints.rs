@@ -370,6 +370,7 @@ pub(super) fn feed(ledger: &mut Ledger, store: &Store, entry: &Entry, applied: &
 fn a_checkpoint_is_the_state_at_its_slot_whatever_happens_while_it_is_written() {
     let mut asked = 0;
     let mut cold = 0;
+    let mut owners = 0;
     for seed in 0..60 {
         let mut drill = Drill::new(seed);
         for _ in 0..6 {
@@ -397,8 +398,10 @@ fn a_checkpoint_is_the_state_at_its_slot_whatever_happens_while_it_is_written() 
             assert_eq!((mark.slot, mark.digest()), (slot, expected), "seed {seed}");
             asked += check_restored(&drill, slot, true);
             asked += check_restored(&drill, slot, false);
+            owners += check_previous_owners(&drill.twin);
         }
     }
+    assert!(owners > 100, "{owners} previous owners");
     assert!(cold > 500, "{cold} accounts were only in the store");
     assert!(asked > 500, "{asked} ids were looked up in a store");
 }
@@ -481,6 +484,7 @@ fn check_restored(drill: &Drill, slot: Slot, whole: bool) -> usize {
         ledger.forget_accounts(drill.in_memory_max);
     }
     let live = &drill.twin;
+    assert_eq!(check_previous_owners(&ledger), check_previous_owners(live));
     assert_eq!(ledger.digest(), live.digest());
     assert_eq!(ledger.accounts(), live.accounts());
     for id in (1..=10).map(AccountId) {
@@ -494,6 +498,21 @@ fn check_restored(drill: &Drill, slot: Slot, whole: bool) -> usize {
         assert_eq!(states[0], states[1]);
     }
     asked
+}
+
+/// An id that a previous owner may know is never taken for one above all of them. Returns how many there are.
+fn check_previous_owners(ledger: &Ledger) -> usize {
+    for (&account, rows) in &ledger.owners {
+        for row in rows {
+            for id in [0, row.id_max] {
+                let found = ledger.previous_owners_that_may_know(account, TransferId(id));
+                assert_eq!(found, rows, "{account} {id}");
+            }
+        }
+        let none = ledger.previous_owners_that_may_know(account, TransferId(u128::MAX));
+        assert_eq!(none, []);
+    }
+    ledger.owners.values().map(Vec::len).sum()
 }
 
 /// The rows of an account, newest first, give its balances.
