@@ -131,9 +131,15 @@ impl Payback {
                 transfers,
                 lost_seconds,
                 saved_us_per_transfer,
-            } => format!(
+            } if *lost_seconds > 0.0 => format!(
                 "{} transfers: {lost_seconds:.2} s were lost while accounts moved, a transfer takes {saved_us_per_transfer:.2} us less since",
                 grouped(*transfers)
+            ),
+            Self::Measured {
+                saved_us_per_transfer,
+                ..
+            } => format!(
+                "at once: nothing was lost while accounts moved, a transfer takes {saved_us_per_transfer:.2} us less since"
             ),
             Self::Unknown { not_known } => format!("not known: {not_known}"),
         }
@@ -215,6 +221,7 @@ mod tests {
             panic!("{payback:?}");
         };
         assert_eq!((transfers, lost_seconds), (0, -1.0));
+        assert!(payback.to_text().starts_with("at once: nothing was lost"));
     }
 
     #[test]

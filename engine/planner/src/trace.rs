@@ -42,11 +42,8 @@ pub struct Trace {
 /// Where and why a trace is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    #[error("{file}: {source}")]
-    Io {
-        file: String,
-        source: std::io::Error,
-    },
+    #[error("{file}: {error}")]
+    Io { file: String, error: std::io::Error },
     #[error("{file}: line {line}: {reason}")]
     Line {
         file: String,
@@ -82,7 +79,7 @@ impl Trace {
         let name = path.display().to_string();
         match File::open(path) {
             Ok(file) => Self::parse(&name, file),
-            Err(source) => Err(TraceError::Io { file: name, source }),
+            Err(error) => Err(TraceError::Io { file: name, error }),
         }
     }
 
@@ -101,7 +98,7 @@ impl Trace {
         };
         if !header.fields().eq(HEADER) {
             let found: Vec<&str> = header.fields().collect();
-            let (found, wanted) = (found.join(","), HEADER.join(","));
+            let (found, wanted) = (shown(&found.join(",")), HEADER.join(","));
             return Err(header.refused(format!("header is \"{found}\", not \"{wanted}\"")));
         }
         let mut transfers = Vec::new();
@@ -119,6 +116,18 @@ impl Trace {
     pub fn transfers(&self) -> &[TraceTransfer] {
         &self.transfers
     }
+}
+
+/// Characters of what was found that an error shows.
+const FOUND_SHOWN: usize = 80;
+
+/// Text of a stranger's file as a terminal may have it: escaped, and not more than can be read.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.escape_debug().take(FOUND_SHOWN).collect();
+    if text.escape_debug().nth(FOUND_SHOWN).is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// Longest line; four numbers need far less.
@@ -142,9 +151,9 @@ impl<'a, R: Read> Lines<'a, R> {
             // One byte more than a line may have tells a long line from a full one.
             let mut bounded = self.input.by_ref().take(LINE_BYTES_MAX as u64 + 1);
             let count = bounded.read_until(b'\n', &mut bytes);
-            let count = count.map_err(|source| TraceError::Io {
+            let count = count.map_err(|error| TraceError::Io {
                 file: self.file.into(),
-                source,
+                error,
             })?;
             if count == 0 {
                 return Ok(None);
@@ -277,7 +286,7 @@ impl Line<'_> {
             line: self.number,
             field: HEADER[column],
             reason,
-            found: self.field(column).into(),
+            found: shown(self.field(column)),
         }
     }
 }

@@ -160,6 +160,17 @@ fn amounts_are_exact_and_halves_go_up() {
     }
 }
 
+/// A file of random bytes wrote them to the terminal, and a byte order mark gave two headers that looked the same.
+#[test]
+fn what_was_found_is_shown_escaped_and_not_at_length() {
+    let marked = parse("\u{feff}timestamp,src,dst,amount\n1,0,1,1\n").unwrap_err();
+    assert!(marked.contains("\\u{feff}timestamp"), "{marked}");
+    let long = parse(&format!("\u{1b}[2J{}\n", "x".repeat(900))).unwrap_err();
+    assert!(!long.contains('\u{1b}') && long.len() < 200, "{long}");
+    let field = rows("1,0,1,\u{1b}[31m\n").unwrap_err();
+    assert!(field.ends_with("found \"\\u{1b}[31m\""), "{field}");
+}
+
 #[test]
 fn the_largest_account_number_is_read() {
     let trace = rows("1,18446744073709551615,0,1\n").unwrap();
