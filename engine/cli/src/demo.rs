@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -19,13 +18,13 @@ use clap::Args;
 use quorate_config::{ClusterConfig, NodeConfig};
 use rustix::process::Signal;
 use serde_json::Value;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::Context;
 use crate::cluster::init::{InitArgs, PlacementName, generate};
 use crate::cluster::start::{start, wait_serving};
 use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 use crate::node_process::{POLL, StartOptions};
 use crate::ports::free_base_port;
 use crate::print::say;
@@ -49,7 +48,7 @@ pub struct DemoArgs {
 
 /// Runs the demo.
 pub fn run(args: &DemoArgs, context: Context) -> Outcome {
-    let interrupted = watch_signals()?;
+    let interrupted = interrupt::watch()?;
     let bench = bench_program()?;
     let directory = scratch("quorate-demo-")?;
     let init = InitArgs {
@@ -95,14 +94,6 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
 }
 
 /// Set by SIGINT and SIGTERM.
-fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).context("watch for Ctrl-C")?;
-    }
-    Ok(flag)
-}
-
 fn bench_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let beside = own.with_file_name("quorate-bench");

@@ -10,6 +10,7 @@ mod cluster;
 mod demo;
 mod failure;
 mod inspect;
+mod interrupt;
 mod logging;
 mod moment;
 mod node_process;

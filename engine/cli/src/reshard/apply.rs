@@ -41,7 +41,12 @@ pub fn run(args: &ApplyArgs, context: Context) -> Outcome {
         return Err(Failure::Refused(format!("refused: {}", plan.reason)));
     }
     let mut client = BlockingClient::connect(&config, ClientOptions::default());
-    begin(&mut client, &config, &plan)?;
+    begin(&mut client, &config, &plan).map_err(|failure| match (failure, &args.plan) {
+        (Failure::Usage(error), Some(path)) => {
+            Failure::Usage(error.context(path.display().to_string()))
+        }
+        (failure, _) => failure,
+    })?;
     drive::run(&config, args.drive, context)
 }
 

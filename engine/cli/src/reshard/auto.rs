@@ -8,12 +8,10 @@
 //! (`--max-moves` says another number), which costs a fraction of the moves of a new map and gives nearly its ratio.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use clap::Args;
 use quorate_client::reshard::driver::unix_ns;
 use quorate_client::reshard::record::{Record, Status};
@@ -22,7 +20,6 @@ use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_planner::Decision;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::begin::begin;
 use super::drive::{DriveArgs, carry_out, failure};
@@ -30,6 +27,7 @@ use super::plan::{Budget, GateArgs, live};
 use super::show;
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 use crate::print::say;
 use crate::target::ClusterFile;
 
@@ -73,10 +71,7 @@ struct State {
 /// Runs until it is told to end; a plan that fails, a cluster that does not answer, is tried again next time.
 pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("watch signals")?;
-    }
+    let stop = interrupt::watch()?;
     let mut made = 0;
     let mut state = State::default();
     let mut carried_out: Vec<Value> = Vec::new();

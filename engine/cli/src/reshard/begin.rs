@@ -7,7 +7,7 @@ use quorate_client::reshard::record::{Predicted, Record};
 use quorate_config::ClusterConfig;
 use quorate_planner::Plan;
 
-use super::drive::failure;
+use super::drive::{failure, tell_of_wait};
 use crate::failure::Failure;
 
 /// Keeps a plan in the cluster as the one under way.
@@ -31,5 +31,6 @@ pub fn begin(
         accounts_max_over_avg: plan.accounts_max_over_avg,
         gain: plan.gate.predicted_gain.least(),
     };
+    tell_of_wait(config)?;
     begin_moves(client, config, &moves, Some(predicted), None).map_err(failure)
 }

@@ -11,7 +11,7 @@ use quorate_client::{BlockingClient, ClientOptions, observe};
 use quorate_config::ClusterConfig;
 use serde_json::Value;
 
-use super::drive::{self, DriveArgs, failure};
+use super::drive::{self, DriveArgs, failure, tell_of_wait};
 use super::show;
 use crate::Context;
 use crate::failure::{Failure, Outcome};
@@ -146,6 +146,7 @@ pub fn undo(args: &UndoArgs, context: Context) -> Outcome {
             return Err(nothing());
         }
     }
+    tell_of_wait(&config)?;
     begin(&mut client, &config, &backwards(&moves), None, Some(number)).map_err(failure)?;
     drive::run(&config, args.drive, context)
 }

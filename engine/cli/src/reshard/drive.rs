@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use clap::Args;
 use quorate_client::reshard::ApplyOptions;
-use quorate_client::reshard::driver::{DriveError, drive};
+use quorate_client::reshard::driver::{DriveError, SILENCE, drive};
 use quorate_client::reshard::record::{Record, Status};
-use quorate_client::reshard::shelf::ShelfError;
+use quorate_client::reshard::shelf::{self, ShelfError};
 use quorate_client::{BlockingClient, ClientOptions};
 use quorate_config::ClusterConfig;
 use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
@@ -16,6 +16,7 @@ use quorate_protocol::limits::MOVE_ACCOUNTS_MAX;
 use super::show;
 use crate::Context;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 use crate::print::say;
 use crate::verify;
 
@@ -45,7 +46,8 @@ impl DriveArgs {
 
 /// Carries the plan of now out, checks the money, and prints what became of it.
 pub fn run(config: &ClusterConfig, args: DriveArgs, context: Context) -> Outcome {
-    let record = carry_out(config, args, &AtomicBool::new(false))?;
+    let stop = interrupt::watch()?;
+    let record = carry_out(config, args, &stop)?;
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let report = client.verify(VERIFY_WITHIN).map_err(anyhow::Error::from)?;
     let mut document = show::document(&record);
@@ -73,20 +75,56 @@ pub fn carry_out(
             say(format_args!("{}", show::progress_line(record)));
         }
     };
-    let driven = drive(config, args.options(), stop, &mut progress).map_err(failure)?;
+    tell_of_wait(config)?;
+    let driven = drive(config, args.options(), stop, &mut progress).map_err(left_running)?;
     Ok(driven.record)
+}
+
+/// Taking over from a tool that may live takes as long as it may be silent.
+pub fn tell_of_wait(config: &ClusterConfig) -> Outcome {
+    let mut client = BlockingClient::connect(config, ClientOptions::default());
+    let current = shelf::current(&mut client.catalog(shelf::SHARD));
+    let current = current.map_err(|error| failure(error.into()))?;
+    let record = current.map(|shelved| shelved.record);
+    if let Some(record) = record.filter(|it| it.driver.is_some() && it.status != Status::Paused) {
+        say(format_args!(
+            "plan {} had a tool at work: waiting up to {} s for a sign of it",
+            record.number,
+            SILENCE.as_secs()
+        ));
+    }
+    Ok(())
+}
+
+/// What ends the work of this process and not the plan.
+fn left_running(error: DriveError) -> Failure {
+    match failure(error) {
+        Failure::Other(error) => Failure::Other(error.context(
+            "the plan is left as it is; `quorate reshard resume` goes on with it, `abort` ends it",
+        )),
+        other => other,
+    }
 }
 
 /// Success is a plan whose accounts are all where they were to go.
 fn outcome(record: &Record) -> Outcome {
     let progress = &record.progress;
-    let reason = record.reason.clone().unwrap_or_default();
-    let astray = progress.elsewhere_before + progress.elsewhere + progress.refused;
+    let reason = record.reason.as_deref().unwrap_or(match record.status {
+        Status::Running => "; `quorate reshard resume` goes on with it, `abort` ends it",
+        _ => "",
+    });
+    let elsewhere = progress.elsewhere_before + progress.elsewhere;
+    let astray = elsewhere + progress.refused;
     match record.status {
         Status::Done if astray == 0 => Ok(()),
-        Status::Done => Err(anyhow!("{astray} accounts are not at their targets").into()),
+        Status::Done => Err(anyhow!(
+            "{astray} accounts are not at their targets: {elsewhere} are owned by another shard or by none, {} may not \
+             be moved (system accounts)",
+            progress.refused
+        )
+        .into()),
         Status::Preparing | Status::Paused | Status::Aborted | Status::Running => Err(anyhow!(
-            "plan {} is {}, with {} of {} accounts settled {reason}",
+            "plan {} is {}, with {} of {} accounts settled{reason}",
             record.number,
             record.status.name(),
             progress.settled(),

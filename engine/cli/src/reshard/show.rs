@@ -64,7 +64,7 @@ pub fn people(record: &Record) -> String {
             record.status.name()
         ),
         format!(
-            "{} of {} accounts moved; {} were there before, {} are elsewhere, {} refused; {} retries, {:.1} s",
+            "{} of {} accounts moved; {} were there before, {} are elsewhere or nowhere, {} refused; {} retries, {:.1} s",
             progress.moved,
             record.moves,
             progress.already_there,
