@@ -22,9 +22,9 @@ use serde_json::Value;
 use crate::Context;
 use crate::cluster::init::{InitArgs, PlacementName, generate};
 use crate::cluster::start::{start, wait_serving};
-use crate::cluster::stop::end;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt;
+use crate::local::{Guarded, interruption, reap};
 use crate::node_process::{POLL, StartOptions};
 use crate::ports::free_base_port;
 use crate::print::say;
@@ -35,8 +35,6 @@ const SHARDS: u16 = 3;
 const REPLICAS: u8 = 3;
 const NODES: u16 = 3;
 const LEADERS_WITHIN: Duration = Duration::from_secs(30);
-/// Clean ends are a matter of a flush; then SIGKILL.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Options of `demo`.
 #[derive(Args, Debug)]
@@ -59,12 +57,15 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
         base_port: free_base_port(NODES, SHARDS, std::process::id().to_le_bytes()[0].into())?,
         placement: PlacementName::Hash,
         accounts_per_shard: None,
+        addresses: Vec::new(),
+        key_file: None,
+        host_cores: None,
     };
     let config = generate(&init)?;
     let file = directory.path().join("cluster.toml");
     fs::write(&file, config.to_toml()).with_context(|| file.display().to_string())?;
 
-    let cluster = DemoCluster { config: &config };
+    let cluster = Guarded::new(&config);
     let nodes: Vec<&NodeConfig> = config.nodes().collect();
     let options = StartOptions {
         format: context.log_format,
@@ -74,7 +75,7 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
     let ids: Vec<u32> = config.nodes().map(|node| node.id.0).collect();
     wait_serving(&config, &ids, &mut started, LEADERS_WITHIN)?;
     if interrupted.load(Ordering::Relaxed) {
-        return Err(anyhow!("interrupted; everything was stopped").into());
+        return Err(interruption());
     }
     // Reaped when they end; the cluster's guard signals them.
     reap(started.into_iter().map(|node| node.child));
@@ -93,7 +94,6 @@ pub fn run(args: &DemoArgs, context: Context) -> Outcome {
     concluded
 }
 
-/// Set by SIGINT and SIGTERM.
 fn bench_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find this program")?;
     let beside = own.with_file_name("quorate-bench");
@@ -104,36 +104,6 @@ fn bench_program() -> anyhow::Result<PathBuf> {
         "no load generator at {}; build it with: cargo build --release --workspace",
         beside.display()
     ))
-}
-
-/// Ends the nodes when it goes out of scope, however that happens.
-struct DemoCluster<'a> {
-    config: &'a ClusterConfig,
-}
-
-impl DemoCluster<'_> {
-    fn stop(&self) -> Result<(), Failure> {
-        let nodes: Vec<&NodeConfig> = self.config.nodes().collect();
-        end(self.config, &nodes, Signal::TERM, STOP_WITHIN).map(|_| ())
-    }
-}
-
-impl Drop for DemoCluster<'_> {
-    fn drop(&mut self) {
-        let nodes: Vec<&NodeConfig> = self.config.nodes().collect();
-        // After a clean stop nothing is left to end.
-        if let Err(failure) = end(self.config, &nodes, Signal::KILL, STOP_WITHIN) {
-            say(format_args!("quorate: {failure}"));
-        }
-    }
-}
-
-/// Waits for children in the background, so that none stays a zombie.
-fn reap(children: impl Iterator<Item = Child>) {
-    for mut child in children {
-        // The thread ends with its child; a demo that ends first takes it along.
-        thread::spawn(move || child.wait());
-    }
 }
 
 fn announce(config: &ClusterConfig, file: &Path) {
@@ -179,7 +149,7 @@ fn run_bench(
         .with_context(|| format!("start {}", bench.display()))?;
     let status = wait_or_stop(&mut child, interrupted)?;
     if interrupted.load(Ordering::Relaxed) {
-        return Err(anyhow!("interrupted; everything was stopped").into());
+        return Err(interruption());
     }
     match status.code() {
         Some(0) => Ok(()),

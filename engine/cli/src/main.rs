@@ -11,6 +11,7 @@ mod demo;
 mod failure;
 mod inspect;
 mod interrupt;
+mod local;
 mod logging;
 mod moment;
 mod node_process;

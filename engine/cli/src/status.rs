@@ -22,6 +22,9 @@ use crate::target::ClusterFile;
 /// others: all are asked at once.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
+/// What is said of a replica of which nothing else is known.
+pub const NO_ANSWER: &str = "no answer";
+
 /// Options of `status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
@@ -87,9 +90,7 @@ pub fn collect(config: &ClusterConfig) -> ClusterView {
             .into_iter()
             .map(|(address, answer)| {
                 // A thread that panicked has told so on stderr; its replica gave no answer.
-                let answer = answer
-                    .join()
-                    .unwrap_or_else(|_| Err("no answer".to_owned()));
+                let answer = answer.join().unwrap_or_else(|_| Err(NO_ANSWER.to_owned()));
                 let (status, silence) = match answer {
                     Ok(status) => (Some(status), String::new()),
                     Err(silence) => (None, silence),
@@ -128,11 +129,16 @@ fn ask(config: &ClusterConfig, address: ReplicaAddress) -> Result<Status, String
         connect_timeout: ANSWER_WITHIN,
     };
     let mut client = BlockingClient::connect(config, options);
+    ask_with(&mut client, address)
+}
+
+/// The same with a client that may have asked before.
+pub fn ask_with(client: &mut BlockingClient, address: ReplicaAddress) -> Result<Status, String> {
     match client.replica_request(address, RequestBody::Status) {
         Ok(ReplyBody::Status(status)) => Ok(status),
         Ok(other) => Err(format!("answered {}", other.name())),
         Err(ClientError::BadRequest { reason, .. }) => Err(reason),
-        Err(_) => Err("no answer".to_owned()),
+        Err(_) => Err(NO_ANSWER.to_owned()),
     }
 }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use quorate_access::HandshakeError;
 use quorate_protocol::client::ReplyBody;
 use quorate_protocol::ids::{ReplicaAddress, ShardId};
-use quorate_wire::{EncodeError, FrameError, Refused};
+use quorate_wire::FrameError;
 use thiserror::Error;
 
 use crate::session::{Cause, Outcome};
@@ -107,51 +108,33 @@ pub enum DialError {
         source: io::Error,
     },
     #[error("{address} closed the connection during the handshake: {source}")]
-    Handshake {
+    Broken {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("{address} refused the connection ({}): {}", refused.refusal.name(), refused.reason)]
-    Refused {
+    #[error("{address} {source}")]
+    Handshake {
         address: SocketAddr,
-        refused: Refused,
+        source: HandshakeError,
     },
     #[error("{address} does not speak the protocol: {source}")]
     Frame {
         address: SocketAddr,
         source: FrameError,
     },
-    #[error("{found} answers at {address}, {wanted} was asked for")]
-    WrongReplica {
-        address: SocketAddr,
-        wanted: ReplicaAddress,
-        found: ReplicaAddress,
-    },
-    #[error("{address} answered the handshake with a {kind} frame")]
-    WrongFrame {
-        address: SocketAddr,
-        kind: &'static str,
-    },
-    #[error("the handshake does not encode: {0}")]
-    Encode(#[from] EncodeError),
 }
 
 impl DialError {
     /// Whether asking again, or somebody else, is in vain.
     pub(crate) fn is_final(&self) -> bool {
         match self {
-            Self::Refused { refused, .. } => refused.refusal.is_final(),
+            Self::Handshake { source, .. } => source.is_final(),
             // Whoever refuses these says so in a frame that is foreign itself.
             Self::Frame {
                 source: FrameError::Version { .. } | FrameError::Cluster { .. },
                 ..
             } => true,
-            Self::Connect { .. }
-            | Self::Handshake { .. }
-            | Self::Frame { .. }
-            | Self::WrongReplica { .. }
-            | Self::WrongFrame { .. }
-            | Self::Encode(_) => false,
+            Self::Connect { .. } | Self::Broken { .. } | Self::Frame { .. } => false,
         }
     }
 }

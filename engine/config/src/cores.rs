@@ -1,6 +1,8 @@
 //! Which CPU carries how much of a cluster.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use quorate_protocol::ids::ReplicaAddress;
 
@@ -31,7 +33,16 @@ impl ClusterConfig {
     }
 }
 
-/// Deals the CPUs of a host out to all replicas of all nodes. Where each can have one of its own they are dealt in turn.
+/// Replicas of the host that has most.
+pub(crate) fn most_on_a_host(config: &ClusterConfig) -> usize {
+    let mut hosts = BTreeMap::<IpAddr, usize>::new();
+    for replica in config.all_replicas() {
+        *hosts.entry(config.node_of(replica).address).or_default() += 1;
+    }
+    hosts.into_values().max().unwrap_or(0)
+}
+
+/// Deals the CPUs of each host out to all replicas of its nodes. Where each can have one of its own they are dealt in turn.
 /// Else, leaders first, each goes to the CPU that has the fewest followers of its shard, and of these to the one that has
 /// least to do: an entry waits for the first follower, and two on one CPU would be as slow as each other.
 pub(crate) fn deal(config: &mut ClusterConfig, host_cores: usize) {
@@ -41,19 +52,26 @@ pub(crate) fn deal(config: &mut ClusterConfig, host_cores: usize) {
     if config.share_cores {
         replicas.sort_by_key(|&replica| (Reverse(config.weight_of(replica)), replica));
     }
-    let mut loads = vec![0; host_cores];
+    let mut loads = BTreeMap::<(IpAddr, usize), u32>::new();
     let mut dealt: Vec<(ReplicaAddress, usize)> = Vec::with_capacity(replicas.len());
     for replica in replicas {
+        let host = config.node_of(replica).address;
         let followers_on = |core: usize| {
             let on_it = dealt.iter().filter(|&&(other, its)| {
-                its == core && other.shard == replica.shard && config.weight_of(other) == FOLLOWER
+                its == core
+                    && config.node_of(other).address == host
+                    && other.shard == replica.shard
+                    && config.weight_of(other) == FOLLOWER
             });
             on_it.count()
         };
         let core = (0..host_cores)
-            .min_by_key(|&core| (followers_on(core), loads[core]))
+            .min_by_key(|&core| {
+                let load = loads.get(&(host, core)).copied();
+                (followers_on(core), load.unwrap_or(0))
+            })
             .expect("a host has a CPU");
-        loads[core] += config.weight_of(replica);
+        *loads.entry((host, core)).or_default() += config.weight_of(replica);
         dealt.push((replica, core));
     }
     // The order in which a node lists its CPUs.

@@ -39,6 +39,20 @@ impl ConfigError {
         }
     }
 
+    /// The file of the key is no key.
+    pub(crate) fn key(file: &str, text: &str, error: &quorate_access::KeyError) -> Self {
+        let field = "key_file";
+        let line = text
+            .lines()
+            .position(|line| line.trim_start().starts_with(field));
+        Self {
+            file: file.to_owned(),
+            line: line.map(|line| line + 1),
+            field: field.to_owned(),
+            problem: error.to_string(),
+        }
+    }
+
     /// An error of the TOML parser. Its message names an unknown key itself; the field is read off
     /// the line it points to.
     pub(crate) fn toml(file: &str, text: &str, error: &toml::de::Error) -> Self {

@@ -1,4 +1,4 @@
-//! The configuration that `cluster init` writes: all nodes on this host, one below the other.
+//! The configuration that `cluster init` writes: all nodes on this host, one below the other, or on hosts of their own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,8 @@ use quorate_protocol::shard::map::Placement;
 use crate::cores;
 use crate::validate::SEGMENT_BYTES;
 use crate::{
-    ClusterConfig, ConfigError, ConnectionLimits, Keep, Layout, NODE_PORT_DISTANCE, NodeConfig,
+    ClusterConfig, ClusterKey, ConfigError, ConnectionLimits, Keep, Layout, NODE_PORT_DISTANCE,
+    NodeConfig,
 };
 
 /// What `cluster init` was asked for.
@@ -31,12 +32,24 @@ pub struct GenerateOptions {
     /// Port of the first node; further ones lie `NODE_PORT_DISTANCE` apart.
     pub base_port: u16,
     pub placement: Placement,
-    /// CPUs of this host. With fewer than replicas `share_cores` is set.
+    /// CPUs of this host, or of each. With fewer than replicas on it `share_cores` is set.
     pub host_cores: usize,
 }
 
+/// Where the nodes run, if not all on this host.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    /// Of the nodes, used round and round; empty: all on loopback.
+    pub addresses: Vec<IpAddr>,
+    /// Other hosts than this one need it.
+    pub key_file: Option<PathBuf>,
+}
+
 /// Errors name the option in place of a field.
-pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, ConfigError> {
+pub(crate) fn generate(
+    options: &GenerateOptions,
+    hosts: &Hosts,
+) -> Result<ClusterConfig, ConfigError> {
     let refuse = |field: &str, problem: String| ConfigError {
         file: "cluster init".to_owned(),
         line: None,
@@ -63,7 +76,7 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
     let ids: Vec<NodeId> = (1..=options.nodes).map(NodeId).collect();
     let layout = Layout::spread(options.shards, options.replicas, &ids)
         .map_err(|problem| refuse("--nodes", problem))?;
-    let nodes = place_nodes(options, &ids).ok_or_else(|| {
+    let nodes = place_nodes(options, &hosts.addresses, &ids).ok_or_else(|| {
         refuse(
             "--base-port",
             format!("{} leaves too few ports", options.base_port),
@@ -75,7 +88,7 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
         shards: options.shards,
         replicas: options.replicas,
         placement: options.placement,
-        share_cores: usize::try_from(replicas_total).is_ok_and(|total| total > host_cores),
+        share_cores: false,
         reads: Reads::Lease,
         keep: Keep::All,
         ids: IdRule::Ulid,
@@ -85,25 +98,40 @@ pub(crate) fn generate(options: &GenerateOptions) -> Result<ClusterConfig, Confi
         telemetry_window: Duration::from_nanos(TELEMETRY_WINDOW_NS),
         timing: TIMING,
         limits: ConnectionLimits::default(),
+        key: hosts.key_file.clone().map(ClusterKey::named),
         nodes,
         layout,
     };
+    config.share_cores = cores::most_on_a_host(&config) > host_cores;
     cores::deal(&mut config, host_cores);
     // The parser holds every rule; a generated file has to pass it like any other.
     ClusterConfig::parse(&config.to_toml(), "cluster init")
 }
 
-/// `None` if the ports do not suffice.
-fn place_nodes(options: &GenerateOptions, ids: &[NodeId]) -> Option<BTreeMap<NodeId, NodeConfig>> {
+/// `None` if the ports do not suffice. Nodes of one host lie `NODE_PORT_DISTANCE` apart.
+fn place_nodes(
+    options: &GenerateOptions,
+    addresses: &[IpAddr],
+    ids: &[NodeId],
+) -> Option<BTreeMap<NodeId, NodeConfig>> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let addresses = match addresses {
+        [] => &loopback[..],
+        addresses => addresses,
+    };
     let mut nodes = BTreeMap::new();
+    let mut on_host = BTreeMap::<IpAddr, u16>::new();
     for &id in ids {
-        let number = u16::try_from(id.0 - 1).ok()?;
-        let offset = number.checked_mul(NODE_PORT_DISTANCE)?;
+        let number = usize::try_from(id.0 - 1).ok()?;
+        let address = addresses[number % addresses.len()];
+        let below = on_host.entry(address).or_default();
+        let offset = below.checked_mul(NODE_PORT_DISTANCE)?;
+        *below += 1;
         let base_port = options.base_port.checked_add(offset)?;
         base_port.checked_add(crate::ADMINISTRATION_PORT_OFFSET)?;
         let node = NodeConfig {
             id,
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            address,
             base_port,
             cores: Vec::new(),
             data_dir: options.directory.join(format!("n{id}")),
@@ -152,6 +180,47 @@ pub(crate) mod tests {
             let total = usize::try_from(shards).unwrap() * usize::from(replicas);
             assert_eq!(config.share_cores, total > cores);
         }
+    }
+
+    fn hosts(last: std::ops::RangeInclusive<u8>, key_file: Option<&str>) -> Hosts {
+        Hosts {
+            addresses: last.map(|last| IpAddr::from([192, 0, 2, last])).collect(),
+            key_file: key_file.map(PathBuf::from),
+        }
+    }
+
+    #[test]
+    fn each_host_has_its_own_ports_and_cores() {
+        let options = options(3, 3, 6, 3);
+        let config = ClusterConfig::generate_on(&options, &hosts(1..=3, Some("key"))).unwrap();
+        let places: Vec<(String, u16)> = config
+            .nodes()
+            .map(|node| (node.address.to_string(), node.base_port))
+            .collect();
+        let place = |last: u8, port| (format!("192.0.2.{last}"), port);
+        assert_eq!(
+            places[..3],
+            [place(1, 4000), place(2, 4000), place(3, 4000)]
+        );
+        assert_eq!(
+            places[3..],
+            [place(1, 4100), place(2, 4100), place(3, 4100)]
+        );
+        // Nine replicas on three hosts of three CPUs: each has one of its own.
+        assert!(!config.share_cores);
+        let tight = GenerateOptions {
+            host_cores: 2,
+            ..options
+        };
+        let config = ClusterConfig::generate_on(&tight, &hosts(1..=3, Some("key"))).unwrap();
+        assert!(config.share_cores);
+    }
+
+    #[test]
+    fn other_hosts_need_a_key() {
+        let error = ClusterConfig::generate_on(&options(3, 3, 3, 2), &hosts(1..=3, None));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("192.0.2.1 is not loopback"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`ClusterConfig`] is what the server, the command line, the client and the load generator agree
 //! on: which replica of which shard lives on which node, port, core and directory, and the settings
 //! that every replica of the cluster must share. Errors name file, line and field. This crate opens
-//! only the file that it is told to load, resolves no names and draws no random numbers.
+//! only the file that it is told to load and the key that this names, resolves no names and draws no random numbers.
 //!
 //! [`scenario`] reads the other file that people write by hand, in the same manner.
 
@@ -12,6 +12,7 @@
 mod cores;
 mod error;
 mod generate;
+mod key;
 mod layout;
 mod raw;
 mod render;
@@ -30,7 +31,8 @@ use quorate_protocol::limits::Timing;
 use quorate_protocol::shard::map::Placement;
 
 pub use crate::error::ConfigError;
-pub use crate::generate::GenerateOptions;
+pub use crate::generate::{GenerateOptions, Hosts};
+pub use crate::key::ClusterKey;
 pub use crate::layout::Layout;
 
 /// Offset of a node's HTTP and administration port from its base port; replicas listen below it.
@@ -118,13 +120,15 @@ pub struct ClusterConfig {
     pub telemetry_window: Duration,
     pub timing: Timing,
     pub limits: ConnectionLimits,
+    /// Who has it may be a peer or a client; `None`: whoever reaches a port of this host may.
+    pub key: Option<ClusterKey>,
     nodes: BTreeMap<NodeId, NodeConfig>,
     layout: Layout,
 }
 
 impl ClusterConfig {
-    /// Reads and checks a file. A relative `data_dir` is taken from the directory of the file; here it
-    /// becomes absolute.
+    /// Reads and checks a file, and the key that it names. A relative `data_dir` or `key_file` is taken from the directory
+    /// of the file; here it becomes absolute.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -133,6 +137,11 @@ impl ClusterConfig {
         let below = directory_of(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
         for node in config.nodes.values_mut() {
             node.data_dir = below.join(&node.data_dir);
+        }
+        if let Some(key) = &config.key {
+            let loaded = key.load(&below);
+            let loaded = loaded.map_err(|error| ConfigError::key(&name, &text, &error))?;
+            config.key = Some(loaded);
         }
         Ok(config)
     }
@@ -144,7 +153,12 @@ impl ClusterConfig {
 
     /// The configuration that `cluster init` prints.
     pub fn generate(options: &GenerateOptions) -> Result<Self, ConfigError> {
-        generate::generate(options)
+        Self::generate_on(options, &Hosts::default())
+    }
+
+    /// The same with nodes on several hosts.
+    pub fn generate_on(options: &GenerateOptions, hosts: &Hosts) -> Result<Self, ConfigError> {
+        generate::generate(options, hosts)
     }
 
     /// The file that parses to this value.

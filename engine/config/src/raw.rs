@@ -22,6 +22,7 @@ pub(crate) struct RawConfig {
     pub segment_bytes: Option<Spanned<u64>>,
     pub checkpoint_bytes: Option<Spanned<u64>>,
     pub cached_accounts: Option<Spanned<usize>>,
+    pub key_file: Option<Spanned<PathBuf>>,
     pub telemetry_window: Option<Spanned<humantime_serde::Serde<Duration>>>,
     pub layout: Option<Spanned<Vec<Vec<u32>>>>,
     pub timing: Option<Spanned<RawTiming>>,

@@ -63,6 +63,10 @@ fn write_to(out: &mut String, config: &ClusterConfig) -> std::fmt::Result {
         let window = quoted_duration(config.telemetry_window);
         writeln!(out, "telemetry_window = {window}")?;
     }
+    if let Some(key) = &config.key {
+        let path = toml::Value::String(key.path().to_string_lossy().into_owned());
+        writeln!(out, "key_file = {path}")?;
+    }
     if let Some(rows) = config.layout.explicit_rows() {
         let rows: Vec<Vec<u32>> = rows
             .iter()

@@ -1,8 +1,8 @@
 //! The scenario file: sets of transfers, balance reads and node failures, as a table of three columns.
 //!
 //! This module only reads: from bytes to a [`Scenario`] that cannot be wrong, or the line, the column
-//! and what was expected there. The runner, `quorate scenario run`, comes with the operations work and
-//! starts from these types; nothing here runs anything.
+//! and what was expected there. The runner is `quorate scenario run`, which starts from these types; nothing
+//! here runs anything.
 //!
 //! ```text
 //! Set Number,Transactions,Live Nodes

@@ -24,8 +24,8 @@ use crate::raw::{
     RawConfig, RawIds, RawKeep, RawLimits, RawNode, RawPlacement, RawReads, RawTiming,
 };
 use crate::{
-    ADMINISTRATION_PORT_OFFSET, ClusterConfig, ConfigError, ConnectionLimits, Keep, Layout,
-    NodeConfig, SHARDS_MAX, replica_port,
+    ADMINISTRATION_PORT_OFFSET, ClusterConfig, ClusterKey, ConfigError, ConnectionLimits, Keep,
+    Layout, NodeConfig, SHARDS_MAX, replica_port,
 };
 
 /// Default size of a log segment.
@@ -87,6 +87,7 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
     let keep = check_keep(&source, raw.keep.as_ref(), ids)?;
     let timing = check_timing(&source, raw.timing)?;
     let limits = check_limits(&source, raw.limits)?;
+    let key = check_key_file(&source, raw.key_file.as_ref())?;
     let nodes = check_nodes(&source, &raw.node)?;
     let layout = check_layout(&source, shards, replicas, raw.layout.as_ref(), &nodes)?;
     let config = ClusterConfig {
@@ -107,9 +108,11 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ClusterConfig, ConfigError
         telemetry_window,
         timing,
         limits,
+        key,
         nodes,
         layout,
     };
+    check_addresses(&source, &config, &raw.node)?;
     check_ports(&source, &config, &raw.node)?;
     check_cores(&source, &config, &raw.node)?;
     Ok(config)
@@ -384,6 +387,37 @@ fn check_layout(
     }
     let to_nodes = |row: &Vec<u32>| row.iter().map(|&id| NodeId(id)).collect();
     Ok(Layout::explicit(rows.iter().map(to_nodes).collect()))
+}
+
+fn check_key_file(
+    source: &Source<'_>,
+    raw: Option<&Spanned<PathBuf>>,
+) -> Result<Option<ClusterKey>, ConfigError> {
+    let Some(raw) = raw else { return Ok(None) };
+    let path = raw.get_ref();
+    if path.as_os_str().is_empty() {
+        return Err(source.refuse(raw.span(), "key_file", "must not be empty"));
+    }
+    Ok(Some(ClusterKey::named(path.clone())))
+}
+
+/// Without a key whoever reaches a port may move money, so nobody outside this host may.
+fn check_addresses(
+    source: &Source<'_>,
+    config: &ClusterConfig,
+    raw: &[Spanned<RawNode>],
+) -> Result<(), ConfigError> {
+    if config.key.is_some() {
+        return Ok(());
+    }
+    for raw in raw.iter().map(Spanned::get_ref) {
+        let address = config.nodes[&NodeId(*raw.id.get_ref())].address;
+        if !address.is_loopback() {
+            let problem = format!("{address} is not loopback: other hosts need a key_file");
+            return Err(source.refuse(raw.address.span(), "address", problem));
+        }
+    }
+    Ok(())
 }
 
 /// The ports of all nodes on one address differ, and all exist.

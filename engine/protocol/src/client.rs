@@ -332,6 +332,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// All roles.
+    pub const ALL: &'static [Self] = &[
+        Self::Leader,
+        Self::Follower,
+        Self::Candidate,
+        Self::Recovering,
+        Self::Stopped,
+    ];
+
     /// The name that users see.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -31,6 +31,11 @@ impl Clock {
     }
 }
 
+/// Nanoseconds since the host started, as in [`Now`]; of any thread.
+pub(crate) fn monotonic_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Boottime))
+}
+
 fn read() -> Now {
     Now {
         mono_ns: nanoseconds(clock_gettime(ClockId::Boottime)),

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use futures_lite::future;
 use glommio::timer::sleep;
+use quorate_access::{Challenged, draw_nonce};
+use quorate_config::ClusterKey;
 use quorate_net::{Stream, give_way};
 use quorate_protocol::client::Request;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::input::Input;
 use quorate_wire::{
-    Frame, FrameError, FrameReader, Hello, HelloAck, Origin, Refusal, Refused, encode_hello_ack,
-    encode_refused,
+    Frame, FrameError, FrameReader, Hello, HelloAck, Origin, Refusal, Refused, encode_challenge,
+    encode_hello_ack, encode_refused,
 };
 
 use crate::connections::{Connection, Connections, DuplicateRequest};
@@ -112,7 +114,7 @@ pub(crate) async fn serve(shared: Rc<Connections>, stream: TcpStream) {
         shared: &shared,
         connection: &connection,
         stream: &stream,
-        reader: FrameReader::new(shared.cluster.cluster_id),
+        reader: FrameReader::for_handshake(shared.cluster.cluster_id),
         bytes_this_turn: 0,
     };
     let writing = async {
@@ -174,7 +176,8 @@ impl Session<'_> {
                 let too_late = async {
                     sleep(LINGER).await;
                 };
-                future::or(drop_rest(stream), too_late).await;
+                let rest = future::or(drop_rest(stream), connection.closing.wait());
+                future::or(rest, too_late).await;
             }
         }
     }
@@ -209,17 +212,10 @@ impl Session<'_> {
             sleep(limit).await;
             Err(End::refused(
                 Refusal::Malformed,
-                format!("no hello within {limit:?}"),
+                format!("no handshake within {limit:?}"),
             ))
         };
-        let frame = future::or(self.next_frame(), too_late).await?;
-        let Frame::Hello(hello) = frame else {
-            let name = frame.kind().name();
-            return Err(End::refused(
-                Refusal::Malformed,
-                format!("{name} before hello"),
-            ));
-        };
+        let hello = future::or(self.introduction(), too_late).await?;
         check_hello(shared, self.connection, &hello)?;
         let ack = HelloAck {
             replica: shared.address,
@@ -227,8 +223,41 @@ impl Session<'_> {
         let cluster = shared.cluster.cluster_id;
         self.connection
             .send(|buffer| encode_hello_ack(cluster, &ack, buffer));
+        self.reader.open();
         self.stream
             .set_read_timeout(shared.cluster.limits.idle_timeout);
+        Ok(hello)
+    }
+
+    /// Who dials, and that it has the key. Until then it learns nothing of this cluster but that it needs one.
+    async fn introduction(&mut self) -> Result<Hello, End> {
+        let frame = self.next_frame().await?;
+        let Frame::Hello(hello) = frame else {
+            return Err(early(&frame));
+        };
+        let Some(key) = self.shared.cluster.key.as_ref().map(ClusterKey::key) else {
+            return Ok(hello);
+        };
+        let cluster = self.shared.cluster.cluster_id;
+        let nonce = draw_nonce().map_err(|error| {
+            tracing::error!("no random numbers: {error}");
+            End::refused(Refusal::Unauthenticated, "this node cannot draw a nonce")
+        })?;
+        let frame = self.reader.last_frame().expect("it was just returned");
+        let challenged = Challenged::new(cluster, frame, nonce);
+        let challenge = challenged.challenge(key);
+        self.connection
+            .send(|buffer| encode_challenge(cluster, &challenge, buffer));
+        let frame = self.next_frame().await?;
+        let Frame::Proof(proof) = frame else {
+            let name = frame.kind().name();
+            let reason = format!("{name} instead of a proof of the key");
+            return Err(End::refused(Refusal::Unauthenticated, reason));
+        };
+        if !challenged.is_proved(key, &proof) {
+            let reason = "the proof is not made with this cluster's key";
+            return Err(End::refused(Refusal::Unauthenticated, reason));
+        }
         Ok(hello)
     }
 
@@ -339,7 +368,10 @@ fn check_hello(shared: &Connections, connection: &Connection, hello: &Hello) -> 
         Origin::Peer(_) if shared.isolated.get() => {
             Err(End::refused(Refusal::Isolated, "this node is isolated"))
         }
-        Origin::Peer(_) => Ok(()),
+        Origin::Peer(from) => {
+            shared.admit_peer(connection, from);
+            Ok(())
+        }
     }
 }
 
@@ -348,6 +380,11 @@ fn at_limit(shared: &Connections) -> String {
         "{} connections are taken",
         shared.cluster.limits.connections_limit
     )
+}
+
+fn early(frame: &Frame) -> End {
+    let name = frame.kind().name();
+    End::refused(Refusal::Malformed, format!("{name} before hello"))
 }
 
 fn misplaced(frame: &Frame) -> End {

@@ -139,6 +139,14 @@ impl Core {
         }
     }
 
+    /// How it stands with the replica.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Running(replica) => replica.status(),
+            Self::Parked(parked) => parked.status(),
+        }
+    }
+
     /// How far the checkpoint under way has got, if there is one.
     pub(crate) fn checkpoint_progress(&self) -> Option<Progress> {
         let Self::Running(replica) = self else {

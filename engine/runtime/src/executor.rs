@@ -15,7 +15,7 @@ use std::future::{Future, poll_fn};
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::listener;
 use crate::log::Log;
+use crate::metrics::{self, Figures, PUBLISH_INTERVAL, Page, Published};
 use crate::pace::{Pace, Pacer};
 use crate::pair_counter::{self, Answers, PairCounter};
 use crate::peers::Peers;
@@ -63,6 +64,10 @@ pub(crate) struct Setup {
     pub(crate) directory: Result<DataDirectory, Fatal>,
     pub(crate) entrances: Entrances,
     pub(crate) counter: PairCounter,
+    /// Where its figures go.
+    pub(crate) published: Arc<Published>,
+    /// Of one executor of a node: it answers who asks for the figures of all.
+    pub(crate) watch: Option<Watch>,
     /// Told once, when the replica listens: whether it runs or is parked.
     pub(crate) report: mpsc::Sender<Result<(), Fatal>>,
     /// Dropped when the replica has ended.
@@ -80,6 +85,13 @@ pub(crate) struct Entrances {
     pub(crate) answered: Bell,
 }
 
+/// The administration port of a node.
+pub(crate) struct Watch {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) bell: Bell,
+    pub(crate) page: Page,
+}
+
 /// Runs one replica until it is told to stop.
 pub(crate) async fn run(setup: Setup) {
     let Setup {
@@ -88,6 +100,8 @@ pub(crate) async fn run(setup: Setup) {
         directory,
         entrances,
         counter,
+        published,
+        watch,
         report,
         running,
     } = setup;
@@ -113,7 +127,10 @@ pub(crate) async fn run(setup: Setup) {
             return tracing::debug!(unheard, "ends at once");
         }
     };
+    let watching = watch.map(|watch| watch_over(watch, &sockets));
     let mut shell = Shell::new(cluster, config, counter, Clock::start(), sockets);
+    shell.published = published;
+    shell.tasks.extend(watching.flatten());
     // The directory's lock is held until this function ends.
     let outcome = match directory {
         Ok(directory) => {
@@ -134,6 +151,25 @@ pub(crate) async fn run(setup: Setup) {
     }
     shell.serve().await;
     drop(running);
+}
+
+/// Answers before the replica has recovered, too: that it is not ready is worth knowing.
+fn watch_over(watch: Watch, sockets: &Rc<Sockets>) -> Option<Task<()>> {
+    let Watch {
+        acceptor,
+        bell,
+        page,
+    } = watch;
+    match Stream::new(sockets, bell.0) {
+        Ok(bell) => {
+            let serving = metrics::serve(acceptor, bell, Rc::clone(sockets), page);
+            Some(spawn_local(serving))
+        }
+        Err(error) => {
+            tracing::error!("no metrics: {error}");
+            None
+        }
+    }
 }
 
 /// Carries commands out until `Stop`.
@@ -200,6 +236,9 @@ struct Shell {
     precedence: Precedence,
     pacer: Pacer,
     counter: PairCounter,
+    published: Arc<Published>,
+    /// Monotonic time of what was published last.
+    published_ns: u64,
     peers: Rc<Peers>,
     connections: Rc<Connections>,
     inbox: Rc<Inbox>,
@@ -237,6 +276,8 @@ impl Shell {
             precedence: Precedence::default(),
             pacer: Pacer::default(),
             counter,
+            published: Arc::new(Published::new(address)),
+            published_ns: 0,
             peers: Rc::new(Peers::new(
                 Rc::clone(&cluster),
                 address,
@@ -289,7 +330,7 @@ impl Shell {
         let (stopping, inbox) = (Rc::clone(&self.stopping), Rc::clone(&self.inbox));
         let isolated = Rc::clone(&self.connections.isolated);
         let refusals = Rc::clone(&self.connections.refusals);
-        self.tasks = vec![
+        self.tasks.extend([
             spawn_local(listener::serve_accepted(
                 acceptor,
                 bell,
@@ -297,7 +338,7 @@ impl Shell {
             )),
             spawn_local(obey(commands, isolated, stopping, inbox)),
             spawn_local(log_refusals(self.address().to_string(), refusals)),
-        ];
+        ]);
         if let Some(room) = self.room.clone() {
             self.tasks
                 .push(spawn_local(async move { room.watch_for_ever().await }));
@@ -324,6 +365,7 @@ impl Shell {
                 self.repair_or_park(&problem);
             }
             self.tell_part();
+            self.publish_if_due(last);
             if let Some(why) = self.rebuild.take() {
                 self.rebuild(why).await;
             } else if self.inbox.is_empty() && store != Worked::More && !self.gave_part {
@@ -379,6 +421,8 @@ impl Shell {
         self.core = Core::Parked(Parked::rebuilding(address));
         self.pacer = Pacer::default();
         self.tell_part();
+        let now = self.now();
+        self.publish(now);
         if let Some(log) = self.log.take() {
             log.quiesce().await;
         }
@@ -439,6 +483,7 @@ impl Shell {
                 tracing::info!(replica = %address, milliseconds, ?progress, "checkpoint taken");
                 return Ok(true);
             }
+            self.publish_if_due(now);
             if self.inbox.is_empty() {
                 self.wait_until(rebuild.deadline_ns()).await;
             } else {
@@ -529,7 +574,30 @@ impl Shell {
             let replica = self.connections.address;
             tracing::info!(%replica, role = role.name(), %ballot, serves, "part in the group");
             self.part = part;
+            self.published_ns = 0;
         }
+    }
+
+    fn publish_if_due(&mut self, now: Now) {
+        if now.mono_ns.saturating_sub(self.published_ns) >= nanoseconds(PUBLISH_INTERVAL) {
+            self.publish(now);
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        self.published_ns = now.mono_ns;
+        let log = self.log.as_ref().map(Log::counters);
+        let store = self.store.as_ref().map(Store::counters);
+        self.published.tell(Figures {
+            at_ns: now.mono_ns,
+            status: self.core.status(),
+            is_isolated: self.connections.isolated.get(),
+            is_disk_full: self.room.as_ref().is_some_and(|room| room.is_full()),
+            census: self.connections.census(),
+            refused: self.connections.refusals.counts(),
+            log: log.unwrap_or_default(),
+            store: store.unwrap_or_default(),
+        });
     }
 
     fn step(&mut self, now: Now, input: Input) {
@@ -722,8 +790,8 @@ impl Shell {
 
 /// What has arrived is looked at in pieces while a checkpoint is taken.
 const INPUTS_PER_FETCH_TURN: usize = 256;
-/// Timers take durations; "never" is a long one.
-const LONGEST_WAIT_NS: u64 = 3_600 * quorate_protocol::time::SECOND;
+/// Of a replica that has nothing to do: its figures are published all the same.
+const LONGEST_WAIT_NS: u64 = quorate_protocol::time::SECOND;
 
 fn elapsed(from: Now, upto: Now) -> Duration {
     Duration::from_nanos(upto.mono_ns - from.mono_ns)

@@ -31,6 +31,8 @@ mod limits;
 mod listen;
 mod listener;
 mod log;
+mod manager;
+mod metrics;
 mod node;
 mod outgoing;
 mod pace;
@@ -46,5 +48,8 @@ mod start;
 mod store;
 mod wakeup;
 
+pub use connections::ISOLATED;
 pub use fatal::Fatal;
+pub use host::{HostLimits, HostNeeds, try_executor};
+pub use metrics::{METRICS, Metric, MetricKind};
 pub use node::{NodeOptions, RunningNode, run_node};

@@ -36,6 +36,12 @@ pub(crate) const CLIENT_BYTES_KEPT: usize = 256 << 10;
 /// Bytes of replies that wait for a client's socket before no more of its requests are read.
 pub(crate) const REPLY_BYTES_HIGH: usize = 4 << 20;
 
+/// Connections in the middle of their handshake. Above it the oldest makes room for the next: whoever knows what to say takes two round
+/// trips, and those who hold places are never older than this many newcomers.
+pub(crate) const HANDSHAKES_MAX: usize = 512;
+/// Connections of one peer. It dials again while its old connection is not known to be dead; above it the oldest ends.
+pub(crate) const CONNECTIONS_PER_PEER_MAX: usize = 2;
+
 /// Accepted connections that wait for the executor. Above it the accepting thread waits, and the kernel's
 /// backlog holds the rest. One turn takes them all.
 pub(crate) const HANDED_MAX: usize = 64;

@@ -25,9 +25,11 @@ use quorate_protocol::ids::{NodeId, ReplicaAddress};
 use crate::acceptor::{Acceptor, Bell};
 use crate::control::{Command, Controller};
 use crate::directory::{DataDirectory, NodeLock};
-use crate::executor::{self, Entrances, Setup};
+use crate::executor::{self, Entrances, Setup, Watch};
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
+use crate::manager::Manager;
+use crate::metrics::{Page, Published};
 use crate::pair_counter::{Answers, PairCounter};
 use crate::roster::Roster;
 use crate::{host, listen};
@@ -80,16 +82,20 @@ pub fn run_node(config: &ClusterConfig, node: NodeId, options: &NodeOptions) -> 
         })?;
     let running = RunningNode::start(config, node, options)?;
     is_up.store(true, Ordering::Release);
+    let manager = Manager::find();
+    manager.tell_ready();
     loop {
-        match received.recv() {
+        match received.recv_timeout(manager.interval()) {
+            Err(RecvTimeoutError::Timeout) => manager.tell_alive(&running.page),
             Ok(Ok(Signal::SIGUSR1)) => running.isolate(),
             Ok(Ok(Signal::SIGUSR2)) => running.heal(),
             Ok(Ok(signal)) => {
                 tracing::info!(%signal, "stopping");
+                manager.tell_stopping();
                 return running.stop();
             }
             Ok(Err(error)) => return Err(unusable(error)),
-            Err(mpsc::RecvError) => return Err(unusable(nix::Error::ESRCH)),
+            Err(RecvTimeoutError::Disconnected) => return Err(unusable(nix::Error::ESRCH)),
         }
     }
 }
@@ -119,6 +125,7 @@ fn wait_for_signals(
 #[derive(Debug)]
 pub struct RunningNode {
     executors: Vec<Executor>,
+    page: Page,
     /// Let go of when all executors have ended.
     lock: NodeLock,
 }
@@ -157,6 +164,12 @@ impl RunningNode {
         for &replica in &replicas {
             listeners.push(listen::listen(config.address_of(replica))?);
         }
+        let published: Vec<Arc<Published>> = (replicas.iter())
+            .map(|&replica| Arc::new(Published::new(replica)))
+            .collect();
+        let page = Page::new(node.id, published.iter().cloned());
+        // One executor answers for all.
+        let mut watch = Some(open_watch(config, node.id, page.clone())?);
         let connections_limit = config.limits.connections_limit;
         host::prepare(replicas.len(), config.share_cores, connections_limit)?;
         let seed = options.seed.unwrap_or_else(drawn_seed);
@@ -165,7 +178,8 @@ impl RunningNode {
         let mut executors = Vec::with_capacity(replicas.len());
         let mut reports = Vec::with_capacity(replicas.len());
         let parts = replicas.iter().zip(directories).zip(listeners);
-        for ((&replica, directory), listener) in parts {
+        let parts = parts.zip(published);
+        for (((&replica, directory), listener), published) in parts {
             let (report, reported) = mpsc::channel();
             let (running, ended) = mpsc::channel();
             let (controller, commands) = control_pair()?;
@@ -183,6 +197,8 @@ impl RunningNode {
                     answered,
                 },
                 counter,
+                published,
+                watch: watch.take(),
                 report,
                 running,
             };
@@ -195,7 +211,11 @@ impl RunningNode {
             });
             reports.push(reported);
         }
-        let running = Self { executors, lock };
+        let running = Self {
+            executors,
+            page,
+            lock,
+        };
         running.wait_until_up(node, reports)
     }
 
@@ -318,6 +338,22 @@ fn control_pair() -> Result<(Controller, UnixStream), Fatal> {
     })
 }
 
+fn open_watch(config: &ClusterConfig, node: NodeId, page: Page) -> Result<Watch, Fatal> {
+    let address = config
+        .administration_address_of(node)
+        .expect("it is a node of the configuration");
+    let listener = listen::listen(address)?;
+    let (acceptor, bell) =
+        Acceptor::start("watch", listener).map_err(|error| Fatal::Resources {
+            problem: format!("no thread that accepts for metrics: {error}"),
+        })?;
+    Ok(Watch {
+        acceptor,
+        bell,
+        page,
+    })
+}
+
 /// From here, not from the executor: the thread must not be pinned to the replica's core.
 fn start_acceptor(
     replica: ReplicaAddress,
@@ -400,6 +436,14 @@ mod tests {
         }
     }
 
+    fn running(executors: Vec<Executor>, lock: NodeLock) -> RunningNode {
+        RunningNode {
+            executors,
+            page: Page::new(NodeId(1), []),
+            lock,
+        }
+    }
+
     fn locked() -> (tempfile::TempDir, NodeLock) {
         let directory = tempfile::tempdir().unwrap();
         let lock = NodeLock::take(directory.path()).unwrap();
@@ -410,7 +454,7 @@ mod tests {
     fn a_replica_that_does_not_end_is_named_instead_of_waited_for() {
         let executors = vec![executor(1, false), executor(2, true), executor(3, false)];
         let (_directory, lock) = locked();
-        let running = RunningNode { executors, lock };
+        let running = running(executors, lock);
         let fault = running.stop_within(Duration::from_millis(300)).unwrap_err();
         assert_eq!(fault.to_string(), "replica s2r1 did not stop in time");
         assert_eq!(fault.exit_code(), 1);
@@ -420,7 +464,7 @@ mod tests {
     fn executors_that_end_are_joined() {
         let executors = vec![executor(1, false), executor(2, false)];
         let (_directory, lock) = locked();
-        RunningNode { executors, lock }
+        running(executors, lock)
             .stop_within(Duration::from_secs(20))
             .unwrap();
     }

@@ -14,13 +14,12 @@ use std::time::Duration;
 use futures_lite::future;
 use glommio::Task;
 use glommio::timer::sleep;
-use quorate_config::ClusterConfig;
+use quorate_access::{Dialler as Handshake, HandshakeError, Next};
+use quorate_config::{ClusterConfig, ClusterKey};
 use quorate_net::{Sockets, Stream};
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::PeerMessage;
-use quorate_wire::{
-    Frame, FrameError, FrameReader, Hello, Origin, Refused, encode_hello, encode_peer_around,
-};
+use quorate_wire::{Frame, FrameError, FrameReader, Origin, encode_peer_around};
 
 use crate::connection::read_frame;
 use crate::limits::{
@@ -133,13 +132,13 @@ enum Broken {
     Io(#[from] io::Error),
     #[error("{0}")]
     Frame(#[from] FrameError),
-    #[error("refused: {}: {}", .0.refusal.name(), .0.reason)]
-    Refused(Refused),
+    #[error("the peer {0}")]
+    Handshake(#[from] HandshakeError),
     #[error("{0} has no place here")]
     Misplaced(&'static str),
     #[error("closed by the peer")]
     Closed,
-    #[error("no answer to hello within {0:?}")]
+    #[error("no handshake within {0:?}")]
     Silent(Duration),
 }
 
@@ -171,7 +170,7 @@ impl Dialler {
                 let (own, to) = (self.own, self.to);
                 match &broken {
                     // One of the two has another cluster's configuration: nothing will mend that.
-                    Broken::Refused(refused) if refused.refusal.is_final() => {
+                    Broken::Handshake(error) if error.is_final() => {
                         tracing::warn!(%own, %to, "no link: {broken}");
                     }
                     _ => tracing::info!(%own, %to, "no link: {broken}"),
@@ -192,24 +191,32 @@ impl Dialler {
         let stream = future::or(Stream::connect(&self.sockets, address), too_late).await?;
         stream.set_nodelay()?;
         stream.set_write_timeout(self.cluster.limits.idle_timeout);
-        let mut hello = Vec::new();
-        let content = Hello {
-            origin: Origin::Peer(self.own),
-            target: self.to,
-            genesis: self.cluster.genesis().to_string(),
-        };
-        encode_hello(self.cluster.cluster_id, &content, &mut hello)
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        stream.write_all(&hello).await?;
-        let mut reader = FrameReader::new(self.cluster.cluster_id);
         let limit = self.cluster.limits.handshake_timeout;
         let too_late = async {
             sleep(limit).await;
             Err(Broken::Silent(limit))
         };
-        match future::or(next_frame(&stream, &mut reader), too_late).await? {
-            Frame::HelloAck(_) => Ok((stream, reader)),
-            frame => Err(unexpected(frame)),
+        let reader = future::or(self.shake_hands(&stream), too_late).await?;
+        Ok((stream, reader))
+    }
+
+    async fn shake_hands(&self, stream: &Stream) -> Result<FrameReader, Broken> {
+        let cluster = self.cluster.cluster_id;
+        let key = self.cluster.key.as_ref().map(ClusterKey::key);
+        let genesis = self.cluster.genesis().to_string();
+        let origin = Origin::Peer(self.own);
+        let mut handshake = Handshake::new(cluster, key, origin, self.to, genesis)?;
+        stream.write_all(handshake.hello()).await?;
+        let mut reader = FrameReader::for_handshake(cluster);
+        loop {
+            let frame = next_frame(stream, &mut reader).await?;
+            match handshake.next(frame)? {
+                Next::Send(bytes) => stream.write_all(&bytes).await?,
+                Next::Established => {
+                    reader.open();
+                    return Ok(reader);
+                }
+            }
         }
     }
 
@@ -239,7 +246,7 @@ async fn next_frame(stream: &Stream, reader: &mut FrameReader) -> Result<Frame, 
 
 fn unexpected(frame: Frame) -> Broken {
     match frame {
-        Frame::Refused(refused) => Broken::Refused(refused),
+        Frame::Refused(refused) => Broken::Handshake(HandshakeError::Refused(refused)),
         frame => Broken::Misplaced(frame.kind().name()),
     }
 }

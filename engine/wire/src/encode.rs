@@ -13,10 +13,12 @@ use rkyv::rancor::BoxedError;
 use rkyv::ser::allocator::ArenaHandle;
 
 use crate::error::EncodeError;
-use crate::frame::{Frame, FrameKind, Hello, HelloAck, Refused};
+use crate::frame::{Challenge, Frame, FrameKind, Hello, HelloAck, Proof, Refused};
 use crate::gather::Gather;
 use crate::header::{self, FRAME_ALIGN, HEADER_BYTES, PAYLOAD_BYTES_MAX};
-use crate::mirror::handshake::{HelloAckMirror, HelloMirror, RefusedMirror};
+use crate::mirror::handshake::{
+    ChallengeMirror, HelloAckMirror, HelloMirror, ProofMirror, RefusedMirror,
+};
 use crate::mirror::peer::PeerMirror;
 use crate::mirror::reply::ReplyMirror;
 use crate::mirror::request::RequestMirror;
@@ -88,6 +90,29 @@ pub fn encode_hello(
     append(cluster, FrameKind::Hello, &HelloMirror::of(hello), out)
 }
 
+/// Appends a listener's question for the key.
+pub fn encode_challenge(
+    cluster: ClusterId,
+    challenge: &Challenge,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    append(
+        cluster,
+        FrameKind::Challenge,
+        &ChallengeMirror::of(challenge),
+        out,
+    )
+}
+
+/// Appends the dialler's answer to it.
+pub fn encode_proof(
+    cluster: ClusterId,
+    proof: &Proof,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    append(cluster, FrameKind::Proof, &ProofMirror::of(proof), out)
+}
+
 /// Appends the answer to a hello that fits.
 pub fn encode_hello_ack(
     cluster: ClusterId,
@@ -124,6 +149,8 @@ pub fn encode_frame(
         Frame::Peer(message) => encode_peer(cluster, message, out),
         Frame::Request(request) => encode_request(cluster, request, out),
         Frame::Reply(reply) => encode_reply(cluster, reply, out),
+        Frame::Challenge(challenge) => encode_challenge(cluster, challenge, out),
+        Frame::Proof(proof) => encode_proof(cluster, proof, out),
     }
 }
 

@@ -17,8 +17,8 @@ pub enum FrameError {
     Cluster { own: ClusterId, found: ClusterId },
     #[error("unknown frame kind {number}")]
     Kind { number: u16 },
-    #[error("payload of {bytes} bytes, a frame takes 1 to {PAYLOAD_BYTES_MAX}")]
-    Length { bytes: u32 },
+    #[error("payload of {bytes} bytes, a frame takes 1 to {most} here")]
+    Length { bytes: u32, most: usize },
     #[error("reserved header bytes are set")]
     Reserved,
     #[error("bytes behind the payload are set")]

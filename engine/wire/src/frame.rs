@@ -2,7 +2,9 @@
 //!
 //! | frame | sender -> receiver | when | what ends it |
 //! | --- | --- | --- | --- |
-//! | `Hello` | dialler -> listener | first frame of every connection | `HelloAck` or `Refused` |
+//! | `Hello` | dialler -> listener | first frame of every connection | any of the next four |
+//! | `Challenge` | listener -> dialler | the listener has a key | `Proof` |
+//! | `Proof` | dialler -> listener | the challenge was proved | `HelloAck` or `Refused` |
 //! | `HelloAck` | listener -> dialler | the hello fits this replica | - |
 //! | `Refused` | listener -> dialler | it does not, or the listener cannot serve it | the listener closes |
 //! | `Peer` | replica -> replica | after the handshake, on a peer's connection | - |
@@ -25,6 +27,8 @@ pub enum FrameKind {
     Peer = 4,
     Request = 5,
     Reply = 6,
+    Challenge = 7,
+    Proof = 8,
 }
 
 impl FrameKind {
@@ -38,6 +42,8 @@ impl FrameKind {
             4 => Self::Peer,
             5 => Self::Request,
             6 => Self::Reply,
+            7 => Self::Challenge,
+            8 => Self::Proof,
             _ => return None,
         })
     }
@@ -52,6 +58,8 @@ impl FrameKind {
             Self::Peer => "peer",
             Self::Request => "request",
             Self::Reply => "reply",
+            Self::Challenge => "challenge",
+            Self::Proof => "proof",
         }
     }
 }
@@ -65,6 +73,8 @@ pub enum Frame {
     Peer(PeerMessage),
     Request(Request),
     Reply(Reply),
+    Challenge(Challenge),
+    Proof(Proof),
 }
 
 impl Frame {
@@ -78,6 +88,8 @@ impl Frame {
             Self::Peer(_) => FrameKind::Peer,
             Self::Request(_) => FrameKind::Request,
             Self::Reply(_) => FrameKind::Reply,
+            Self::Challenge(_) => FrameKind::Challenge,
+            Self::Proof(_) => FrameKind::Proof,
         }
     }
 }
@@ -92,6 +104,26 @@ pub struct Hello {
     /// The text of the dialler's [`quorate_protocol::config::Genesis`]: one that goes by other settings
     /// computes another state from the same log, and looks for accounts in other places.
     pub genesis: String,
+    /// New for every connection: what is proved on one is proved on no other.
+    pub nonce: [u8; NONCE_BYTES],
+}
+
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 32;
+/// Bytes of a proof.
+pub const PROOF_BYTES: usize = 32;
+
+/// The listener has a key, shows it, and wants to see the dialler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    pub nonce: [u8; NONCE_BYTES],
+    pub proof: [u8; PROOF_BYTES],
+}
+
+/// The dialler has the key, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    pub proof: [u8; PROOF_BYTES],
 }
 
 /// Who dials.
@@ -140,6 +172,8 @@ pub enum Refusal {
     ShuttingDown = 8,
     /// The dialler goes by other settings than this cluster was initialised with.
     WrongGenesis = 9,
+    /// The dialler has not proved that it has the cluster's key.
+    Unauthenticated = 10,
 }
 
 impl Refusal {
@@ -154,6 +188,7 @@ impl Refusal {
         Self::Isolated,
         Self::ShuttingDown,
         Self::WrongGenesis,
+        Self::Unauthenticated,
     ];
 
     /// The refusal with this number.
@@ -178,6 +213,7 @@ impl Refusal {
             Self::Isolated => "isolated",
             Self::ShuttingDown => "shutting_down",
             Self::WrongGenesis => "wrong_genesis",
+            Self::Unauthenticated => "unauthenticated",
         }
     }
 
@@ -186,7 +222,9 @@ impl Refusal {
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
-            Self::WrongCluster | Self::WireVersion | Self::WrongGenesis => true,
+            Self::WrongCluster | Self::WireVersion | Self::WrongGenesis | Self::Unauthenticated => {
+                true
+            }
             Self::WrongReplica
             | Self::Malformed
             | Self::UnknownPeer

@@ -8,7 +8,7 @@
 //!      8      4  payload bytes, exact; the payload is padded with zeros to a multiple of 16
 //!     12      4  crc32 over header (this field zero), payload and padding
 //!     16      8  cluster id
-//!     24     24  reserved, zero: a sequence number and a 128-bit tag once frames are authenticated
+//!     24     24  reserved, zero
 //!     48         payload: one rkyv archive, its root at the end of the exact length
 //! ```
 //!
@@ -26,9 +26,11 @@ use crate::frame::FrameKind;
 pub const HEADER_BYTES: usize = 48;
 /// Longest payload: one whole log entry and the fields around it.
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX;
+/// Longest payload before a connection stands: a hello with the longest genesis, a refusal with the longest reason.
+pub const HANDSHAKE_BYTES_MAX: usize = 1024;
 /// Version of everything in this crate, and of what replicas of a group do alike. Any change of a layout raises it, and any
 /// change of when a checkpoint is due.
-pub const WIRE_VERSION: u16 = 8;
+pub const WIRE_VERSION: u16 = 9;
 /// Frames and their payloads start at multiples of this: records are read in place.
 pub(crate) const FRAME_ALIGN: usize = 16;
 /// "QRT1" as the bytes stand on the wire.
@@ -54,7 +56,11 @@ pub(crate) struct Header {
 
 impl Header {
     /// Checks a received header, in the order in which a stranger is best told what is wrong.
-    pub fn parse(bytes: &[u8; HEADER_BYTES], own: ClusterId) -> Result<Self, FrameError> {
+    pub fn parse(
+        bytes: &[u8; HEADER_BYTES],
+        own: ClusterId,
+        payload_bytes_max: usize,
+    ) -> Result<Self, FrameError> {
         let magic = u32_at(bytes, 0);
         if magic != MAGIC {
             return Err(FrameError::Magic { found: magic });
@@ -75,8 +81,11 @@ impl Header {
         let length = u32_at(bytes, 8);
         let payload_bytes = usize::try_from(length)
             .ok()
-            .filter(|bytes| (1..=PAYLOAD_BYTES_MAX).contains(bytes))
-            .ok_or(FrameError::Length { bytes: length })?;
+            .filter(|bytes| (1..=payload_bytes_max).contains(bytes))
+            .ok_or(FrameError::Length {
+                bytes: length,
+                most: payload_bytes_max,
+            })?;
         if bytes[24..].iter().any(|&byte| byte != 0) {
             return Err(FrameError::Reserved);
         }

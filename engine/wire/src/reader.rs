@@ -18,9 +18,10 @@ use zerocopy::IntoBytes;
 
 use crate::error::FrameError;
 use crate::frame::{Frame, FrameKind};
-use crate::header::{self, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
+use crate::header::{self, HANDSHAKE_BYTES_MAX, HEADER_BYTES, Header, PAYLOAD_BYTES_MAX};
 use crate::mirror::handshake::{
-    ArchivedHelloAckMirror, ArchivedHelloMirror, ArchivedRefusedMirror,
+    ArchivedChallengeMirror, ArchivedHelloAckMirror, ArchivedHelloMirror, ArchivedProofMirror,
+    ArchivedRefusedMirror,
 };
 use crate::mirror::peer::ArchivedPeerMirror;
 use crate::mirror::reply::ArchivedReplyMirror;
@@ -29,6 +30,9 @@ use crate::mirror::request::ArchivedRequestMirror;
 /// Bytes of a new receive buffer; holds a few hundred small frames.
 const BUFFER_BYTES_MIN: usize = 64 << 10;
 const BUFFER_BYTES_MAX: usize = HEADER_BYTES + PAYLOAD_BYTES_MAX;
+/// The same of a connection whose other side is not known yet: room for any frame that it may send.
+const BUFFER_BYTES_HANDSHAKE: usize = HEADER_BYTES + HANDSHAKE_BYTES_MAX;
+const _: () = assert!(BUFFER_BYTES_HANDSHAKE.is_multiple_of(WORD_SIZE));
 const _: () = assert!(BUFFER_BYTES_MIN.is_multiple_of(WORD_SIZE));
 const _: () = assert!(BUFFER_BYTES_MAX.is_multiple_of(WORD_SIZE));
 
@@ -36,6 +40,7 @@ const _: () = assert!(BUFFER_BYTES_MAX.is_multiple_of(WORD_SIZE));
 #[derive(Debug)]
 pub struct FrameReader {
     cluster: ClusterId,
+    payload_bytes_max: usize,
     buffer: Vec<Word>,
     /// Where the next frame starts; a multiple of 16.
     start: usize,
@@ -51,15 +56,32 @@ impl FrameReader {
     /// A reader that takes frames of this cluster only.
     #[must_use]
     pub fn new(cluster: ClusterId) -> Self {
+        let mut reader = Self::for_handshake(cluster);
+        reader.open();
+        reader
+    }
+
+    /// The same before the other side is known: no frame is longer than those of a handshake, until
+    /// [`Self::open`].
+    #[must_use]
+    pub fn for_handshake(cluster: ClusterId) -> Self {
         Self {
             cluster,
-            buffer: vec![Word::default(); BUFFER_BYTES_MIN / WORD_SIZE],
+            payload_bytes_max: HANDSHAKE_BYTES_MAX,
+            buffer: vec![Word::default(); BUFFER_BYTES_HANDSHAKE / WORD_SIZE],
             start: 0,
             end: 0,
             header: None,
             last_frame_bytes: 0,
             failed: None,
         }
+    }
+
+    /// The connection stands: frames of every length from now on.
+    pub fn open(&mut self) {
+        self.payload_bytes_max = PAYLOAD_BYTES_MAX;
+        let words = (BUFFER_BYTES_MIN / WORD_SIZE).max(self.buffer.len());
+        self.buffer.resize(words, Word::default());
     }
 
     /// Where to put received bytes. Never empty after [`Self::next_frame`] returned `None`.
@@ -104,11 +126,24 @@ impl FrameReader {
         self.last_frame_bytes
     }
 
+    /// The whole frame that was returned last, as it stood on the wire. Only until more bytes are asked for: `None`
+    /// afterwards, or if there was none.
+    #[must_use]
+    pub fn last_frame(&self) -> Option<&[u8]> {
+        let start = self.start.checked_sub(self.last_frame_bytes)?;
+        let frame = &self.buffer.as_bytes()[start..self.start];
+        (!frame.is_empty()).then_some(frame)
+    }
+
     fn try_next(&mut self) -> Result<Option<Frame>, FrameError> {
         let header = match self.header {
             Some(header) => header,
             None => match self.received().first_chunk() {
-                Some(bytes) => *self.header.insert(Header::parse(bytes, self.cluster)?),
+                Some(bytes) => {
+                    *self
+                        .header
+                        .insert(Header::parse(bytes, self.cluster, self.payload_bytes_max)?)
+                }
                 None => {
                     self.make_room(HEADER_BYTES);
                     return Ok(None);
@@ -175,6 +210,10 @@ fn decode(header: &Header, frame: &[u8]) -> Result<Frame, FrameError> {
             Frame::Request(access::<ArchivedRequestMirror>(payload, kind)?.read()?)
         }
         FrameKind::Reply => Frame::Reply(access::<ArchivedReplyMirror>(payload, kind)?.read()?),
+        FrameKind::Challenge => {
+            Frame::Challenge(access::<ArchivedChallengeMirror>(payload, kind)?.read())
+        }
+        FrameKind::Proof => Frame::Proof(access::<ArchivedProofMirror>(payload, kind)?.read()),
     })
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use quorate_cluster_tests::{Cluster, Load, Shape, patience, until};
 use quorate_config::ClusterConfig;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress, ReplicaId, ShardId};
-use quorate_wire::{Frame, FrameReader, Hello, Origin, WIRE_VERSION, encode_hello};
+use quorate_wire::{Frame, FrameReader, Hello, NONCE_BYTES, Origin, WIRE_VERSION, encode_hello};
 
 /// Page 1: a connection that has not said hello by then is closed.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -102,6 +102,7 @@ impl Target {
                 replica: ReplicaId(1),
             },
             genesis: self.genesis.clone(),
+            nonce: [0; NONCE_BYTES],
         };
         let mut bytes = Vec::new();
         encode_hello(cluster, &hello, &mut bytes).unwrap();
@@ -130,6 +131,7 @@ impl Target {
                 replica: ReplicaId(1),
             },
             genesis: self.genesis.clone(),
+            nonce: [0; NONCE_BYTES],
         };
         encode_hello(ClusterId(self.cluster), &hello, &mut bytes).unwrap();
         let length = u32::from_le_bytes(bytes[8..12].try_into().unwrap());

@@ -14,19 +14,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("quorate-protocol", &[]),
     ("quorate-storage", &[]),
     ("quorate-wire", &["protocol"]),
-    ("quorate-config", &["protocol"]),
+    ("quorate-access", &["protocol", "wire"]),
+    ("quorate-config", &["protocol", "access"]),
     ("quorate-planner", &["protocol"]),
     ("quorate-durable", &["protocol", "storage"]),
     ("quorate-net", &[]),
-    ("quorate-client", &["protocol", "wire", "config", "net"]),
+    (
+        "quorate-client",
+        &["protocol", "wire", "access", "config", "net"],
+    ),
     (
         "quorate-runtime",
-        &["protocol", "wire", "storage", "config", "durable", "net"],
+        &[
+            "protocol", "wire", "access", "storage", "config", "durable", "net",
+        ],
     ),
     (
         "quorate-cli",
         &[
-            "protocol", "runtime", "client", "planner", "storage", "durable", "wire", "config",
+            "protocol", "runtime", "client", "planner", "storage", "durable", "wire", "access",
+            "config",
         ],
     ),
     (
@@ -85,6 +92,8 @@ const FENCED: &[(&str, &[&str])] = &[
             "quorate-bare",
         ],
     ),
+    ("hmac", &["quorate-access"]),
+    ("sha2", &["quorate-access"]),
     ("socket2", &["quorate-net", "quorate-bare"]),
     ("metis", &["quorate-planner"]),
     ("pathfinding", &["quorate-planner"]),

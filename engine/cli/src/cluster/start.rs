@@ -143,7 +143,7 @@ fn not_up(view: &ClusterView, missing: &[String], waited: Duration) -> Failure {
 
 impl Started {
     /// Fails with the node's own exit code and the end of its log if it has ended.
-    fn assert_runs(&mut self, config: &ClusterConfig) -> Result<(), Failure> {
+    pub fn assert_runs(&mut self, config: &ClusterConfig) -> Result<(), Failure> {
         let Some(status) = self.child.try_wait()? else {
             return Ok(());
         };

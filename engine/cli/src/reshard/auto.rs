@@ -71,7 +71,7 @@ struct State {
 /// Runs until it is told to end; a plan that fails, a cluster that does not answer, is tried again next time.
 pub fn run(args: &AutoArgs, context: Context) -> Outcome {
     let config = args.cluster.load()?;
-    let stop = interrupt::watch()?;
+    let stop = interrupt::watch_once()?;
     let mut made = 0;
     let mut state = State::default();
     let mut carried_out: Vec<Value> = Vec::new();

@@ -46,7 +46,7 @@ impl DriveArgs {
 
 /// Carries the plan of now out, checks the money, and prints what became of it.
 pub fn run(config: &ClusterConfig, args: DriveArgs, context: Context) -> Outcome {
-    let stop = interrupt::watch()?;
+    let stop = interrupt::watch_once()?;
     let record = carry_out(config, args, &stop)?;
     let mut client = BlockingClient::connect(config, ClientOptions::default());
     let report = client.verify(VERIFY_WITHIN).map_err(anyhow::Error::from)?;

@@ -5,12 +5,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use quorate_access::Next;
 use quorate_protocol::client::{Reply, Request};
 use quorate_protocol::ids::{ClusterId, ReplicaAddress};
 use quorate_wire::{EncodeError, Frame, FrameReader, encode_request};
 
 use crate::error::DialError;
-use crate::handshake::{self, Greeting};
+use crate::handshake::Greeting;
 
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -31,16 +32,24 @@ impl Connection {
         timeout: Duration,
     ) -> Result<Self, DialError> {
         let cluster = greeting.cluster;
-        let hello = greeting.hello(target)?;
+        let refused = |source| DialError::Handshake { address, source };
+        let mut dialler = greeting.dialler(target).map_err(refused)?;
         let mut stream = TcpStream::connect_timeout(&address, timeout)
             .map_err(|source| DialError::Connect { address, source })?;
-        let broken = |source| DialError::Handshake { address, source };
+        let broken = |source| DialError::Broken { address, source };
         stream.set_nodelay(true).map_err(broken)?;
         stream.set_write_timeout(Some(timeout)).map_err(broken)?;
-        stream.write_all(&hello).map_err(broken)?;
-        let mut reader = FrameReader::new(cluster);
-        let frame = first_frame(&mut stream, &mut reader, address, Instant::now() + timeout)?;
-        handshake::check(frame, target, address)?;
+        stream.write_all(dialler.hello()).map_err(broken)?;
+        let mut reader = FrameReader::for_handshake(cluster);
+        let until = Instant::now() + timeout;
+        loop {
+            let frame = next_frame(&mut stream, &mut reader, address, until)?;
+            match dialler.next(frame).map_err(refused)? {
+                Next::Send(bytes) => stream.write_all(&bytes).map_err(broken)?,
+                Next::Established => break,
+            }
+        }
+        reader.open();
         stream.set_nonblocking(true).map_err(broken)?;
         Ok(Self {
             cluster,
@@ -104,13 +113,13 @@ impl Connection {
     }
 }
 
-fn first_frame(
+fn next_frame(
     stream: &mut TcpStream,
     reader: &mut FrameReader,
     address: SocketAddr,
     until: Instant,
 ) -> Result<Frame, DialError> {
-    let broken = |source| DialError::Handshake { address, source };
+    let broken = |source| DialError::Broken { address, source };
     loop {
         let next = reader.next_frame();
         if let Some(frame) = next.map_err(|source| DialError::Frame { address, source })? {

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 
 use futures_lite::future;
 use glommio::timer::Timer;
+use quorate_access::Next;
 use quorate_net::Stream;
 use quorate_protocol::client::Request;
 use quorate_protocol::ids::{ClusterId, ReplicaAddress};
@@ -16,7 +17,6 @@ use quorate_wire::{EncodeError, Frame, FrameReader, encode_request};
 
 use super::Shared;
 use crate::error::DialError;
-use crate::handshake;
 
 /// How long a replica is not dialled again after a failure; doubles up to the maximum.
 const BAR_NS_MIN: u64 = 20 * MS;
@@ -117,7 +117,7 @@ async fn connect(
     let too_late = async {
         // Connecting has its own bound; this one is for the handshake behind it.
         Timer::new(shared.options.connect_timeout * 2).await;
-        Err(DialError::Handshake {
+        Err(DialError::Broken {
             address,
             source: ErrorKind::TimedOut.into(),
         })
@@ -130,7 +130,8 @@ async fn dial(
     replica: ReplicaAddress,
     address: SocketAddr,
 ) -> Result<(Stream, FrameReader), DialError> {
-    let hello = shared.greeting.hello(replica)?;
+    let refused = |source| DialError::Handshake { address, source };
+    let mut dialler = shared.greeting.dialler(replica).map_err(refused)?;
     let too_late = async {
         Timer::new(shared.options.connect_timeout).await;
         Err(ErrorKind::TimedOut.into())
@@ -139,15 +140,21 @@ async fn dial(
     let stream = future::or(connecting, too_late)
         .await
         .map_err(|source| DialError::Connect { address, source })?;
-    let broken = |source| DialError::Handshake { address, source };
+    let broken = |source| DialError::Broken { address, source };
     stream.set_nodelay().map_err(broken)?;
-    stream.write_all(&hello).await.map_err(broken)?;
-    let mut reader = FrameReader::new(shared.greeting.cluster);
+    stream.write_all(dialler.hello()).await.map_err(broken)?;
+    let mut reader = FrameReader::for_handshake(shared.greeting.cluster);
     loop {
         let next = reader.next_frame();
         if let Some(frame) = next.map_err(|source| DialError::Frame { address, source })? {
-            handshake::check(frame, replica, address)?;
-            return Ok((stream, reader));
+            match dialler.next(frame).map_err(refused)? {
+                Next::Send(bytes) => stream.write_all(&bytes).await.map_err(broken)?,
+                Next::Established => {
+                    reader.open();
+                    return Ok((stream, reader));
+                }
+            }
+            continue;
         }
         let bytes = read(&stream, reader.space()).await.map_err(broken)?;
         reader.advance(bytes);

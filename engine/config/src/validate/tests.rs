@@ -58,6 +58,42 @@ fn address(shard: u32, replica: u8) -> ReplicaAddress {
 }
 
 #[test]
+fn other_hosts_are_served_only_with_a_key() {
+    let address = "address = \"127.0.0.1\"";
+    let elsewhere = "address = \"192.0.2.7\"";
+    let error = changed(address, elsewhere);
+    let expected = "c.toml:13: address: 192.0.2.7 is not loopback: other hosts need a key_file";
+    assert_eq!(error, expected);
+    let with_key = format!("key_file = \"secret\"\n{GOOD}").replacen(address, elsewhere, 1);
+    let config = ClusterConfig::parse(&with_key, "c.toml").unwrap();
+    assert_eq!(config.key.unwrap().path(), Path::new("secret"));
+    let empty = format!("key_file = \"\"\n{GOOD}");
+    assert_eq!(error_of(&empty), "c.toml:1: key_file: must not be empty");
+}
+
+#[test]
+fn the_key_is_read_with_its_file_or_refused_with_its_line() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, format!("key_file = \"secret\"\n{GOOD}")).unwrap();
+    let secret = directory.path().join("secret");
+    let error = || ClusterConfig::load(&file).unwrap_err().to_string();
+    assert!(error().contains("c.toml:1: key_file: "), "{}", error());
+    std::fs::write(&secret, [7; 40]).unwrap();
+    let rights = |mode| {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    rights(0o644);
+    assert!(error().contains("mode 644"), "{}", error());
+    rights(0o600);
+    let config = ClusterConfig::load(&file).unwrap();
+    let key = config.key.unwrap();
+    assert_eq!(key.path(), secret);
+    assert_eq!(format!("{:?}", key.key()), "Key");
+}
+
+#[test]
 fn a_good_file_means_what_it_says() {
     let config = ClusterConfig::parse(GOOD, "c.toml").unwrap();
     assert_eq!(config.cluster_id, ClusterId(7));

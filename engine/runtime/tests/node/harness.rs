@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use quorate_access::{Dialler, HandshakeError, Key, Next};
 use quorate_config::{ClusterConfig, GenerateOptions};
 use quorate_protocol::client::{
     AccountAnswer, Reply, ReplyBody, Request, RequestBody, Role, Status,
@@ -18,7 +19,7 @@ use quorate_protocol::shard::map::Placement;
 use quorate_protocol::time::Timestamp;
 use quorate_protocol::words::Rows;
 use quorate_runtime::{NodeOptions, RunningNode};
-use quorate_wire::{Frame, FrameReader, Hello, Origin, encode_hello, encode_request};
+use quorate_wire::{Frame, FrameReader, Hello, NONCE_BYTES, Origin, encode_hello, encode_request};
 
 /// Longest time that anything here may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -129,9 +130,33 @@ impl Client {
             origin,
             target,
             genesis: self.genesis.clone(),
+            nonce: [0; NONCE_BYTES],
         };
         encode_hello(CLUSTER, &hello, &mut bytes).unwrap();
         self.send_bytes(&bytes);
+    }
+
+    /// Shakes hands under a key, and tells what was sent: hello and proof.
+    pub fn shake_hands(
+        &mut self,
+        key: &Key,
+        origin: Origin,
+        target: ReplicaAddress,
+    ) -> Result<[Vec<u8>; 2], HandshakeError> {
+        let genesis = self.genesis.clone();
+        let mut dialler = Dialler::new(CLUSTER, Some(key), origin, target, genesis)?;
+        self.send_bytes(dialler.hello());
+        let mut sent = Vec::new();
+        loop {
+            let frame = self.receive().unwrap();
+            match dialler.next(frame)? {
+                Next::Send(bytes) => {
+                    self.send_bytes(&bytes);
+                    sent = bytes;
+                }
+                Next::Established => return Ok([dialler.hello().to_vec(), sent]),
+            }
+        }
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {

@@ -8,7 +8,7 @@ use quorate_protocol::client::{Request, RequestBody};
 use quorate_protocol::ids::{ClusterId, RequestId};
 use quorate_protocol::time::Timestamp;
 use quorate_runtime::RunningNode;
-use quorate_wire::{Frame, Hello, Origin, Refusal, encode_hello, encode_request};
+use quorate_wire::{Frame, Hello, NONCE_BYTES, Origin, Refusal, encode_hello, encode_request};
 
 use crate::harness::{CLUSTER, Client, changed, config, leader, replica, scratch, start};
 
@@ -70,6 +70,7 @@ fn hello_under(genesis: &str, cluster: u64, origin: Origin, shard: u32) -> Vec<u
         origin,
         target: replica(shard, 1),
         genesis: genesis.to_owned(),
+        nonce: [0; NONCE_BYTES],
     };
     let mut bytes = Vec::new();
     encode_hello(ClusterId(cluster), &hello, &mut bytes).unwrap();
@@ -175,7 +176,7 @@ fn silence_is_ended_by_its_deadline() {
     for client in [&mut nothing, &mut half] {
         let (refusal, reason) = refusal(client);
         assert_eq!(refusal, Refusal::Malformed);
-        assert!(reason.contains("no hello"), "{reason}");
+        assert!(reason.contains("no handshake"), "{reason}");
     }
     assert!(started.elapsed() >= Duration::from_millis(300));
     let mut idle = Client::connect(&target.config, replica(1, 1));

@@ -5,9 +5,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod access;
 mod faults;
 mod full_disk;
 mod harness;
 mod hostile;
 mod rot;
 mod serve;
+mod watch;

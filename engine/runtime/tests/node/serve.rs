@@ -2,6 +2,7 @@
 
 use quorate_protocol::client::{ReplyBody, Role};
 use quorate_protocol::limits::REQUESTS_PER_CONNECTION_MAX;
+use quorate_runtime::ISOLATED;
 
 use crate::harness::{Client, config, leader, replica, scratch, start, transfer_request};
 
@@ -63,6 +64,10 @@ fn an_isolated_leader_is_replaced_and_comes_back_as_a_follower_that_has_everythi
     assert_eq!(client.create_accounts([1, 2]), [0, 0]);
     let isolated = &nodes[usize::from(old.replica.0) - 1];
     isolated.isolate();
+    let mut cut_off = Client::connect(&config, old);
+    while !cut_off.status().reason.starts_with(ISOLATED) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let rest: Vec<_> = all.into_iter().filter(|&address| address != old).collect();
     let (_, mut client) = leader(&config, &rest);
     assert_eq!(client.transfer(1, 1, 2, 5), 0);
@@ -72,6 +77,7 @@ fn an_isolated_leader_is_replaced_and_comes_back_as_a_follower_that_has_everythi
     while back.status().applied_upto < applied {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+    assert_eq!(back.status().reason, "");
     nodes.into_iter().for_each(|node| node.stop().unwrap());
 }
 

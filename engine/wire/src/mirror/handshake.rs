@@ -1,11 +1,13 @@
-//! Mirrors of `Hello`, `HelloAck` and `Refused`.
+//! Mirrors of `Hello`, `Challenge`, `Proof`, `HelloAck` and `Refused`.
 
 use quorate_protocol::config::GENESIS_BYTES_MAX;
 use rkyv::{Archive, Serialize};
 
 use super::{AddressMirror, number};
 use crate::error::FrameError;
-use crate::frame::{Hello, HelloAck, Origin, Refusal, Refused};
+use crate::frame::{
+    Challenge, Hello, HelloAck, NONCE_BYTES, Origin, PROOF_BYTES, Proof, Refusal, Refused,
+};
 
 /// Longest text of a refusal that is sent; longer ones are cut.
 const REASON_BYTES_MAX: usize = 512;
@@ -15,6 +17,7 @@ pub(crate) struct HelloMirror {
     origin: OriginMirror,
     target: AddressMirror,
     genesis: String,
+    nonce: [u8; NONCE_BYTES],
 }
 
 #[derive(Archive, Serialize)]
@@ -32,6 +35,7 @@ impl HelloMirror {
             },
             target: AddressMirror::of(hello.target),
             genesis: hello.genesis.clone(),
+            nonce: hello.nonce,
         }
     }
 }
@@ -49,7 +53,47 @@ impl ArchivedHelloMirror {
             },
             target: self.target.read(),
             genesis: genesis.to_owned(),
+            nonce: self.nonce,
         })
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct ChallengeMirror {
+    nonce: [u8; NONCE_BYTES],
+    proof: [u8; PROOF_BYTES],
+}
+
+impl ChallengeMirror {
+    pub fn of(challenge: &Challenge) -> Self {
+        let Challenge { nonce, proof } = *challenge;
+        Self { nonce, proof }
+    }
+}
+
+impl ArchivedChallengeMirror {
+    pub fn read(&self) -> Challenge {
+        Challenge {
+            nonce: self.nonce,
+            proof: self.proof,
+        }
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct ProofMirror {
+    proof: [u8; PROOF_BYTES],
+}
+
+impl ProofMirror {
+    pub fn of(proof: &Proof) -> Self {
+        Self { proof: proof.proof }
+    }
+}
+
+impl ArchivedProofMirror {
+    pub fn read(&self) -> Proof {
+        Proof { proof: self.proof }
     }
 }
 

@@ -19,7 +19,9 @@ use quorate_protocol::txn::record::{
     Subject, TxnId, TxnRow, Verdict,
 };
 use quorate_protocol::words::{Rows, Words};
-use quorate_wire::{Frame, Hello, HelloAck, Origin, Refusal, Refused};
+use quorate_wire::{
+    Challenge, Frame, Hello, HelloAck, NONCE_BYTES, Origin, PROOF_BYTES, Proof, Refusal, Refused,
+};
 
 use self::client::{replies, requests};
 
@@ -115,6 +117,7 @@ fn handshake() -> Vec<(String, Frame)> {
             target: address(2, 3),
             genesis: "shards = 3, replicas = 3, placement = hash, ids = ulid, lease = 400ms"
                 .to_owned(),
+            nonce: [7; NONCE_BYTES],
         })
     };
     let mut samples = vec![
@@ -122,6 +125,19 @@ fn handshake() -> Vec<(String, Frame)> {
         (
             "hello_client".to_owned(),
             hello(Origin::Client { id: 77 << 64 }),
+        ),
+        (
+            "challenge".to_owned(),
+            Frame::Challenge(Challenge {
+                nonce: [8; NONCE_BYTES],
+                proof: [9; PROOF_BYTES],
+            }),
+        ),
+        (
+            "proof".to_owned(),
+            Frame::Proof(Proof {
+                proof: [10; PROOF_BYTES],
+            }),
         ),
         (
             "hello_ack".to_owned(),
