@@ -8,6 +8,7 @@
 mod account;
 mod cluster;
 mod demo;
+mod doctor;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -91,6 +92,8 @@ enum Command {
     Inspect(inspect::InspectCommand),
     /// Run the main job here: load, place accounts by who pays whom, load again
     Demo(demo::DemoArgs),
+    /// Tell what this host lacks for running nodes, before one of them ends for it
+    Doctor(doctor::DoctorArgs),
     /// Print every result code, in checking order
     ResultCodes,
 }
@@ -143,6 +146,7 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Reshard(command) => reshard::run(command, context),
         Command::Inspect(command) => inspect::run(command, context),
         Command::Demo(args) => demo::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::ResultCodes => result_codes::run(context),
     }
 }

@@ -1,15 +1,17 @@
 //! `quorate inspect`: what is inside, offline from files and online from replicas.
 //!
 //! `wal`, `checkpoint`, `segments` and `account` read directories on which nothing runs, `txn` reads logs
-//! beside whatever runs, `in-doubt` asks replicas.
+//! beside whatever runs, `in-doubt`, `ballots` and `map` ask replicas.
 
 mod account;
+mod ballots;
 mod checkpoint;
 mod generations;
 mod in_doubt;
 mod log_scan;
+mod map;
 mod segments;
-mod stopped;
+pub mod stopped;
 mod txn;
 mod wal;
 
@@ -27,6 +29,12 @@ pub enum InspectCommand {
     Txn(txn::TxnArgs),
     /// Show what is prepared and not decided, at every replica
     InDoubt(in_doubt::InDoubtArgs),
+    /// Show who leads by which ballot, as every replica sees it
+    #[command(after_help = BALLOTS_DOCUMENT)]
+    Ballots(ballots::BallotsArgs),
+    /// Show which accounts are not at their default homes
+    #[command(after_help = MAP_DOCUMENT)]
+    Map(map::MapArgs),
     /// Show the segments of a stopped replica's log, what is damaged, and how the log ends
     #[command(after_help = WAL_DOCUMENT)]
     Wal(wal::WalArgs),
@@ -40,6 +48,13 @@ pub enum InspectCommand {
     #[command(after_help = ACCOUNT_DOCUMENT)]
     Account(account::AccountArgs),
 }
+
+const BALLOTS_DOCUMENT: &str = r#"Exit code 1 if a replica does not answer.
+
+With --json: {"ballots":[{"shard","replica","node","role","ballot","leader","serving","no_answer"}]}"#;
+
+const MAP_DOCUMENT: &str = r#"With --json: {"placement","accounts","shards":[{"shard","owned","from_elsewhere","gone"}],
+"exceptions":[{"account","home","shard"}]}"#;
 
 const WAL_DOCUMENT: &str = r#"Nothing is written. Exit code 3 if a process runs on a directory, 4 if something is damaged.
 
@@ -82,6 +97,8 @@ pub fn run(command: InspectCommand, context: Context) -> Outcome {
     match command {
         InspectCommand::Txn(args) => txn::run(&args, context),
         InspectCommand::InDoubt(args) => in_doubt::run(&args, context),
+        InspectCommand::Ballots(args) => ballots::run(&args, context),
+        InspectCommand::Map(args) => map::run(&args, context),
         InspectCommand::Wal(args) => wal::run(&args, context),
         InspectCommand::Checkpoint(args) => checkpoint::run(&args, context),
         InspectCommand::Segments(args) => segments::run(&args, context),

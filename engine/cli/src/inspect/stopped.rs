@@ -238,6 +238,20 @@ impl Stopped {
         })
     }
 
+    /// One replica's directory by its place in a topology.
+    ///
+    /// # Errors
+    /// A process runs on it, or it is not this replica's, or cannot be read.
+    pub fn of(config: &ClusterConfig, replica: ReplicaAddress) -> anyhow::Result<Self> {
+        let directory = config.data_dir_of(replica);
+        let expected = Expected {
+            config: config.clone(),
+            replica,
+        };
+        Self::open(&directory, Some(expected))
+            .map_err(|reason| anyhow::anyhow!("{}: {}", directory.display(), reason.text()))
+    }
+
     /// Whose blocks the store's are.
     pub fn binding(&self) -> Binding {
         Binding {
