@@ -75,7 +75,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-impl Finished {
+impl From<&Output> for Finished {
     fn from(output: &Output) -> Self {
         Self {
             code: output.status.code(),
@@ -83,7 +83,9 @@ impl Finished {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
 
+impl Finished {
     /// The document on stdout.
     ///
     /// # Panics
@@ -347,7 +349,7 @@ impl Drop for Cluster {
 }
 
 /// Runs a program to its end.
-fn run(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
+pub(crate) fn run(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
     let output = Command::new(program)
         .args(args)
         .env_remove("QUORATE_CLUSTER")

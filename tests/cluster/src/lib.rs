@@ -10,6 +10,7 @@
 
 mod binaries;
 mod fixture;
+mod lab;
 mod load;
 mod ports;
 mod scratch;
@@ -17,10 +18,11 @@ mod wait;
 
 pub use binaries::{Binaries, binaries};
 pub use fixture::{Cluster, Finished, Shape, with_small_checkpoints};
+pub use lab::Lab;
 pub use load::{Load, LoadReport};
 pub use ports::free_base_port;
 pub use scratch::scratch;
-pub use wait::{patience, until};
+pub use wait::{patience, until, until_ok};
 
 /// Whether the long forms run (`QUORATE_CLUSTER_FULL=1`).
 #[must_use]

@@ -1,14 +1,14 @@
 //! A load that runs beside the test: `quorate-bench run` as a child process.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::binaries::binaries;
-use crate::fixture::Cluster;
+use crate::fixture::{Cluster, Finished};
 use crate::wait::until;
 
 /// A running load. Dropping it kills it.
@@ -36,13 +36,32 @@ impl Load {
     /// If the program does not start.
     #[must_use]
     pub fn start(cluster: &Cluster, name: &str, seconds: u64, more: &[&str]) -> Self {
-        let report = cluster.directory().join(format!("{name}.json"));
-        let acked = cluster.directory().join(format!("{name}.acked"));
-        let child = Command::new(&binaries().bench)
+        let bench = Command::new(&binaries().bench);
+        let place = (cluster.directory(), name);
+        Self::run(bench, cluster.file(), place, seconds, more)
+    }
+
+    /// As [`Self::start`], by a command that runs `quorate-bench` with what it is given. The files of the load are called `name`,
+    /// in the directory of `place`.
+    ///
+    /// # Panics
+    /// If the program does not start.
+    #[must_use]
+    pub fn run(
+        mut bench: Command,
+        cluster: &Path,
+        place: (&Path, &str),
+        seconds: u64,
+        more: &[&str],
+    ) -> Self {
+        let (directory, name) = place;
+        let report = directory.join(format!("{name}.json"));
+        let acked = directory.join(format!("{name}.acked"));
+        let child = bench
             .args(["run", "--seconds", &seconds.to_string(), "--warmup", "0"])
             .args(more)
             .arg("-f")
-            .arg(cluster.file())
+            .arg(cluster)
             .arg("--json")
             .arg(&report)
             .arg("--acked")
@@ -71,9 +90,24 @@ impl Load {
                 ended.is_none(),
                 "the load ended before its first acknowledgement: {ended:?}"
             );
-            let size = fs::metadata(&self.acked).map_or(0, |file| file.len());
-            (size > 0).then_some(())
+            (self.acked_bytes() > 0).then_some(())
         });
+    }
+
+    /// Size of the list of acknowledged transfers, which grows with each.
+    #[must_use]
+    pub fn acked_bytes(&self) -> u64 {
+        fs::metadata(&self.acked).map_or(0, |file| file.len())
+    }
+
+    /// Whether the load has not ended.
+    ///
+    /// # Panics
+    /// If that cannot be asked.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        let ended = self.child.try_wait().expect("the load can be waited for");
+        ended.is_none()
     }
 
     /// Waits for the end and reads the report.
@@ -116,7 +150,14 @@ impl LoadReport {
     /// If one is missing or there twice, or if there was nothing to look up.
     pub fn assert_nothing_lost(&self, cluster: &Cluster) {
         let acked = self.acked.to_string_lossy();
-        let done = cluster.bench(["audit", "--json", "--acked", &acked]);
+        Self::assert_audited(&cluster.bench(["audit", "--json", "--acked", &acked]));
+    }
+
+    /// What `quorate-bench audit --json` said: each is there exactly once.
+    ///
+    /// # Panics
+    /// If one is missing or there twice, or if there was nothing to look up.
+    pub fn assert_audited(done: &Finished) {
         assert_eq!(done.code, Some(0), "audit: {done:?}");
         let audit = done.json();
         assert!(

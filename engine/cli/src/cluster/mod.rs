@@ -1,6 +1,7 @@
 //! `quorate cluster`: writes a topology, and runs its nodes as processes of this host.
 
 pub mod init;
+mod isolation;
 mod logs;
 mod ps;
 mod signals;
@@ -31,6 +32,10 @@ pub enum ClusterCommand {
     Pause(signals::SignalArgs),
     /// Let paused nodes run again (SIGCONT)
     Resume(signals::SignalArgs),
+    /// Cut a node off from its peers (SIGUSR1), clients still reach it, and wait until its replicas say so
+    Isolate(isolation::IsolationArgs),
+    /// Let an isolated node reach its peers again (SIGUSR2), and wait until its replicas say so
+    Heal(isolation::IsolationArgs),
     /// Stop nodes cleanly and start them again
     Restart(start::StartArgs),
 }
@@ -46,6 +51,8 @@ pub fn run(command: ClusterCommand, context: Context) -> Outcome {
         ClusterCommand::Kill(args) => signals::kill(&args, context),
         ClusterCommand::Pause(args) => signals::pause(&args, context),
         ClusterCommand::Resume(args) => signals::resume(&args, context),
+        ClusterCommand::Isolate(args) => isolation::isolate(&args, context),
+        ClusterCommand::Heal(args) => isolation::heal(&args, context),
         ClusterCommand::Restart(args) => start::restart(&args, context),
     }
 }

@@ -87,7 +87,8 @@ fn ids(reached: &[(&NodeConfig, Running)]) -> Vec<u32> {
     reached.iter().map(|(node, _)| node.id.0).collect()
 }
 
-fn report(done: &str, nodes: &[u32], context: Context) -> Outcome {
+/// Says what was done to which nodes.
+pub fn report(done: &str, nodes: &[u32], context: Context) -> Outcome {
     let document = json!({ done: nodes });
     context.output.print(&document, || match nodes.len() {
         0 => "no node was running".to_owned(),
