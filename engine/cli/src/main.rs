@@ -7,6 +7,7 @@
 
 mod account;
 mod cluster;
+mod completions;
 mod demo;
 mod doctor;
 mod failure;
@@ -26,6 +27,7 @@ mod scratch;
 mod server;
 mod status;
 mod target;
+mod top;
 mod transfer;
 mod verify;
 
@@ -77,6 +79,8 @@ enum Command {
     Server(server::ServerArgs),
     /// Show every replica: role, ballot, positions, what it holds
     Status(status::StatusArgs),
+    /// Watch the whole cluster on one screen, until `q`
+    Top(top::TopArgs),
     /// Create and show accounts, and what happened to them
     #[command(subcommand)]
     Account(account::AccountCommand),
@@ -96,6 +100,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print every result code, in checking order
     ResultCodes,
+    /// Print what makes a shell complete the words of this command
+    Completions(completions::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -140,6 +146,7 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Cluster(command) => cluster::run(command, context),
         Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args, context),
+        Command::Top(args) => top::run(&args, context),
         Command::Account(command) => account::run(command, context),
         Command::Transfer(args) => transfer::run(&args, context),
         Command::Verify(args) => verify::run(&args, context),
@@ -148,5 +155,6 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Demo(args) => demo::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::ResultCodes => result_codes::run(context),
+        Command::Completions(args) => completions::run(args, context),
     }
 }
