@@ -23,6 +23,7 @@ mod print;
 mod reference;
 mod reshard;
 mod result_codes;
+mod scenario;
 mod scratch;
 mod server;
 mod status;
@@ -96,6 +97,9 @@ enum Command {
     Inspect(inspect::InspectCommand),
     /// Run the main job here: load, place accounts by who pays whom, load again
     Demo(demo::DemoArgs),
+    /// Run scenario files: transfers, reads and failing nodes, as a table
+    #[command(subcommand)]
+    Scenario(scenario::ScenarioCommand),
     /// Tell what this host lacks for running nodes, before one of them ends for it
     Doctor(doctor::DoctorArgs),
     /// Print every result code, in checking order
@@ -153,6 +157,7 @@ fn run(command: Command, context: Context) -> Outcome {
         Command::Reshard(command) => reshard::run(command, context),
         Command::Inspect(command) => inspect::run(command, context),
         Command::Demo(args) => demo::run(&args, context),
+        Command::Scenario(command) => scenario::run(command, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::ResultCodes => result_codes::run(context),
         Command::Completions(args) => completions::run(args, context),
