@@ -1,12 +1,14 @@
 //! The command line as typed, checked field by field before anything is started.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use quorate_protocol::limits::BATCH_MAX;
 
-use crate::schedule::Arrivals;
+/// The longest latency that a histogram tells apart.
+const LONGEST_BOUND: Duration = Duration::from_secs(300);
 
 /// Load generator for Quorate.
 ///
@@ -29,6 +31,10 @@ pub enum Command {
     Audit(AuditArguments),
     /// Load, plan a placement, move accounts while loading, load again, compare
     Locality(LocalityArguments),
+    /// Put two runs beside each other, and what differs between their conditions
+    Compare(CompareArguments),
+    /// Find the highest rate with a p99 within a bound
+    Saturate(SaturateArguments),
 }
 
 /// `run`.
@@ -49,6 +55,9 @@ pub struct RunArguments {
     /// Write a report with plots to this file: one page that needs no network
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write every second's latencies to this file: an interval log of the HdrHistogram tools
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
     /// Whether new accounts are put beside those that they first trade with (replay) [default: on]
     #[arg(long, value_enum, value_name = "on|off")]
     pub first_touch: Option<Switch>,
@@ -111,6 +120,46 @@ pub struct LocalityArguments {
     pub min_gain: f64,
 }
 
+/// `compare`.
+#[derive(Args, Debug)]
+pub struct CompareArguments {
+    /// What `run --json` wrote
+    #[arg(value_name = "A.json")]
+    pub a: PathBuf,
+    /// What another `run --json` wrote; ratios are its figures to those of A
+    #[arg(value_name = "B.json")]
+    pub b: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `saturate`.
+#[derive(Args, Debug)]
+pub struct SaturateArguments {
+    #[command(flatten)]
+    pub cluster: ClusterFile,
+    #[command(flatten)]
+    pub workload: WorkloadArguments,
+    #[command(flatten)]
+    pub generator: GeneratorArguments,
+    /// Longest p99 of a request, from its intended time, e.g. 10ms
+    #[arg(long, value_name = "TIME", value_parser = parse_bound)]
+    pub p99: Duration,
+    /// Independent arrivals with exponential gaps instead of even ones
+    #[arg(long)]
+    pub poisson: bool,
+    /// Measured seconds of each load; about 20 of them are made
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Seconds before them
+    #[arg(long, value_name = "W", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub warmup: u64,
+    /// Write the result as JSON to this file, or to stdout if "-"
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+}
+
 /// The cluster to load.
 #[derive(Args, Debug)]
 pub struct ClusterFile {
@@ -135,6 +184,9 @@ pub enum WorkloadName {
     HotSet,
     /// Communities of 100 accounts that pay mostly inside
     Communities,
+    /// The operations of SmallBank as transfers and reads
+    #[value(name = "smallbank")]
+    SmallBank,
     /// Every transfer of a recorded file once
     Replay,
 }
@@ -148,6 +200,7 @@ impl WorkloadName {
             Self::Zipf => "zipf",
             Self::HotSet => "hot-set",
             Self::Communities => "communities",
+            Self::SmallBank => "smallbank",
             Self::Replay => "replay",
         }
     }
@@ -180,7 +233,11 @@ pub struct WorkloadArguments {
     /// [default: 10]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub drift_every: Option<u32>,
-    /// Percentage of the accounts that are hot [default: 1]
+    /// Percentage of the operations that look at an account instead of paying [default: 0; smallbank: 15,
+    /// which look at two]
+    #[arg(long, value_name = "PCT", value_parser = parse_percent)]
+    pub read: Option<f64>,
+    /// Percentage of the accounts that are hot; of smallbank of the customers [default: 1; smallbank: 25]
     #[arg(long, value_name = "PCT", value_parser = parse_percent)]
     pub hot_accounts: Option<f64>,
     /// Percentage of the traffic on hot accounts [default: 90]
@@ -203,6 +260,17 @@ pub enum ModeName {
     Open,
 }
 
+/// How intended times are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ArrivalsName {
+    /// Evenly spaced
+    Constant,
+    /// Independent of each other: exponential gaps
+    Poisson,
+    /// From --rate-from to --rate, rising evenly over the measured seconds
+    Ramp,
+}
+
 /// How much, how long.
 #[derive(Args, Debug)]
 pub struct LoadArguments {
@@ -214,7 +282,21 @@ pub struct LoadArguments {
     pub rate: Option<f64>,
     /// How the intended times are spread (open loop) [default: constant]
     #[arg(long, value_enum)]
-    pub arrivals: Option<Arrivals>,
+    pub arrivals: Option<ArrivalsName>,
+    /// Transfers a second at which a ramp begins, and which it has while warming up; at its end it has
+    /// --rate [default: a tenth of that]
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    pub rate_from: Option<f64>,
+    #[command(flatten)]
+    pub generator: GeneratorArguments,
+    /// Seconds of load before measuring [default: 2, of `locality` 10; replay: 0]
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub warmup: Option<u64>,
+}
+
+/// What offers it.
+#[derive(Args, Clone, Debug)]
+pub struct GeneratorArguments {
     /// Batches in flight at most
     #[arg(long, value_name = "C", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub clients: u32,
@@ -225,9 +307,6 @@ pub struct LoadArguments {
     /// Transfers per batch; a batch is one request to each shard that it concerns
     #[arg(long, value_name = "B", default_value_t = 100, value_parser = parse_batch)]
     pub batch: u32,
-    /// Seconds of load before measuring [default: 2, of `locality` 10; replay: 0]
-    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub warmup: Option<u64>,
     /// CPU that the generator is pinned to [default: one on which the cluster's replicas have
     /// least to do]
     #[arg(long, value_name = "N")]
@@ -239,6 +318,14 @@ fn parse_batch(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(batch) if (1..=most).contains(&batch) => Ok(batch),
         Ok(_) | Err(_) => Err(format!("not in 1..={most}")),
+    }
+}
+
+fn parse_bound(text: &str) -> Result<Duration, String> {
+    match text.parse::<humantime::Duration>() {
+        Ok(bound) if !bound.is_zero() && *bound <= LONGEST_BOUND => Ok(*bound),
+        Ok(_) => Err("not above 0 and at most 5 minutes".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -320,7 +407,6 @@ mod tests {
             ("--mode open", "--rate"),
             ("--mode open --rate 0", "--rate"),
             ("--seconds 0", "--seconds"),
-            ("--hlog report.hlog", "--hlog"),
         ] {
             let error = parse(&format!("{run} {options}")).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{options}");
@@ -336,6 +422,9 @@ mod tests {
         let Command::Run(run) = parse(line).unwrap().command else {
             panic!("it is a run");
         };
-        assert_eq!(usize::try_from(run.load.batch).unwrap(), BATCH_MAX);
+        assert_eq!(
+            usize::try_from(run.load.generator.batch).unwrap(),
+            BATCH_MAX
+        );
     }
 }

@@ -16,12 +16,14 @@ use quorate_protocol::ledger::rules::ulid_ms;
 use crate::acked;
 use crate::args::{Arguments, AuditArguments, Command};
 use crate::audit::audit;
+use crate::compare::compare;
 use crate::failure::Failure;
 use crate::figures::grouped;
 use crate::link::Link;
 use crate::locality::locality;
 use crate::output::Document;
 use crate::run::{load_config, run};
+use crate::saturate::saturate;
 
 /// How long an audit asks again for credits that have not followed their decision: the participant asks
 /// for a decision that it was not told after half a second, and a new leader is there within seconds.
@@ -37,6 +39,8 @@ pub fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Run(arguments) => run(arguments, stop_flag()?),
         Command::Locality(arguments) => locality(arguments, stop_flag()?),
         Command::Audit(arguments) => run_audit(arguments),
+        Command::Compare(arguments) => compare(arguments),
+        Command::Saturate(arguments) => saturate(arguments, stop_flag()?),
     }
 }
 

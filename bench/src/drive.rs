@@ -25,15 +25,15 @@ use quorate_protocol::ledger::result::CodeKind;
 use quorate_protocol::ledger::{ResultRow, Transfer};
 use quorate_protocol::words::Rows;
 
-use crate::acked::{AckedFile, FLUSH_EVERY};
+use crate::acked::FLUSH_EVERY;
 use crate::backlog::Backlog;
 use crate::cpu::CpuShare;
-use crate::feed::Feed;
 use crate::figures::float;
+use crate::files::Files;
+use crate::reads::{Batch, Operations};
 use crate::recorder::{Recorder, SecondRow};
 use crate::schedule::{Arrivals, Schedule};
 use crate::setup::{CODE, LEDGER};
-use crate::workload::Draw;
 
 /// Times that a replayed transfer is sent again after an answer that decides nothing; with the
 /// session's own deadline of seconds each, more than any leader change takes.
@@ -58,6 +58,8 @@ pub trait Cluster: 'static {
         shard: ShardId,
         transfers: Rows<Transfer>,
     ) -> impl Future<Output = Vec<ResultRow>>;
+    /// Looks at accounts; how many of them were not told by the deadline.
+    fn read_accounts(&self, ids: Rows<AccountId>) -> impl Future<Output = u64>;
 }
 
 /// How the load is offered.
@@ -126,14 +128,14 @@ pub struct Measured {
 /// in turn. `progress` gets every second that ended, with its phase.
 pub async fn drive<C: Cluster>(
     clusters: &[Rc<C>],
-    feed: Feed,
+    operations: impl Into<Operations>,
     options: Options,
-    acked: Option<AckedFile>,
+    files: Files,
     stop: Arc<AtomicBool>,
     progress: impl FnMut(Phase, &SecondRow),
-) -> (Measured, Option<AckedFile>) {
+) -> (Measured, Files) {
     assert!(!clusters.is_empty() && options.clients > 0 && options.batch > 0);
-    let run = Rc::new(Run::new(options, feed, acked, stop));
+    let run = Rc::new(Run::new(options, operations.into(), files, stop));
     let mut clients = Vec::with_capacity(options.clients);
     for (client, cluster) in (0..options.clients).zip(clusters.iter().cycle()) {
         let (run, cluster) = (Rc::clone(&run), Rc::clone(cluster));
@@ -174,11 +176,11 @@ struct Run {
     ended_ns: Cell<Option<u64>>,
     stop: Arc<AtomicBool>,
     backlog: Option<Backlog>,
-    feed: RefCell<Feed>,
+    operations: RefCell<Operations>,
     recorders: RefCell<Recorders>,
     /// How long the counted batches of a closed loop were under way, summed up.
     under_way_ns: Cell<u64>,
-    acked: RefCell<Option<AckedFile>>,
+    files: RefCell<Files>,
     rounds_max: u32,
     cpu: RefCell<CpuShare>,
 }
@@ -191,29 +193,40 @@ struct Recorders {
 }
 
 impl Run {
-    fn new(options: Options, feed: Feed, acked: Option<AckedFile>, stop: Arc<AtomicBool>) -> Self {
+    fn new(options: Options, operations: Operations, files: Files, stop: Arc<AtomicBool>) -> Self {
+        let start_unix_ns = wall_clock_ns();
         let warmup_ns = nanos(options.warmup);
+        let mut recorders = Recorders::default();
+        if let Some(intervals) = &files.intervals {
+            let from_unix_ns = start_unix_ns.saturating_add(warmup_ns);
+            recorders
+                .measured
+                .keep_seconds(intervals.begin(from_unix_ns));
+        }
         let length_ns = options.seconds.map_or(u64::MAX, nanos);
-        let rounds_max = if feed.is_replay() {
+        let rounds_max = if operations.is_replay() {
             REPLAY_ROUNDS_MAX
         } else {
             1
         };
         Self {
             start: Instant::now(),
-            start_unix_ns: wall_clock_ns(),
+            start_unix_ns,
             warmup_ns,
             end_ns: warmup_ns.saturating_add(length_ns),
             ended_ns: Cell::new(None),
             stop,
             backlog: match options.mode {
                 Mode::Closed => None,
-                Mode::Open { rate, .. } => Some(Backlog::new(backlog_limit(&options, rate))),
+                Mode::Open { rate, arrivals } => {
+                    let highest = arrivals.rate_from().map_or(rate, |from| rate.max(from));
+                    Some(Backlog::new(backlog_limit(&options, highest)))
+                }
             },
-            feed: RefCell::new(feed),
-            recorders: RefCell::default(),
+            operations: RefCell::new(operations),
+            recorders: RefCell::new(recorders),
             under_way_ns: Cell::new(0),
-            acked: RefCell::new(acked),
+            files: RefCell::new(files),
             rounds_max,
             cpu: RefCell::default(),
             options,
@@ -230,16 +243,17 @@ impl Run {
 
     /// Whether nothing more is to be sent at this time.
     fn is_over(&self, now_ns: u64) -> bool {
-        let over = now_ns >= self.end_ns || self.stopped() || self.feed.borrow().is_exhausted();
+        let over =
+            now_ns >= self.end_ns || self.stopped() || self.operations.borrow().is_exhausted();
         if over && self.ended_ns.get().is_none() {
             self.ended_ns.set(Some(now_ns.min(self.end_ns)));
         }
         over
     }
 
-    fn take(&self, client: usize, intended_ns: u64) -> Vec<Draw> {
-        let mut feed = self.feed.borrow_mut();
-        feed.take(client, self.options.batch, intended_ns)
+    fn take(&self, client: usize, intended_ns: u64) -> Batch {
+        let mut operations = self.operations.borrow_mut();
+        operations.take(client, self.options.batch, intended_ns)
     }
 
     /// In an open loop, puts what is due into the backlog until the end.
@@ -248,9 +262,16 @@ impl Run {
         else {
             return;
         };
+        let batch = to_f64(self.options.batch);
+        let arrivals = match arrivals {
+            Arrivals::Ramp { from } => Arrivals::Ramp { from: from / batch },
+            Arrivals::Constant | Arrivals::Poisson => arrivals,
+        };
         let mut schedule = Schedule::new(
             arrivals,
-            rate / to_f64(self.options.batch),
+            rate / batch,
+            self.options.warmup,
+            self.options.seconds.unwrap_or_default(),
             self.options.seed,
         );
         loop {
@@ -291,7 +312,7 @@ impl Run {
     fn answered(&self, intended_ns: u64, ids: &[TransferId], rows: &[ResultRow]) {
         let now_ns = self.now_ns();
         let latency_ns = now_ns.saturating_sub(intended_ns);
-        if let Some(acked) = &mut *self.acked.borrow_mut() {
+        if let Some(acked) = &mut self.files.borrow_mut().acked {
             for (id, row) in ids.iter().zip(rows) {
                 if row.result().is_some_and(|code| code.is_success()) {
                     acked.push(*id);
@@ -304,6 +325,15 @@ impl Run {
             recorders.measured.request(at_ns, latency_ns, rows);
         } else {
             recorders.warmup.request(now_ns, latency_ns, rows);
+        }
+    }
+
+    /// A look at so many accounts, meant to be asked at `intended_ns`, has its answer.
+    fn looked(&self, intended_ns: u64, accounts: u64, unknown: u64) {
+        let latency_ns = self.now_ns().saturating_sub(intended_ns);
+        let mut recorders = self.recorders.borrow_mut();
+        if intended_ns >= self.warmup_ns {
+            recorders.measured.look(latency_ns, accounts, unknown);
         }
     }
 
@@ -320,7 +350,7 @@ impl Run {
         let (mut warmup_seen, mut measured_seen) = (0, 0);
         while running.get() {
             glommio::timer::sleep(FLUSH_EVERY).await;
-            if let Some(acked) = &mut *self.acked.borrow_mut() {
+            if let Some(acked) = &mut self.files.borrow_mut().acked {
                 acked.flush();
             }
             let now_ns = self.now_ns();
@@ -346,7 +376,7 @@ impl Run {
         }
     }
 
-    fn finish(self) -> (Measured, Option<AckedFile>) {
+    fn finish(self) -> (Measured, Files) {
         let mut recorder = self.recorders.into_inner().measured;
         recorder.finish();
         let ended_ns = self.ended_ns.get().unwrap_or(self.end_ns);
@@ -365,7 +395,7 @@ impl Run {
             generator_cpu: self.cpu.borrow().share(),
             interrupted: self.stop.load(Ordering::Relaxed) && ended_ns < self.end_ns,
         };
-        (measured, self.acked.into_inner())
+        (measured, self.files.into_inner())
     }
 }
 
@@ -375,24 +405,24 @@ async fn closed_loop<C: Cluster>(run: &Run, cluster: &C, client: usize) {
         if run.is_over(now_ns) {
             return;
         }
-        let draws = run.take(client, now_ns);
-        send(run, cluster, now_ns, &draws).await;
+        let batch = run.take(client, now_ns);
+        send(run, cluster, now_ns, batch).await;
         run.batch_ended(now_ns);
     }
 }
 
 async fn open_loop<C: Cluster>(run: &Run, backlog: &Backlog, cluster: &C, client: usize) {
     while let Some(intended_ns) = backlog.pop().await {
-        let draws = run.take(client, intended_ns);
-        send(run, cluster, intended_ns, &draws).await;
+        let batch = run.take(client, intended_ns);
+        send(run, cluster, intended_ns, batch).await;
     }
 }
 
 /// Sends one batch, each shard's part as a request of its own, and waits for all of them.
-async fn send<C: Cluster>(run: &Run, cluster: &C, intended_ns: u64, draws: &[Draw]) {
+async fn send<C: Cluster>(run: &Run, cluster: &C, intended_ns: u64, batch: Batch) {
     let shards = usize::try_from(cluster.shards()).expect("a u32 fits a usize");
     let mut parts: Vec<Vec<Transfer>> = vec![Vec::new(); shards];
-    for draw in draws {
+    for draw in &batch.payments {
         let shard = cluster.shard_of(draw.debit);
         let part = usize::try_from(shard.0 - 1).expect("a u32 fits a usize");
         let id = cluster.next_id();
@@ -404,7 +434,18 @@ async fn send<C: Cluster>(run: &Run, cluster: &C, intended_ns: u64, draws: &[Dra
         .zip(parts)
         .filter(|(_, part)| !part.is_empty())
         .map(|(shard, part)| request(run, cluster, intended_ns, shard, part));
-    join_all(requests).await;
+    let looks = async {
+        if !batch.reads.is_empty() {
+            look(run, cluster, intended_ns, &batch.reads).await;
+        }
+    };
+    futures_lite::future::zip(join_all(requests), looks).await;
+}
+
+async fn look<C: Cluster>(run: &Run, cluster: &C, intended_ns: u64, accounts: &[AccountId]) {
+    let count = u64::try_from(accounts.len()).expect("a usize fits a u64");
+    let unknown = cluster.read_accounts(Rows::from_slice(accounts)).await;
+    run.looked(intended_ns, count, unknown);
 }
 
 async fn request<C: Cluster>(

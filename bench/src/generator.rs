@@ -15,9 +15,9 @@ use quorate_config::ClusterConfig;
 use quorate_net::{PREEMPT_TIMER, Sockets};
 use quorate_protocol::limits::BYTES_PER_CONNECTION_MAX;
 
-use crate::acked::AckedFile;
 use crate::drive::{Measured, Options, Phase, drive};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::host;
 use crate::link::AsyncLink;
 use crate::output::say;
@@ -34,7 +34,7 @@ const TRANSFER_BYTES: usize = 128;
 const IO_MEMORY: usize = 64 << 10;
 const RING_DEPTH: usize = 128;
 /// Above this share of its core the generator may be what is measured.
-const BUSY: f64 = 0.8;
+pub const BUSY: f64 = 0.8;
 
 /// One load to generate.
 #[derive(Clone, Debug)]
@@ -54,15 +54,15 @@ pub struct Job {
 }
 
 impl Job {
-    /// Runs to the end on a thread of its own, and returns the file of acknowledged ids.
+    /// Runs to the end on a thread of its own, and returns the files.
     ///
     /// # Errors
     /// The executor cannot start.
-    pub fn run(self, acked: Option<AckedFile>) -> anyhow::Result<(Measured, Option<AckedFile>)> {
+    pub fn run(self, files: Files) -> anyhow::Result<(Measured, Files)> {
         on_generator(self.cpu, move || async move {
             let (sockets, _serving) = Sockets::start().context("watching sockets")?;
             let links = self.connect(&sockets);
-            let result = self.load(&links, acked).await;
+            let result = self.load(&links, files).await;
             close(links).await;
             Ok(result)
         })
@@ -74,15 +74,11 @@ impl Job {
         (0..self.options.connections).map(link).collect()
     }
 
-    async fn load(
-        self,
-        links: &[Rc<AsyncLink>],
-        acked: Option<AckedFile>,
-    ) -> (Measured, Option<AckedFile>) {
+    async fn load(self, links: &[Rc<AsyncLink>], files: Files) -> (Measured, Files) {
         let clients = self.options.clients;
-        let feed = self
+        let operations = self
             .selection
-            .feed(clients, self.part, self.round, self.before_ns);
+            .operations(clients, self.part, self.round, self.before_ns);
         let progress = |phase: Phase, row: &SecondRow| {
             let name = match phase {
                 Phase::Warmup => "warm-up",
@@ -90,7 +86,7 @@ impl Job {
             };
             say(format_args!("{}", progress_line(name, row)));
         };
-        drive(links, feed, self.options, acked, self.stop, progress).await
+        drive(links, operations, self.options, files, self.stop, progress).await
     }
 }
 
@@ -109,7 +105,7 @@ pub fn run_in_turn(jobs: Vec<Job>) -> anyhow::Result<Vec<Measured>> {
         let links = links.unwrap_or_default();
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let (measured, _) = job.load(&links, None).await;
+            let (measured, _) = job.load(&links, Files::default()).await;
             let interrupted = measured.interrupted;
             all.push(measured);
             if interrupted {

@@ -155,4 +155,23 @@ impl Cluster for AsyncLink {
             }
         }
     }
+
+    async fn read_accounts(&self, ids: Rows<AccountId>) -> u64 {
+        let count = ids.len();
+        let permit = self.room.acquire_permit(1).await;
+        let _permit = permit.expect("the semaphore is never closed");
+        let unknown = match self.client.lookup_accounts(ids).await {
+            Ok(answers) => answers.iter().filter(|answer| !is_told(answer)).count(),
+            Err(_) => count,
+        };
+        u64::try_from(unknown).expect("a usize fits a u64")
+    }
+}
+
+/// Whether the account is known by now, or that there is none.
+fn is_told(answer: &AccountAnswer) -> bool {
+    match answer {
+        AccountAnswer::Found(_) | AccountAnswer::NotFound => true,
+        AccountAnswer::Moved(_) | AccountAnswer::Contended => false,
+    }
 }

@@ -37,6 +37,7 @@ use crate::balance::{accounts_max_over_avg, load_max_over_avg};
 use crate::cross_cost;
 use crate::drive::{Measured, Mode, wall_clock_ns};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::generator::{warn_after, warn_before};
 use crate::host::Host;
 use crate::html::locality_page;
@@ -243,7 +244,9 @@ fn load(
     round: u32,
     drifted_ns: u64,
 ) -> anyhow::Result<Measured> {
-    let (measured, _) = bench.job(name, part, round, drifted_ns).run(None)?;
+    let (measured, _) = bench
+        .job(name, part, round, drifted_ns)
+        .run(Files::default())?;
     warn_after(&measured);
     Ok(measured)
 }
@@ -264,7 +267,7 @@ fn held_out(
     job.options.seconds = Some(Duration::from_secs(
         (seconds.as_secs() / HELD_OUT_DIVISOR).max(1),
     ));
-    let (measured, _) = job.run(None)?;
+    let (measured, _) = job.run(Files::default())?;
     let window = window(bench, link)?;
     Ok(Some((measured, window)))
 }
@@ -342,7 +345,7 @@ fn move_under_load(
     job.stop = Arc::clone(&stop);
     let loading = thread::Builder::new()
         .name("during".to_owned())
-        .spawn(move || job.run(None))
+        .spawn(move || job.run(Files::default()))
         .context("starting the load")?;
     sleep_until_stopped(warmup.saturating_sub(WATCH_BEFORE), &bench.stop);
     let carried_out = carry_out(bench, &begun, &stop);

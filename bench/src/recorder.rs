@@ -11,6 +11,8 @@ use hdrhistogram::Histogram;
 
 use quorate_protocol::ledger::{ResultCode, ResultRow};
 
+use crate::hlog::Seconds;
+
 /// Nanoseconds per second.
 const SECOND_NS: u64 = 1_000_000_000;
 /// Longest latency that is told apart: beyond every deadline.
@@ -115,12 +117,24 @@ pub struct Recorder {
     local: Histogram<u64>,
     cross: Histogram<u64>,
     unknown: Histogram<u64>,
+    read: Histogram<u64>,
+    looks: Looks,
     tally: Tally,
     dropped: u64,
     series: Vec<SecondRow>,
     open: OpenSecond,
+    /// Gets the latencies of every second that ended.
+    seconds: Option<Seconds>,
     /// When the last committed transfer was acknowledged.
     last_commit_ns: u64,
+}
+
+/// Accounts that were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looks {
+    pub accounts: u64,
+    /// Of them: not told by the deadline.
+    pub unknown: u64,
 }
 
 /// The second that is being filled.
@@ -138,16 +152,24 @@ impl Default for Recorder {
             local: histogram(),
             cross: histogram(),
             unknown: histogram(),
+            read: histogram(),
+            looks: Looks::default(),
             tally: Tally::default(),
             dropped: 0,
             series: Vec::new(),
             open: OpenSecond::new(0),
+            seconds: None,
             last_commit_ns: 0,
         }
     }
 }
 
 impl Recorder {
+    /// Puts the latencies of every second that ends there.
+    pub fn keep_seconds(&mut self, seconds: Seconds) {
+        self.seconds = Some(seconds);
+    }
+
     /// A request ended at `at_ns` since the start of measuring, `latency_ns` after it was meant to
     /// be sent. Times may not go back.
     pub fn request(&mut self, at_ns: u64, latency_ns: u64, rows: &[ResultRow]) {
@@ -163,6 +185,25 @@ impl Recorder {
         self.tally.add(&tally);
     }
 
+    /// A look at accounts ended. It is in no count of transfers, in no second, and in no latency but its own.
+    pub fn look(&mut self, latency_ns: u64, accounts: u64, unknown: u64) {
+        self.read.saturating_record(latency_ns);
+        self.looks.accounts += accounts;
+        self.looks.unknown += unknown;
+    }
+
+    /// The latency of requests that look at accounts.
+    #[must_use]
+    pub fn read(&self) -> &Histogram<u64> {
+        &self.read
+    }
+
+    /// What was looked at.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        self.looks
+    }
+
     /// This many transfers were never sent because the generator or the cluster fell behind.
     pub fn drop_unsent(&mut self, at_ns: u64, transfers: u64) {
         self.close_until(at_ns);
@@ -176,18 +217,22 @@ impl Recorder {
         while self.open.second < at_ns / SECOND_NS {
             let next = OpenSecond::new(self.open.second + 1);
             let ended = std::mem::replace(&mut self.open, next);
-            self.series.push(ended.into_row());
+            self.series.push(ended.row());
+            if let Some(seconds) = &self.seconds {
+                seconds.push(ended.second, ended.latency);
+            }
         }
         let ended = usize::try_from(at_ns / SECOND_NS).expect("64 bits");
         self.series.len().min(ended)
     }
 
-    /// Closes the last second too, if anything happened in it.
+    /// Closes the last second too, if anything happened in it. Nothing comes behind it.
     pub fn finish(&mut self) {
         let quiet = self.open.latency.is_empty() && self.open.dropped == 0;
         if !quiet {
             self.close_until((self.open.second + 1) * SECOND_NS);
         }
+        self.seconds = None;
     }
 
     /// The latency of one class.
@@ -253,12 +298,12 @@ impl OpenSecond {
         }
     }
 
-    fn into_row(self) -> SecondRow {
+    fn row(&self) -> SecondRow {
         SecondRow {
             second: self.second,
             p50_ns: quantile(&self.latency, 0.5),
             p99_ns: quantile(&self.latency, 0.99),
-            tally: self.tally,
+            tally: self.tally.clone(),
             dropped: self.dropped,
         }
     }

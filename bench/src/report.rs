@@ -37,6 +37,8 @@ pub struct RunReport {
     pub latency_us: LatencyUs,
     pub local: ClassReport,
     pub cross: ClassReport,
+    /// Looks at accounts, which are in no other figure; `null` if there were none.
+    pub read: Option<ReadReport>,
     pub series: Vec<SeriesRow>,
     pub host: Host,
     pub verify: VerifyReport,
@@ -61,6 +63,10 @@ pub struct Settings {
     pub warmup_seconds: u64,
     /// Intended transfers a second, in open mode.
     pub rate: Option<f64>,
+    /// How the intended times are spread, in open mode.
+    pub arrivals: Option<&'static str>,
+    /// Where a ramp begins, in transfers a second.
+    pub rate_from: Option<f64>,
     /// Transfers of the replayed file.
     pub trace_transfers: Option<u64>,
     /// Load over the average up to which a replay's new accounts were put beside their first counterparties; `null`: they
@@ -88,6 +94,15 @@ pub struct ClassReport {
     /// Transfers by the engine's bit.
     pub committed: u64,
     /// Requests: any cross-shard transfer makes one cross.
+    pub latency_us: LatencyUs,
+}
+
+/// Looks at accounts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ReadReport {
+    pub accounts: u64,
+    /// Of them: not told by the deadline.
+    pub unknown: u64,
     pub latency_us: LatencyUs,
 }
 
@@ -140,6 +155,7 @@ impl RunReport {
             latency_us: LatencyUs::of(&recorder.all()),
             local: ClassReport::of(recorder, Class::Local, tally.committed_local),
             cross: ClassReport::of(recorder, Class::Cross, tally.committed_cross),
+            read: ReadReport::of(recorder),
             series: recorder.series().iter().map(SeriesRow::of).collect(),
             host,
             verify,
@@ -174,6 +190,7 @@ impl RunReport {
             ("rejected", rejections(&self.rejected)),
             ("unknown", grouped(self.unknown)),
             ("dropped", grouped(self.dropped)),
+            ("accounts read", reads(self.read)),
             (
                 "generator CPU",
                 format!("{:.0} %", self.generator_cpu * 100.0),
@@ -199,10 +216,14 @@ impl RunReport {
         ];
         latencies.set_header(header);
         for (name, latency) in [
-            ("all", self.latency_us),
-            ("local", self.local.latency_us),
-            ("cross", self.cross.latency_us),
+            ("all", Some(self.latency_us)),
+            ("local", Some(self.local.latency_us)),
+            ("cross", Some(self.cross.latency_us)),
+            ("read", self.read.map(|read| read.latency_us)),
         ] {
+            let Some(latency) = latency else {
+                continue;
+            };
             let LatencyUs {
                 requests,
                 mean,
@@ -255,6 +276,19 @@ impl ClassReport {
     }
 }
 
+impl ReadReport {
+    /// What was measured of looks at accounts.
+    #[must_use]
+    pub fn of(recorder: &Recorder) -> Option<Self> {
+        let looks = recorder.looks();
+        (looks.accounts > 0).then(|| Self {
+            accounts: looks.accounts,
+            unknown: looks.unknown,
+            latency_us: LatencyUs::of(recorder.read()),
+        })
+    }
+}
+
 impl SeriesRow {
     /// One second as the document has it.
     #[must_use]
@@ -285,6 +319,20 @@ pub fn progress_line(phase: &str, row: &SecondRow) -> String {
         row.tally.refused(),
         row.tally.unknown,
         row.dropped,
+    )
+}
+
+/// Looks at accounts, for people.
+fn reads(read: Option<ReadReport>) -> String {
+    read.map_or_else(
+        || "0".to_owned(),
+        |read| {
+            format!(
+                "{}, {} unknown",
+                grouped(read.accounts),
+                grouped(read.unknown)
+            )
+        },
     )
 }
 
@@ -376,6 +424,8 @@ mod tests {
                 connections: 1,
                 warmup_seconds: 2,
                 rate: None,
+                arrivals: None,
+                rate_from: None,
                 trace_transfers: None,
                 first_touch_cap: None,
                 shape: BTreeMap::from([("theta", 1.0)]),

@@ -8,10 +8,10 @@ use std::time::Duration;
 use quorate_client::reshard::{ApplyOptions, Conduct, apply_as};
 use quorate_config::ClusterConfig;
 
-use crate::acked::AckedFile;
 use crate::args::{LoadArguments, RunArguments, Switch};
 use crate::drive::{Measured, Mode, Options};
 use crate::failure::Failure;
+use crate::files::Files;
 use crate::first_touch;
 use crate::generator::{Job, choose_cpu, warn_after, warn_before};
 use crate::host::Host;
@@ -20,6 +20,7 @@ use crate::link::Link;
 use crate::output::{Document, HtmlFile, say};
 use crate::recorder::Recorder;
 use crate::report::{Run, RunReport, Settings};
+use crate::schedule::Arrivals;
 use crate::select::{Part, Selection, load_options};
 use crate::setup::{FUNDS, Funding, create_all, fund_all, system_accounts};
 use crate::verify::{TIME_LIMIT, VerifyReport};
@@ -54,7 +55,7 @@ impl Bench {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
         let options = load_options(load, &selection, seconds)?;
-        let cpu = choose_cpu(&config, load.cpu)?;
+        let cpu = choose_cpu(&config, load.generator.cpu)?;
         Ok(Self {
             config,
             selection,
@@ -140,6 +141,15 @@ impl Bench {
         RunReport::new(run, &measured.recorder, Host::of(&self.config), verify)
     }
 
+    /// The report of a load that was offered in another `mode` than this, one of many on a cluster.
+    #[must_use]
+    pub fn report_of(&self, measured: &Measured, mode: Mode) -> RunReport {
+        let mut bench = self.clone();
+        bench.options.mode = mode;
+        let verify = VerifyReport::unavailable("checked once, after the last load".to_owned());
+        bench.report(measured, verify)
+    }
+
     /// The report of a load that could not be made.
     #[must_use]
     pub fn report_of_error(&self, error: String, verify: VerifyReport) -> RunReport {
@@ -153,6 +163,10 @@ impl Bench {
     /// What fixes the work of every load.
     #[must_use]
     pub fn settings(&self) -> Settings {
+        let (rate, arrivals) = match self.options.mode {
+            Mode::Closed => (None, None),
+            Mode::Open { rate, arrivals } => (Some(rate), Some(arrivals)),
+        };
         let transfers = |draws: &[_]| u64::try_from(draws.len()).expect("a slice's length fits");
         Settings {
             accounts: self.selection.accounts,
@@ -160,10 +174,9 @@ impl Bench {
             round: self.round,
             connections: self.options.connections,
             warmup_seconds: self.options.warmup.as_secs(),
-            rate: match self.options.mode {
-                Mode::Closed => None,
-                Mode::Open { rate, .. } => Some(rate),
-            },
+            rate,
+            arrivals: arrivals.map(Arrivals::name),
+            rate_from: arrivals.and_then(Arrivals::rate_from),
             trace_transfers: self.selection.trace().map(transfers),
             first_touch_cap: self
                 .first_touch_cap
@@ -205,14 +218,10 @@ pub fn run(arguments: &RunArguments, stop: Arc<AtomicBool>) -> Result<(), Failur
     bench.round = arguments.round.unwrap_or(0);
     let mut document = Document::open(arguments.json.as_deref())?;
     let mut html = HtmlFile::open(arguments.html.as_deref())?;
-    let acked = arguments.acked.as_deref().map(|path| {
-        AckedFile::create(path)
-            .map_err(|error| Failure::Usage(format!("--acked: {}: {error}", path.display())))
-    });
-    let acked = acked.transpose()?;
+    let files = Files::create(arguments.acked.as_deref(), arguments.hlog.as_deref())?;
     warn_before(&bench.config, bench.cpu);
     let mut link = Link::new(&bench.config);
-    let result = load(&bench, &mut link, acked);
+    let result = load(&bench, &mut link, files);
     let verify = link.verify(TIME_LIMIT);
     match result {
         Ok(measured) => {
@@ -265,16 +274,14 @@ fn first_touch_cap(
     })
 }
 
-fn load(bench: &Bench, link: &mut Link, acked: Option<AckedFile>) -> anyhow::Result<Measured> {
+fn load(bench: &Bench, link: &mut Link, files: Files) -> anyhow::Result<Measured> {
     let funding = match bench.selection.trace() {
         None => Funding::Even(FUNDS),
         Some(draws) => Funding::outgoing(draws, 1),
     };
     bench.prepare(link, &funding)?;
-    let (measured, acked) = bench.job("run", Part::Whole, bench.round, 0).run(acked)?;
-    if let Some(acked) = acked {
-        acked.finish()?;
-    }
+    let (measured, files) = bench.job("run", Part::Whole, bench.round, 0).run(files)?;
+    files.finish()?;
     Ok(measured)
 }
 

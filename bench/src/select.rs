@@ -8,15 +8,19 @@ use quorate_config::ClusterConfig;
 use quorate_planner::trace::Trace;
 use quorate_protocol::shard::map::Placement;
 
-use crate::args::{LoadArguments, ModeName, WorkloadArguments, WorkloadName};
+use crate::args::{
+    ArrivalsName, GeneratorArguments, LoadArguments, ModeName, WorkloadArguments, WorkloadName,
+};
 use crate::drive::{Mode, Options};
 use crate::failure::Failure;
 use crate::feed::{Feed, Replay, draws_of};
 use crate::generator::default_connections;
+use crate::reads::{Look, Operations, Reads};
 use crate::schedule::Arrivals;
 use crate::workload::{
     Communities, CrossMix, Draw, Drift, DriftingCommunities, DriftingPayments, HotSet, MEMBERS,
-    MixError, Payments, Shape, Uniform, ZipfAccounts, trades_per_period,
+    MixError, Payments, READ_PERCENT, SMALLBANK_ACCOUNTS_MIN, Shape, SmallBank, Uniform,
+    ZipfAccounts, trades_per_period,
 };
 
 /// Accounts of the synthetic workloads unless told otherwise.
@@ -25,6 +29,8 @@ const ACCOUNTS: u32 = 9_000;
 const SECONDS: u64 = 10;
 /// Seconds of warm-up unless told otherwise.
 const WARMUP_SECONDS: u64 = 2;
+/// Rounds from here on are those of reads.
+const READ_ROUND: u32 = 1 << 24;
 /// Seconds of a period of drift unless told otherwise.
 const DRIFT_SECONDS: u32 = 10;
 
@@ -38,6 +44,8 @@ pub struct Selection {
     pub seed: u64,
     kind: Kind,
     cross: Option<f64>,
+    /// Share of the operations that read.
+    read: f64,
     placement: Placement,
     shards: u32,
 }
@@ -56,6 +64,10 @@ enum Kind {
         inside: f64,
         theta: f64,
         drift: Option<Drift>,
+    },
+    SmallBank {
+        accounts: f64,
+        traffic: f64,
     },
     Replay(Arc<[Draw]>),
 }
@@ -87,6 +99,7 @@ impl Selection {
             seed: arguments.seed,
             kind,
             cross: arguments.cross.map(|percent| percent / 100.0),
+            read: read_percent(arguments) / 100.0,
             placement: config.placement,
             shards: config.shards,
         };
@@ -100,10 +113,31 @@ impl Selection {
     pub fn trace(&self) -> Option<&[Draw]> {
         match &self.kind {
             Kind::Replay(draws) => Some(draws),
-            Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. } | Kind::Communities { .. } => {
-                None
-            }
+            Kind::Uniform
+            | Kind::Zipf { .. }
+            | Kind::HotSet { .. }
+            | Kind::Communities { .. }
+            | Kind::SmallBank { .. } => None,
         }
+    }
+
+    /// What `clients` clients do: payments, and reads among them.
+    #[must_use]
+    pub fn operations(&self, clients: usize, part: Part, round: u32, before_ns: u64) -> Operations {
+        let payments = self.feed(clients, part, round, before_ns);
+        let (look, pairs) = match &self.kind {
+            Kind::SmallBank { accounts, traffic } => {
+                let bank = SmallBank::new(self.accounts, *accounts, *traffic, self.seed);
+                let shape = Shape::SmallBankBalances(bank);
+                (Look::Both, self.endless(shape, clients, READ_ROUND + round))
+            }
+            _ => {
+                let round = READ_ROUND + round;
+                (Look::Debit, self.feed(clients, part, round, before_ns))
+            }
+        };
+        let reads = (self.read > 0.0).then(|| Reads::new(self.read, look, pairs, self.seed));
+        Operations::new(payments, reads)
     }
 
     /// The payments of `clients` clients. Loads that follow each other differ in `round`: the same
@@ -112,7 +146,6 @@ impl Selection {
     #[must_use]
     pub fn feed(&self, clients: usize, part: Part, round: u32, before_ns: u64) -> Feed {
         let (accounts, seed) = (self.accounts, self.seed);
-        let numbers = (u64::from(round) << 32..).take(clients);
         let shape = match &self.kind {
             Kind::Uniform => Shape::Uniform(Uniform::new(accounts)),
             Kind::Zipf { theta } => Shape::Zipf(ZipfAccounts::new(accounts, *theta, seed)),
@@ -131,18 +164,27 @@ impl Selection {
                     Some(drift) => {
                         let shape = DriftingCommunities::new(communities, *drift, seed);
                         let shape = Arc::new(shape);
+                        let numbers = numbers(clients, round);
                         let payments = DriftingPayments::new(shape, seed, numbers, before_ns);
                         return Feed::Drifting(payments);
                     }
                 }
             }
+            Kind::SmallBank {
+                accounts: hot,
+                traffic,
+            } => Shape::SmallBank(SmallBank::new(accounts, *hot, *traffic, seed)),
             Kind::Replay(draws) => return Feed::Replay(replay(draws, part)),
         };
+        self.endless(shape, clients, round)
+    }
+
+    fn endless(&self, shape: Shape, clients: usize, round: u32) -> Feed {
         let shape = Arc::new(shape);
         let mix = self.mix().expect("checked when the selection was made");
         let mix = mix.map(Arc::new);
-        let stream = |client| Payments::new(Arc::clone(&shape), mix.clone(), seed, client);
-        Feed::Endless(numbers.map(stream).collect())
+        let stream = |client| Payments::new(Arc::clone(&shape), mix.clone(), self.seed, client);
+        Feed::Endless(numbers(clients, round).map(stream).collect())
     }
 
     /// The same with this share across shards by the default placement, communities as evenly paying accounts; `None` for a
@@ -151,7 +193,9 @@ impl Selection {
     pub fn with_cross(&self, share: f64) -> Option<Self> {
         let (name, kind) = match &self.kind {
             Kind::Replay(_) => return None,
-            Kind::Communities { .. } => (WorkloadName::Uniform, Kind::Uniform),
+            Kind::Communities { .. } | Kind::SmallBank { .. } => {
+                (WorkloadName::Uniform, Kind::Uniform)
+            }
             kind @ (Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. }) => {
                 (self.name, kind.clone())
             }
@@ -170,6 +214,9 @@ impl Selection {
     pub fn shape(&self) -> BTreeMap<&'static str, f64> {
         let mut shape = self.kind.shape();
         shape.extend(self.cross.map(|share| ("cross_percent", percent_of(share))));
+        if self.read > 0.0 {
+            shape.insert("read_percent", percent_of(self.read));
+        }
         shape
     }
 
@@ -196,6 +243,10 @@ impl Kind {
                 theta: arguments.theta.unwrap_or(1.0),
                 drift: drift(arguments)?,
             },
+            WorkloadName::SmallBank => Self::SmallBank {
+                accounts: share(arguments.hot_accounts, 25.0),
+                traffic: share(arguments.hot_traffic, 90.0),
+            },
             WorkloadName::Replay => {
                 let path = arguments.trace.as_deref().ok_or_else(|| {
                     usage("--trace: replay needs a file of recorded transfers".to_owned())
@@ -210,10 +261,12 @@ impl Kind {
         match self {
             Self::Uniform | Self::Replay(_) => BTreeMap::new(),
             Self::Zipf { theta } => BTreeMap::from([("theta", *theta)]),
-            Self::HotSet { accounts, traffic } => BTreeMap::from([
-                ("hot_accounts_percent", percent_of(*accounts)),
-                ("hot_traffic_percent", percent_of(*traffic)),
-            ]),
+            Self::HotSet { accounts, traffic } | Self::SmallBank { accounts, traffic } => {
+                BTreeMap::from([
+                    ("hot_accounts_percent", percent_of(*accounts)),
+                    ("hot_traffic_percent", percent_of(*traffic)),
+                ])
+            }
             Self::Communities {
                 inside,
                 theta,
@@ -229,6 +282,19 @@ impl Kind {
             }
         }
     }
+}
+
+/// Reads among the operations.
+fn read_percent(arguments: &WorkloadArguments) -> f64 {
+    arguments.read.unwrap_or(match arguments.workload {
+        WorkloadName::SmallBank => READ_PERCENT,
+        _ => 0.0,
+    })
+}
+
+/// The numbers of the clients' streams.
+fn numbers(clients: usize, round: u32) -> impl Iterator<Item = u64> {
+    (u64::from(round) << 32..).take(clients)
 }
 
 /// The drift asked for; none if nobody is to change.
@@ -260,9 +326,14 @@ fn accounts(kind: &Kind, asked: Option<u32>) -> Result<u32, Failure> {
             "--drift: {} % of {accounts} accounts are not two, which trade places",
             drift.percent
         ))),
-        Kind::Uniform | Kind::Zipf { .. } | Kind::HotSet { .. } | Kind::Communities { .. } => {
-            Ok(accounts)
-        }
+        Kind::SmallBank { .. } if accounts < SMALLBANK_ACCOUNTS_MIN => Err(usage(format!(
+            "--accounts: two customers with two accounts each and a teller, so at least {SMALLBANK_ACCOUNTS_MIN}"
+        ))),
+        Kind::Uniform
+        | Kind::Zipf { .. }
+        | Kind::HotSet { .. }
+        | Kind::Communities { .. }
+        | Kind::SmallBank { .. } => Ok(accounts),
     }
 }
 
@@ -287,23 +358,29 @@ pub fn load_options(
         None if is_replay => 0,
         None => WARMUP_SECONDS,
     };
-    let clients = usize::try_from(load.clients).expect("a u32 fits a usize");
-    let batch = usize::try_from(load.batch).expect("a u32 fits a usize");
+    let generator = &load.generator;
+    let clients = usize::try_from(generator.clients).expect("a u32 fits a usize");
+    let batch = usize::try_from(generator.batch).expect("a u32 fits a usize");
+    let seconds = seconds.or(default_seconds).map(Duration::from_secs);
     Ok(Options {
-        mode: mode(load)?,
+        mode: mode(load, seconds)?,
         clients,
-        connections: connections(load, clients, batch)?,
+        connections: connections(generator, clients, batch)?,
         batch,
         warmup: Duration::from_secs(warmup),
-        seconds: seconds.or(default_seconds).map(Duration::from_secs),
+        seconds,
         seed: selection.seed,
     })
 }
 
 /// A connection that no client uses would be reported and never opened.
-fn connections(load: &LoadArguments, clients: usize, batch: usize) -> Result<usize, Failure> {
-    match load.connections {
-        Some(asked) if asked > load.clients => Err(usage(format!(
+fn connections(
+    generator: &GeneratorArguments,
+    clients: usize,
+    batch: usize,
+) -> Result<usize, Failure> {
+    match generator.connections {
+        Some(asked) if asked > generator.clients => Err(usage(format!(
             "--connections: {asked} for {clients} clients, at most one each"
         ))),
         Some(asked) => Ok(usize::try_from(asked).expect("a u32 fits a usize")),
@@ -311,14 +388,30 @@ fn connections(load: &LoadArguments, clients: usize, batch: usize) -> Result<usi
     }
 }
 
-fn mode(load: &LoadArguments) -> Result<Mode, Failure> {
+fn mode(load: &LoadArguments, seconds: Option<Duration>) -> Result<Mode, Failure> {
+    let is_ramp = load.arrivals == Some(ArrivalsName::Ramp);
+    if load.rate_from.is_some() && !is_ramp {
+        return Err(usage(
+            "--rate-from: only a ramp begins at another rate (--arrivals ramp)".to_owned(),
+        ));
+    }
     match load.mode {
-        ModeName::Open => Ok(Mode::Open {
-            rate: load
+        ModeName::Open if is_ramp && seconds.is_none() => Err(usage(
+            "--arrivals: a ramp needs its end (--seconds)".to_owned(),
+        )),
+        ModeName::Open => {
+            let rate = load
                 .rate
-                .ok_or_else(|| usage("--rate: an open loop needs it".to_owned()))?,
-            arrivals: load.arrivals.unwrap_or(Arrivals::Constant),
-        }),
+                .ok_or_else(|| usage("--rate: an open loop needs it".to_owned()))?;
+            let arrivals = match load.arrivals {
+                None | Some(ArrivalsName::Constant) => Arrivals::Constant,
+                Some(ArrivalsName::Poisson) => Arrivals::Poisson,
+                Some(ArrivalsName::Ramp) => Arrivals::Ramp {
+                    from: load.rate_from.unwrap_or(rate / 10.0),
+                },
+            };
+            Ok(Mode::Open { rate, arrivals })
+        }
         ModeName::Closed if load.rate.is_some() => Err(usage(
             "--rate: only an open loop has a rate (--mode open)".to_owned(),
         )),
@@ -331,12 +424,12 @@ fn mode(load: &LoadArguments) -> Result<Mode, Failure> {
 
 /// An option that the workload would not read is a mistake: nobody should believe it had an effect.
 fn refuse_foreign(arguments: &WorkloadArguments) -> Result<(), Failure> {
-    use WorkloadName::{Communities, HotSet, Replay, Uniform, Zipf};
-    let given: [(&str, bool, &[WorkloadName]); 9] = [
+    use WorkloadName::{Communities, HotSet, Replay, SmallBank, Uniform, Zipf};
+    let given: [(&str, bool, &[WorkloadName]); 10] = [
         (
             "--accounts",
             arguments.accounts.is_some(),
-            &[Uniform, Zipf, HotSet, Communities],
+            &[Uniform, Zipf, HotSet, Communities, SmallBank],
         ),
         (
             "--cross",
@@ -354,9 +447,18 @@ fn refuse_foreign(arguments: &WorkloadArguments) -> Result<(), Failure> {
         (
             "--hot-accounts",
             arguments.hot_accounts.is_some(),
-            &[HotSet],
+            &[HotSet, SmallBank],
         ),
-        ("--hot-traffic", arguments.hot_traffic.is_some(), &[HotSet]),
+        (
+            "--hot-traffic",
+            arguments.hot_traffic.is_some(),
+            &[HotSet, SmallBank],
+        ),
+        (
+            "--read",
+            arguments.read.is_some(),
+            &[Uniform, Zipf, HotSet, Communities, SmallBank],
+        ),
         ("--trace", arguments.trace.is_some(), &[Replay]),
     ];
     let foreign = given
@@ -450,6 +552,10 @@ pub(crate) mod tests {
             ("--workload replay", "--trace"),
             ("--workload uniform --rate 5", "--rate"),
             ("--workload uniform --arrivals poisson", "--arrivals"),
+            (
+                "--workload uniform --mode open --rate 5 --rate-from 1",
+                "--rate-from",
+            ),
             ("--workload communities --accounts 199", "--accounts"),
             ("--workload zipf --drift 1", "--drift"),
             ("--workload uniform --drift-every 1", "--drift-every"),

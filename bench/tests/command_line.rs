@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn help_is_complete_and_succeeds() {
-    for command in ["run", "audit", "locality"] {
+    for command in ["run", "audit", "locality", "saturate"] {
         let output = bench(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0));
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,7 +1,9 @@
 //! The clients against a cluster made of a few lines, in real time.
 
 use super::*;
-use crate::feed::Replay;
+use crate::feed::{Feed, Replay};
+use crate::reads::{Look, Reads};
+use crate::workload::Draw;
 use crate::workload::{
     Communities, Drift, DriftingCommunities, DriftingPayments, Payments, Shape, Uniform,
 };
@@ -23,6 +25,8 @@ struct Fake {
     requests_open_max: Cell<usize>,
     /// Who paid whom, in the order of sending.
     pairs: RefCell<Vec<(AccountId, AccountId)>>,
+    /// Accounts that were looked at.
+    read: Cell<usize>,
 }
 
 impl Fake {
@@ -37,6 +41,7 @@ impl Fake {
             requests_open: Cell::new(0),
             requests_open_max: Cell::new(0),
             pairs: RefCell::default(),
+            read: Cell::new(0),
         }
     }
 }
@@ -53,6 +58,12 @@ impl Cluster for Fake {
     fn next_id(&self) -> TransferId {
         self.next_id.set(self.next_id.get() + 1);
         TransferId(self.next_id.get())
+    }
+
+    async fn read_accounts(&self, ids: Rows<AccountId>) -> u64 {
+        glommio::timer::sleep(self.answer_after).await;
+        self.read.set(self.read.get() + ids.len());
+        0
     }
 
     async fn create_transfers(&self, shard: ShardId, transfers: Rows<Transfer>) -> Vec<ResultRow> {
@@ -117,9 +128,9 @@ fn list(length: u128) -> Feed {
 }
 
 /// Runs on an executor of its own; the cluster is made there because it is single-threaded.
-fn run(
+fn run<O: Into<Operations>>(
     make: impl FnOnce() -> Fake + Send + 'static,
-    feed: impl FnOnce() -> Feed + Send + 'static,
+    feed: impl FnOnce() -> O + Send + 'static,
     options: Options,
     stop: Arc<AtomicBool>,
 ) -> (Measured, BTreeMap<TransferId, u32>, usize) {
@@ -129,9 +140,9 @@ fn run(
 }
 
 /// The same, with all that the cluster saw.
-fn run_on(
+fn run_on<O: Into<Operations>>(
     make: impl FnOnce() -> Fake + Send + 'static,
-    feed: impl FnOnce() -> Feed + Send + 'static,
+    feed: impl FnOnce() -> O + Send + 'static,
     options: Options,
     stop: Arc<AtomicBool>,
 ) -> (Measured, Fake) {
@@ -139,7 +150,15 @@ fn run_on(
         .spawn(move || async move {
             let cluster = Rc::new(make());
             let clusters = [Rc::clone(&cluster)];
-            let (measured, _) = drive(&clusters, feed(), options, None, stop, |_, _| {}).await;
+            let (measured, _) = drive(
+                &clusters,
+                feed(),
+                options,
+                Files::default(),
+                stop,
+                |_, _| {},
+            )
+            .await;
             let [only] = clusters;
             drop(only);
             (measured, Rc::into_inner(cluster).expect("nobody else"))
@@ -279,6 +298,31 @@ fn drift_goes_by_the_intended_time_however_late_a_request_is() {
         let meant = expected.take(0, 1, n * gap_ns)[0];
         assert_eq!(pair, (meant.debit, meant.credit), "request {n}");
     }
+}
+
+#[test]
+fn reads_are_measured_apart_and_take_the_place_of_payments() {
+    let options = Options {
+        seconds: Some(Duration::from_millis(200)),
+        ..options()
+    };
+    let operations = || {
+        let reads = Reads::new(0.5, Look::Debit, endless(4), 1);
+        Operations::new(endless(4), Some(reads))
+    };
+    let quick = || Fake::new(Duration::from_millis(5));
+    let (measured, fake) = run_on(quick, operations, options, never());
+    let recorder = &measured.recorder;
+    let (looks, paid) = (recorder.looks(), fake.seen.borrow().len());
+    assert_eq!(looks.accounts, u64::try_from(fake.read.get()).unwrap());
+    assert_eq!(looks.unknown, 0);
+    // Batches of ten operations, about half of which read.
+    assert_eq!((fake.read.get() + paid) % 10, 0);
+    assert!(fake.read.get() * 3 > paid && paid * 3 > fake.read.get());
+    let committed = recorder.tally().committed();
+    assert_eq!(committed, u64::try_from(paid).unwrap());
+    assert!(recorder.read().min() >= 4_900_000);
+    assert!(recorder.read().len() <= looks.accounts);
 }
 
 /// What samples the servers from outside finds the measured time by it.

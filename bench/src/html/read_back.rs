@@ -127,6 +127,8 @@ fn settings() -> Settings {
         connections: 1,
         warmup_seconds: 2,
         rate: None,
+        arrivals: None,
+        rate_from: None,
         trace_transfers: None,
         first_touch_cap: None,
         shape: BTreeMap::from([("inside_percent", 90.0)]),

@@ -10,6 +10,7 @@ mod cross;
 mod drift;
 mod hot_set;
 mod permutation;
+mod smallbank;
 mod uniform;
 mod zipf;
 
@@ -25,6 +26,7 @@ pub use communities::{Communities, MEMBERS};
 pub use cross::{CrossMix, MixError};
 pub use drift::{Drift, DriftingCommunities, Members, trades_per_period};
 pub use hot_set::HotSet;
+pub use smallbank::{ACCOUNTS_MIN as SMALLBANK_ACCOUNTS_MIN, READ_PERCENT, SmallBank};
 pub use uniform::Uniform;
 pub use zipf::ZipfAccounts;
 
@@ -49,6 +51,9 @@ pub enum Shape {
     Zipf(ZipfAccounts),
     HotSet(HotSet),
     Communities(Communities),
+    SmallBank(SmallBank),
+    /// The accounts whose balances are read: checking and savings.
+    SmallBankBalances(SmallBank),
 }
 
 impl Shape {
@@ -59,6 +64,8 @@ impl Shape {
             Self::Zipf(shape) => shape.pair(stream),
             Self::HotSet(shape) => shape.pair(stream),
             Self::Communities(shape) => shape.pair(stream),
+            Self::SmallBank(shape) => shape.operation(stream).first,
+            Self::SmallBankBalances(shape) => shape.balance(stream),
         }
     }
 }
@@ -69,6 +76,8 @@ pub struct Payments {
     shape: Arc<Shape>,
     mix: Option<Arc<CrossMix>>,
     stream: Stream,
+    /// The second transfer of the operation whose first was handed out.
+    pending: Option<(u32, u32)>,
 }
 
 impl Payments {
@@ -77,7 +86,12 @@ impl Payments {
     #[must_use]
     pub fn new(shape: Arc<Shape>, mix: Option<Arc<CrossMix>>, seed: u64, client: u64) -> Self {
         let stream = stream_of(seed, client);
-        Self { shape, mix, stream }
+        Self {
+            shape,
+            mix,
+            stream,
+            pending: None,
+        }
     }
 }
 
@@ -85,9 +99,14 @@ impl Iterator for Payments {
     type Item = Draw;
 
     fn next(&mut self) -> Option<Draw> {
-        let (debit, credit) = match &self.mix {
-            None => self.shape.pair(&mut self.stream),
-            Some(mix) => mix.pair(&self.shape, &mut self.stream),
+        let (debit, credit) = match (&self.mix, &*self.shape) {
+            (None, Shape::SmallBank(bank)) => self.pending.take().unwrap_or_else(|| {
+                let operation = bank.operation(&mut self.stream);
+                self.pending = operation.second;
+                operation.first
+            }),
+            (None, shape) => shape.pair(&mut self.stream),
+            (Some(mix), shape) => mix.pair(shape, &mut self.stream),
         };
         Some(draw(debit, credit, &mut self.stream))
     }
@@ -160,6 +179,7 @@ mod tests {
             Shape::Uniform(Uniform::new(accounts)),
             Shape::Zipf(ZipfAccounts::new(accounts, 0.99, 7)),
             Shape::HotSet(HotSet::new(accounts, 0.1, 0.9, 7)),
+            Shape::SmallBank(SmallBank::new(accounts.max(5), 0.25, 0.9, 7)),
         ]
     }
 
@@ -167,7 +187,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn every_shape_pays_between_two_different_existing_accounts(
-            accounts in 2_u32..500, seed: u64,
+            accounts in 5_u32..500, seed: u64,
         ) {
             for shape in shapes(accounts) {
                 for draw in Payments::new(Arc::new(shape), None, seed, 0).take(300) {
