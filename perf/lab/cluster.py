@@ -29,10 +29,13 @@ EXECUTOR = re.compile(r"(s\d+r\d+)-\d+")
 class Cluster:
     """Starts in `with`; at its end nothing of it is left."""
 
-    def __init__(self, settings: Settings, shards: int, replicas: int) -> None:
+    def __init__(
+        self, settings: Settings, shards: int, replicas: int, key: bool = False
+    ) -> None:
         self._settings = settings
         self.shards = shards
         self.replicas = replicas
+        self._key = key
         self.scratch = Path()
 
     @property
@@ -52,6 +55,8 @@ class Cluster:
                 "--base-port",
                 str(self._settings.base_port),
             ]
+            if self._key:
+                place += ["--key-file", str(self.scratch / "key")]
             self.topology.write_text(self._quorate("init", *options, *place))
             self._quorate("start", "-f", str(self.topology), "--wait", "60s")
         except BaseException:
