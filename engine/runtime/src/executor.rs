@@ -10,12 +10,10 @@
 //! and a read that is answered as of the reading is answered as of a moment after it was asked.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -34,7 +32,7 @@ use quorate_protocol::output::Output;
 use quorate_protocol::snapshot;
 use quorate_protocol::time::{Now, Timestamp};
 
-use crate::acceptor::{Acceptor, Bell};
+use crate::acceptor::Acceptor;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::control::{Command, next_command};
@@ -45,52 +43,17 @@ use crate::inbox::{Inbox, Next};
 use crate::limits::{REFUSAL_LOG_INTERVAL, SLICE, STEPS_PER_CLOCK_READING, STOP_TIMEOUT};
 use crate::listener;
 use crate::log::Log;
-use crate::metrics::{self, Figures, PUBLISH_INTERVAL, Page, Published};
+use crate::metrics::{Figures, PUBLISH_INTERVAL, Published};
 use crate::pace::{Pace, Pacer};
-use crate::pair_counter::{self, Answers, PairCounter};
+use crate::pair_counter::{self, PairCounter};
 use crate::peers::Peers;
 use crate::precedence::Precedence;
 use crate::rebuild::{Rebuild, Why};
 use crate::refusals::Refusals;
 use crate::room::Room;
+use crate::setup::{Entrances, Setup, watch_over};
 use crate::start::start_replica;
 use crate::store::{Stepped, Store, between_shells};
-
-/// What an executor is given by the thread that starts it.
-pub(crate) struct Setup {
-    pub(crate) cluster: ClusterConfig,
-    pub(crate) config: ReplicaConfig,
-    /// Locked and identified, or why not.
-    pub(crate) directory: Result<DataDirectory, Fatal>,
-    pub(crate) entrances: Entrances,
-    pub(crate) counter: PairCounter,
-    /// Where its figures go.
-    pub(crate) published: Arc<Published>,
-    /// Of one executor of a node: it answers who asks for the figures of all.
-    pub(crate) watch: Option<Watch>,
-    /// Told once, when the replica listens: whether it runs or is parked.
-    pub(crate) report: mpsc::Sender<Result<(), Fatal>>,
-    /// Dropped when the replica has ended.
-    pub(crate) running: mpsc::Sender<Infallible>,
-}
-
-/// How the outside reaches an executor.
-pub(crate) struct Entrances {
-    /// New connections, and what tells of them.
-    pub(crate) acceptor: Acceptor,
-    pub(crate) bell: Bell,
-    pub(crate) commands: UnixStream,
-    /// What the counter of pairs answers to clients, and what tells of it.
-    pub(crate) answers: Answers,
-    pub(crate) answered: Bell,
-}
-
-/// The administration port of a node.
-pub(crate) struct Watch {
-    pub(crate) acceptor: Acceptor,
-    pub(crate) bell: Bell,
-    pub(crate) page: Page,
-}
 
 /// Runs one replica until it is told to stop.
 pub(crate) async fn run(setup: Setup) {
@@ -151,25 +114,6 @@ pub(crate) async fn run(setup: Setup) {
     }
     shell.serve().await;
     drop(running);
-}
-
-/// Answers before the replica has recovered, too: that it is not ready is worth knowing.
-fn watch_over(watch: Watch, sockets: &Rc<Sockets>) -> Option<Task<()>> {
-    let Watch {
-        acceptor,
-        bell,
-        page,
-    } = watch;
-    match Stream::new(sockets, bell.0) {
-        Ok(bell) => {
-            let serving = metrics::serve(acceptor, bell, Rc::clone(sockets), page);
-            Some(spawn_local(serving))
-        }
-        Err(error) => {
-            tracing::error!("no metrics: {error}");
-            None
-        }
-    }
 }
 
 /// Carries commands out until `Stop`.

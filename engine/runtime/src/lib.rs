@@ -44,6 +44,7 @@ mod recover;
 mod refusals;
 mod room;
 mod roster;
+mod setup;
 mod start;
 mod store;
 mod wakeup;

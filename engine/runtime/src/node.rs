@@ -25,13 +25,14 @@ use quorate_protocol::ids::{NodeId, ReplicaAddress};
 use crate::acceptor::{Acceptor, Bell};
 use crate::control::{Command, Controller};
 use crate::directory::{DataDirectory, NodeLock};
-use crate::executor::{self, Entrances, Setup, Watch};
+use crate::executor;
 use crate::fatal::Fatal;
 use crate::limits::{RING_DEPTH, STOP_LIMIT};
 use crate::manager::Manager;
 use crate::metrics::{Page, Published};
 use crate::pair_counter::{Answers, PairCounter};
 use crate::roster::Roster;
+use crate::setup::{Entrances, Setup, Watch};
 use crate::{host, listen};
 
 /// Settings of one run that are not part of the topology.
