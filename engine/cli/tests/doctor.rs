@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -187,7 +188,11 @@ fn nodes_of_other_hosts_are_asked_and_not_looked_at() {
     let file = topology(root.path(), |text| {
         let changed = text.replace("127.0.0.1", "192.0.2.1");
         assert_ne!(changed, text);
-        changed
+        // Other hosts are spoken to under a key only.
+        let key = root.path().join("secret");
+        fs::write(&key, [b'k'; 32]).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        format!("key_file = \"secret\"\n{changed}")
     });
     let (code, document, errors) = doctor(&["-f", file.to_str().unwrap()]);
     assert_sound(code, &document);
