@@ -15,7 +15,7 @@ const HEAD: &str = "\
 
 `GET /metrics` on `base_port + 90` of every node: OpenMetrics text, which Prometheus reads. A replica copies its figures out four times a
 second. `GET /health` answers 200 while no replica of the node hangs (none has been silent for 5 s), else 503 with their names;
-`GET /ready` answers 200 while every replica of the node runs and knows a leader that serves or is it, else 503 with what is wrong. Both
+`GET /ready` answers 200 while every replica of the node runs, knows a leader, and serves if it leads, else 503 with what is wrong. Both
 answer in JSON. Nobody proves who asks: see [the threat model](../THREAT_MODEL.md).
 
 This page is written from the list that the metrics are made of (`engine/runtime/src/metrics/list.rs`).
