@@ -137,6 +137,7 @@ impl<'k> Dialler<'k> {
             | Frame::Challenge(_)
             | Frame::Proof(_)
             | Frame::Peer(_)
+            | Frame::Relayed(_)
             | Frame::Request(_)
             | Frame::Reply(_)) => Err(HandshakeError::WrongFrame(other.kind().name())),
         }

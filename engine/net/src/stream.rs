@@ -86,6 +86,16 @@ impl Stream {
         self.0.place.writing.set_limit(timeout);
     }
 
+    /// The connection breaks once something sent has been unacknowledged by the other side's kernel for this long, in
+    /// milliseconds at most 2^32 - 1. Of TCP only.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_unacknowledged_limit(&self, limit: Duration) -> io::Result<()> {
+        let milliseconds = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        Ok(sockopt::set_tcp_user_timeout(&self.0.socket, milliseconds)?)
+    }
+
     /// Reading fails with `TimedOut` after this long without a byte.
     pub fn set_read_timeout(&self, timeout: Duration) {
         self.0.place.reading.set_limit(timeout);

@@ -18,9 +18,10 @@ use quorate_net::{Stream, give_way};
 use quorate_protocol::client::Request;
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::input::Input;
+use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_wire::{
-    Frame, FrameError, FrameReader, Hello, HelloAck, Origin, Refusal, Refused, encode_challenge,
-    encode_hello_ack, encode_refused,
+    Frame, FrameError, FrameReader, Hello, HelloAck, Origin, Refusal, Refused, Relayed,
+    encode_challenge, encode_hello_ack, encode_refused,
 };
 
 use crate::connections::{Connection, Connections, DuplicateRequest};
@@ -294,18 +295,44 @@ impl Session<'_> {
     async fn read_messages(&mut self, from: ReplicaAddress) -> Result<Infallible, End> {
         loop {
             let frame = self.next_frame().await?;
-            let Frame::Peer(message) = frame else {
-                return Err(misplaced(&frame));
-            };
-            if self.shared.isolated.get() {
-                continue;
+            let is_isolated = self.shared.isolated.get();
+            match frame {
+                Frame::Peer(_) | Frame::Relayed(_) if is_isolated => {}
+                Frame::Peer(message) => self.hear(from, message).await,
+                Frame::Relayed(relayed) if relayed.to == self.shared.address => {
+                    self.hear_relayed(relayed).await?;
+                }
+                Frame::Relayed(relayed) if relayed.from == from => {
+                    self.shared.links.pass_on(&relayed);
+                }
+                frame => return Err(misplaced(&frame)),
             }
-            self.shared.inbox.room(Lane::Peer).await;
-            let bytes = self.reader.last_frame_bytes();
-            self.shared
-                .inbox
-                .push(Lane::Peer, Input::Peer { from, message }, bytes);
         }
+    }
+
+    /// A peer's message, said here or passed on by another peer.
+    async fn hear(&self, from: ReplicaAddress, message: PeerMessage) {
+        self.shared.inbox.room(Lane::Peer).await;
+        let bytes = self.reader.last_frame_bytes();
+        self.shared
+            .inbox
+            .push(Lane::Peer, Input::Peer { from, message }, bytes);
+    }
+
+    async fn hear_relayed(&self, relayed: Relayed) -> Result<(), End> {
+        let Relayed {
+            from,
+            clock,
+            message,
+            ..
+        } = relayed;
+        if !self.shared.cluster.contains(from) || from == self.shared.address {
+            let reason = format!("{from} is not a peer of {}", self.shared.address);
+            return Err(End::refused(Refusal::UnknownPeer, reason));
+        }
+        let body = PeerBody::Txn(message);
+        self.hear(from, PeerMessage { clock, body }).await;
+        Ok(())
     }
 
     /// Gives way after a while: a sender that is always ready must not keep the core from its turn.

@@ -16,6 +16,7 @@ use crate::limits::{
     CLIENT_BYTES_KEPT, CONNECTIONS_PER_PEER_MAX, HANDSHAKES_MAX, REPLY_BYTES_HIGH,
 };
 use crate::outgoing::Outgoing;
+use crate::peers::Peers;
 use crate::refusals::Refusals;
 use crate::wakeup::Wakeup;
 
@@ -31,6 +32,8 @@ pub(crate) struct Connections {
     /// The node was told to hear no peer.
     pub(crate) isolated: Rc<Cell<bool>>,
     pub(crate) sockets: Rc<Sockets>,
+    /// Where relayed messages leave.
+    pub(crate) links: Rc<Peers>,
     /// Ordered, so that a shutdown is the same every time.
     live: RefCell<BTreeMap<ConnectionId, Rc<Connection>>>,
     /// In the middle of their handshake, oldest first.
@@ -83,6 +86,7 @@ impl Connections {
         refusals: Rc<Refusals>,
         isolated: Rc<Cell<bool>>,
         sockets: Rc<Sockets>,
+        links: Rc<Peers>,
     ) -> Self {
         Self {
             cluster,
@@ -91,6 +95,7 @@ impl Connections {
             refusals,
             isolated,
             sockets,
+            links,
             live: RefCell::default(),
             strangers: RefCell::default(),
             peers: RefCell::default(),

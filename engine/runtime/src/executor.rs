@@ -206,6 +206,13 @@ impl Shell {
         let inbox = Rc::new(Inbox::default());
         let refusals = Rc::new(Refusals::default());
         let isolated = Rc::new(Cell::new(false));
+        let peers = Rc::new(Peers::new(
+            Rc::clone(&cluster),
+            address,
+            Rc::clone(&refusals),
+            Rc::clone(&isolated),
+            Rc::clone(&sockets),
+        ));
         let core = Core::Parked(Parked::new(address, "starts".to_owned()));
         Self {
             part: core.part(),
@@ -222,13 +229,6 @@ impl Shell {
             counter,
             published: Arc::new(Published::new(address)),
             published_ns: 0,
-            peers: Rc::new(Peers::new(
-                Rc::clone(&cluster),
-                address,
-                Rc::clone(&refusals),
-                Rc::clone(&isolated),
-                Rc::clone(&sockets),
-            )),
             connections: Rc::new(Connections::new(
                 Rc::clone(&cluster),
                 address,
@@ -236,7 +236,9 @@ impl Shell {
                 refusals,
                 isolated,
                 sockets,
+                Rc::clone(&peers),
             )),
+            peers,
             config,
             cluster,
             inbox,
@@ -539,6 +541,7 @@ impl Shell {
             is_disk_full: self.room.as_ref().is_some_and(|room| room.is_full()),
             census: self.connections.census(),
             refused: self.connections.refusals.counts(),
+            relayed: self.peers.relayed(),
             log: log.unwrap_or_default(),
             store: store.unwrap_or_default(),
         });

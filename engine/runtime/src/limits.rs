@@ -57,6 +57,9 @@ pub(crate) const ANSWERS_MAX: usize = 16;
 /// First pause after a failed connection to a peer; doubled up to the longest.
 pub(crate) const RECONNECT_MIN: Duration = Duration::from_millis(20);
 pub(crate) const RECONNECT_MAX: Duration = Duration::from_millis(500);
+/// How long what was sent to a peer may stay unacknowledged by its kernel, which also answers for a process that is paused: longer, and
+/// the link is broken. Beyond a few lost packets, and below the time in which clients expect their answers.
+pub(crate) const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(2);
 /// How long a connection attempt may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 

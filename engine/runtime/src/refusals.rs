@@ -31,6 +31,7 @@ pub(crate) const CAUSES: &[&str] = &[
     "peer_displaced",
     "peer_unknown",
     "peer_queue_full",
+    "peer_unreachable",
 ];
 
 /// A count for each of [`CAUSES`].

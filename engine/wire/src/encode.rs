@@ -13,13 +13,13 @@ use rkyv::rancor::BoxedError;
 use rkyv::ser::allocator::ArenaHandle;
 
 use crate::error::EncodeError;
-use crate::frame::{Challenge, Frame, FrameKind, Hello, HelloAck, Proof, Refused};
+use crate::frame::{Challenge, Frame, FrameKind, Hello, HelloAck, Proof, Refused, Relayed};
 use crate::gather::Gather;
 use crate::header::{self, FRAME_ALIGN, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use crate::mirror::handshake::{
     ChallengeMirror, HelloAckMirror, HelloMirror, ProofMirror, RefusedMirror,
 };
-use crate::mirror::peer::PeerMirror;
+use crate::mirror::peer::{PeerMirror, RelayedMirror};
 use crate::mirror::reply::ReplyMirror;
 use crate::mirror::request::RequestMirror;
 
@@ -56,6 +56,20 @@ fn bulk_of(message: &PeerMessage) -> Option<&Words> {
         }
         _ => None,
     }
+}
+
+/// Appends a message that goes by way of another replica.
+pub fn encode_relayed(
+    cluster: ClusterId,
+    relayed: &Relayed,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    append(
+        cluster,
+        FrameKind::Relayed,
+        &RelayedMirror::of(relayed),
+        out,
+    )
 }
 
 /// Appends a request to a replica.
@@ -151,6 +165,7 @@ pub fn encode_frame(
         Frame::Reply(reply) => encode_reply(cluster, reply, out),
         Frame::Challenge(challenge) => encode_challenge(cluster, challenge, out),
         Frame::Proof(proof) => encode_proof(cluster, proof, out),
+        Frame::Relayed(relayed) => encode_relayed(cluster, relayed, out),
     }
 }
 

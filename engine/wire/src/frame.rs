@@ -8,6 +8,7 @@
 //! | `HelloAck` | listener -> dialler | the hello fits this replica | - |
 //! | `Refused` | listener -> dialler | it does not, or the listener cannot serve it | the listener closes |
 //! | `Peer` | replica -> replica | after the handshake, on a peer's connection | - |
+//! | `Relayed` | replica -> replica -> replica | instead of `Peer` where the two ends have no link | - |
 //! | `Request` | client -> replica | after the handshake, on a client's connection | `Reply` |
 //! | `Reply` | replica -> client | once per request | - |
 //!
@@ -16,6 +17,8 @@
 use quorate_protocol::client::{Reply, Request};
 use quorate_protocol::ids::ReplicaAddress;
 use quorate_protocol::message::PeerMessage;
+use quorate_protocol::time::Timestamp;
+use quorate_protocol::txn;
 
 /// The number of a frame's content in its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +32,7 @@ pub enum FrameKind {
     Reply = 6,
     Challenge = 7,
     Proof = 8,
+    Relayed = 9,
 }
 
 impl FrameKind {
@@ -44,6 +48,7 @@ impl FrameKind {
             6 => Self::Reply,
             7 => Self::Challenge,
             8 => Self::Proof,
+            9 => Self::Relayed,
             _ => return None,
         })
     }
@@ -60,6 +65,7 @@ impl FrameKind {
             Self::Reply => "reply",
             Self::Challenge => "challenge",
             Self::Proof => "proof",
+            Self::Relayed => "relayed",
         }
     }
 }
@@ -75,6 +81,7 @@ pub enum Frame {
     Reply(Reply),
     Challenge(Challenge),
     Proof(Proof),
+    Relayed(Relayed),
 }
 
 impl Frame {
@@ -90,6 +97,7 @@ impl Frame {
             Self::Reply(_) => FrameKind::Reply,
             Self::Challenge(_) => FrameKind::Challenge,
             Self::Proof(_) => FrameKind::Proof,
+            Self::Relayed(_) => FrameKind::Relayed,
         }
     }
 }
@@ -124,6 +132,16 @@ pub struct Challenge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
     pub proof: [u8; PROOF_BYTES],
+}
+
+/// A message between leaders of two shards that have no link, by way of a third replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relayed {
+    pub from: ReplicaAddress,
+    pub to: ReplicaAddress,
+    /// As in [`PeerMessage`].
+    pub clock: Timestamp,
+    pub message: txn::message::Message,
 }
 
 /// Who dials.

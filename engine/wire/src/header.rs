@@ -30,7 +30,7 @@ pub const PAYLOAD_BYTES_MAX: usize = FRAME_PAYLOAD_MAX + FRAME_OVERHEAD_MAX;
 pub const HANDSHAKE_BYTES_MAX: usize = 1024;
 /// Version of everything in this crate, and of what replicas of a group do alike. Any change of a layout raises it, and any
 /// change of when a checkpoint is due.
-pub const WIRE_VERSION: u16 = 9;
+pub const WIRE_VERSION: u16 = 10;
 /// Frames and their payloads start at multiples of this: records are read in place.
 pub(crate) const FRAME_ALIGN: usize = 16;
 /// "QRT1" as the bytes stand on the wire.

@@ -20,12 +20,12 @@ mod run;
 
 pub use encode::{
     encode_challenge, encode_frame, encode_hello, encode_hello_ack, encode_peer,
-    encode_peer_around, encode_proof, encode_refused, encode_reply, encode_request,
+    encode_peer_around, encode_proof, encode_refused, encode_relayed, encode_reply, encode_request,
 };
 pub use error::{EncodeError, FrameError};
 pub use frame::{
     Challenge, Frame, FrameKind, Hello, HelloAck, NONCE_BYTES, Origin, PROOF_BYTES, Proof, Refusal,
-    Refused,
+    Refused, Relayed,
 };
 pub use header::{HANDSHAKE_BYTES_MAX, HEADER_BYTES, PAYLOAD_BYTES_MAX, WIRE_VERSION};
 pub use reader::FrameReader;

@@ -23,7 +23,7 @@ use crate::mirror::handshake::{
     ArchivedChallengeMirror, ArchivedHelloAckMirror, ArchivedHelloMirror, ArchivedProofMirror,
     ArchivedRefusedMirror,
 };
-use crate::mirror::peer::ArchivedPeerMirror;
+use crate::mirror::peer::{ArchivedPeerMirror, ArchivedRelayedMirror};
 use crate::mirror::reply::ArchivedReplyMirror;
 use crate::mirror::request::ArchivedRequestMirror;
 
@@ -214,6 +214,9 @@ fn decode(header: &Header, frame: &[u8]) -> Result<Frame, FrameError> {
             Frame::Challenge(access::<ArchivedChallengeMirror>(payload, kind)?.read())
         }
         FrameKind::Proof => Frame::Proof(access::<ArchivedProofMirror>(payload, kind)?.read()),
+        FrameKind::Relayed => {
+            Frame::Relayed(access::<ArchivedRelayedMirror>(payload, kind)?.read()?)
+        }
     })
 }
 

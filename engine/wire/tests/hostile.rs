@@ -92,7 +92,7 @@ fn a_header_that_lies_is_refused_by_name() {
         ("version", 4, &(WIRE_VERSION + 1).to_le_bytes()),
         ("cluster", 16, &43_u64.to_le_bytes()),
         ("kind", 6, &0_u16.to_le_bytes()),
-        ("kind", 6, &9_u16.to_le_bytes()),
+        ("kind", 6, &10_u16.to_le_bytes()),
         ("length", 8, &0_u32.to_le_bytes()),
         ("length", 8, &u32::MAX.to_le_bytes()),
         ("length", 8, &1_052_673_u32.to_le_bytes()),

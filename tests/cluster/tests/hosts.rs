@@ -77,6 +77,8 @@ fn three_hosts_survive_a_cut_link_a_kill_and_a_rolling_restart() {
 
 /// One direction of a link is cut and healed, then a host's server and supervisor are killed and started again.
 fn faults(lab: &Lab, start: Instant) -> LoadReport {
+    // Then the leaders of two shards hear nothing of each other, whoever would have led by chance.
+    leads_at_home(lab);
     let mut load = load(lab, "faults", 30);
     load.wait_for_acks();
     let cut = lab.netns(["partition", "h1", "h2", "--one-way"]);
@@ -157,6 +159,19 @@ fn goes_on(load: &mut Load) {
         match more >= GOES_ON {
             true => Ok(()),
             false => Err(format!("only {more}")),
+        }
+    });
+}
+
+/// Every shard is led by its preferred leader: shard 1 on h1, shard 2 on h2.
+fn leads_at_home(lab: &Lab) {
+    until_ok(patience(WHOLE_WITHIN), "preferred leaders", || {
+        let status = lab.status();
+        let rows = status["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_home = |row: &&Value| row["serving"] == true && row["shard"] == row["node"];
+        match rows.iter().filter(is_home).count() {
+            3 => Ok(()),
+            _ => Err(status.to_string()),
         }
     });
 }

@@ -102,6 +102,11 @@ pub const METRICS: &[Metric] = &[
         &["cause"],
         "frames, connections and messages that were refused or dropped",
     ),
+    counter(
+        RELAYED,
+        &[],
+        "messages to leaders of other shards that were sent by way of a third node, for want of a link",
+    ),
     counter(LOG_BYTES, &[], "bytes that went to the log's disk"),
     counter(LOG_FLUSHES, &[], "flushes of the log"),
     counter(
@@ -130,6 +135,7 @@ pub(super) const LATENCY: &str = "quorate_request_seconds";
 pub(super) const REQUESTS: &str = "quorate_requests_per_second";
 pub(super) const CONNECTIONS: &str = "quorate_connections";
 pub(super) const REFUSED: &str = "quorate_refused";
+pub(super) const RELAYED: &str = "quorate_relayed";
 pub(super) const LOG_BYTES: &str = "quorate_log_bytes";
 pub(super) const LOG_FLUSHES: &str = "quorate_log_flushes";
 pub(super) const LOG_SEGMENTS: &str = "quorate_log_segments";

@@ -250,6 +250,7 @@ impl Page {
                 let mut causes = CAUSES.iter().zip(it.refused);
                 causes.try_for_each(|(cause, refused)| out.labelled(cause, refused))
             }),
+            list::RELAYED => self.each(metric, to, |it, out| out.plain(it.relayed)),
             list::LOG_BYTES => self.each(metric, to, |it, out| out.plain(it.log.flushed_bytes)),
             list::LOG_FLUSHES => self.each(metric, to, |it, out| out.plain(it.log.flushes)),
             list::LOG_SEGMENTS => self.each(metric, to, |it, out| {
@@ -313,6 +314,7 @@ mod tests {
                 strangers: 3,
             },
             refused: [6; CAUSES.len()],
+            relayed: 8,
             log: wal::Counters::default(),
             store: store::Counters::default(),
         }

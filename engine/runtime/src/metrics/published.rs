@@ -20,6 +20,8 @@ pub(crate) struct Figures {
     pub(crate) is_disk_full: bool,
     pub(crate) census: Census,
     pub(crate) refused: Counts,
+    /// Messages sent by way of another replica.
+    pub(crate) relayed: u64,
     pub(crate) log: wal::Counters,
     pub(crate) store: store::Counters,
 }

@@ -10,6 +10,7 @@ mod faults;
 mod full_disk;
 mod harness;
 mod hostile;
+mod relay;
 mod rot;
 mod serve;
 mod watch;

@@ -1,13 +1,15 @@
-//! Mirror of `PeerMessage`.
+//! Mirrors of `PeerMessage` and `Relayed`.
 
 use quorate_protocol::message::{PeerBody, PeerMessage};
 use quorate_protocol::time::Timestamp;
 use rkyv::{Archive, Serialize};
 
+use super::AddressMirror;
 use super::paxos::PaxosMirror;
 use super::snapshot::SnapshotMirror;
 use super::txn::TxnMirror;
 use crate::error::FrameError;
+use crate::frame::Relayed;
 
 #[derive(Archive, Serialize)]
 pub(crate) struct PeerMirror {
@@ -44,6 +46,36 @@ impl ArchivedPeerMirror {
                 ArchivedBodyMirror::Txn(body) => PeerBody::Txn(body.read()?),
                 ArchivedBodyMirror::Snapshot(body) => PeerBody::Snapshot(body.read()),
             },
+        })
+    }
+}
+
+#[derive(Archive, Serialize)]
+pub(crate) struct RelayedMirror {
+    from: AddressMirror,
+    to: AddressMirror,
+    clock: u64,
+    message: TxnMirror,
+}
+
+impl RelayedMirror {
+    pub fn of(relayed: &Relayed) -> Self {
+        Self {
+            from: AddressMirror::of(relayed.from),
+            to: AddressMirror::of(relayed.to),
+            clock: relayed.clock.0,
+            message: TxnMirror::of(&relayed.message),
+        }
+    }
+}
+
+impl ArchivedRelayedMirror {
+    pub fn read(&self) -> Result<Relayed, FrameError> {
+        Ok(Relayed {
+            from: self.from.read(),
+            to: self.to.read(),
+            clock: Timestamp(self.clock.to_native()),
+            message: self.message.read()?,
         })
     }
 }

@@ -21,6 +21,7 @@ use quorate_protocol::txn::record::{
 use quorate_protocol::words::{Rows, Words};
 use quorate_wire::{
     Challenge, Frame, Hello, HelloAck, NONCE_BYTES, Origin, PROOF_BYTES, Proof, Refusal, Refused,
+    Relayed,
 };
 
 use self::client::{replies, requests};
@@ -43,6 +44,16 @@ pub fn all() -> Vec<(String, Frame)> {
             Frame::Peer(PeerMessage { clock, body }),
         )
     }));
+    let (_, vote) = txn().swap_remove(0);
+    samples.push((
+        "relayed".to_owned(),
+        Frame::Relayed(Relayed {
+            from: address(1, 2),
+            to: address(2, 3),
+            clock,
+            message: vote,
+        }),
+    ));
     samples.extend(snapshot().into_iter().map(|(name, message)| {
         let body = PeerBody::Snapshot(message);
         (
