@@ -1,4 +1,4 @@
-//! `inspect wal|checkpoint|segments|account` on directories that a replica has left: what is shown, that
+//! `inspect log|wal|checkpoint|segments|account` on directories that a replica has left: what is shown, that
 //! nothing is ever written, and the exit code for what is damaged, foreign or in use.
 
 #![forbid(unsafe_code)]
@@ -96,6 +96,42 @@ fn a_log_is_shown_segment_by_segment_and_how_it_ended() {
     for segment in segments {
         assert_eq!(segment["unreadable"], Value::Array(Vec::new()));
     }
+}
+
+#[test]
+fn a_log_is_shown_slot_by_slot() {
+    let stopped = Stopped::write(true);
+    let (code, document, errors) = inspect(&stopped.topology, "log", &["--count", "1000000"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let log = &document["logs"][0];
+    let slots = log["slots"].as_array().unwrap();
+    let numbers: Vec<u64> = slots.iter().map(|slot| number(&slot["slot"])).collect();
+    let all: Vec<u64> = (numbers[0]..numbers[0] + slots.len() as u64).collect();
+    assert_eq!(numbers, all, "slots follow each other");
+    let rows = |record: &str| -> u64 {
+        let rows = slots.iter().map(|slot| slot["records"][record].as_u64());
+        rows.map(Option::unwrap_or_default).sum()
+    };
+    assert_eq!(u128::from(rows("account")), ACCOUNTS);
+    assert_eq!(rows("transfer"), stopped.effects.len() as u64);
+    let chosen = number(&log["chosen_upto"]);
+    assert!(
+        slots
+            .iter()
+            .all(|slot| (number(&slot["slot"]) <= chosen) == slot["known_chosen"])
+    );
+
+    // The last ones unless told from where.
+    let (_, document, _) = inspect(&stopped.topology, "log", &["--count", "3"]);
+    let last = document["logs"][0]["slots"].as_array().unwrap();
+    assert_eq!(last[..], slots[slots.len() - 3..]);
+    let from = numbers[1].to_string();
+    let (_, document, _) = inspect(&stopped.topology, "log", &["--from", &from, "--count", "2"]);
+    let some = document["logs"][0]["slots"].as_array().unwrap();
+    assert_eq!(some[..], slots[1..3]);
+    let (code, _, errors) = inspect(&stopped.topology, "log", &["--shard", "9"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("no such replica"), "{errors}");
 }
 
 #[test]

@@ -1,23 +1,20 @@
 //! The records of one id, read from the write-ahead logs of this host's data directories.
 //!
-//! Works on running and on stopped nodes: files are read, never mapped or locked, so a frame that is
-//! being written may be missed. What a log holds may have been replaced or fenced: a record shows
+//! Works on running and on stopped nodes. What a log holds may have been replaced or fenced: a record shows
 //! what was proposed, only the transfer index (asked online) says what took effect.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
-use quorate_protocol::entry::{Entry, Section};
+use quorate_protocol::entry::Section;
 use quorate_protocol::ids::{Ballot, ShardId};
 use quorate_protocol::ledger::ResultCode;
 use quorate_protocol::txn::record::{
     Attempt, CommitKind, CommitRow, MoveHead, PrepareRow, Subject, TxnRow, Verdict,
 };
-use quorate_protocol::words::Words;
-use quorate_storage::superblock::{FILE_NAME, Superblock};
-use quorate_storage::wal::{Frame, FrameError, Kind, SegmentNumber, frames};
+use quorate_storage::wal::{Frame, Kind, SegmentNumber};
 use serde_json::{Value, json};
+
+use super::log_files::{entry_of, walk};
 
 /// One record about the id in one replica's log.
 #[derive(Clone, Debug)]
@@ -48,73 +45,28 @@ pub struct LogScan {
 
 /// Reads every segment of a replica's directory. `None` if it holds no log.
 pub fn scan(directory: &Path, id: u128) -> anyhow::Result<Option<LogScan>> {
-    let superblock = directory.join(FILE_NAME);
-    if !superblock.exists() {
-        return Ok(None);
-    }
-    let block = fs::read(&superblock).with_context(|| superblock.display().to_string())?;
-    let found =
-        Superblock::decode(&block).map_err(|error| anyhow!("{}: {error}", superblock.display()))?;
-    let seal = found.identity.seal();
     let mut found = LogScan::default();
-    for segment in segments(directory)? {
-        let path = directory.join(segment.file_name());
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            // Recycled under its new name since the directory was listed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        for item in frames(&bytes, segment, seal) {
-            match item.frame {
-                Ok(frame) => found.take(&frame, id),
-                // Padding too short for a header: the walk sees the next block's bytes behind it.
-                Err(FrameError::Magic { found: 0 }) => {}
-                Err(error) => {
-                    found
-                        .unreadable
-                        .push(format!("{segment} at {}: {error}", item.offset));
-                }
-            }
-        }
-    }
-    Ok(Some(found))
-}
-
-fn segments(directory: &Path) -> anyhow::Result<Vec<SegmentNumber>> {
-    let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        found.extend(name.to_str().and_then(SegmentNumber::from_file_name));
-    }
-    found.sort_unstable();
-    Ok(found)
+    let unreadable = walk(directory, |frame| found.take(frame, id))?;
+    Ok(unreadable.map(|unreadable| LogScan {
+        unreadable,
+        ..found
+    }))
 }
 
 impl LogScan {
-    fn take(&mut self, frame: &Frame<'_>, id: u128) {
+    fn take(&mut self, frame: &Frame<'_>, id: u128) -> Result<(), String> {
         let name = frame.header.name;
         match name.kind {
             Kind::Chosen => self.chosen_upto = self.chosen_upto.max(name.slot),
-            Kind::Accepted => self.take_entry(frame, id),
+            Kind::Accepted => self.take_entry(frame, id)?,
             Kind::Promise | Kind::Clean => {}
         }
+        Ok(())
     }
 
-    fn take_entry(&mut self, frame: &Frame<'_>, id: u128) {
+    fn take_entry(&mut self, frame: &Frame<'_>, id: u128) -> Result<(), String> {
         let header = frame.header;
-        let parsed = Words::from_bytes(frame.payload)
-            .ok_or_else(|| "not whole words".to_owned())
-            .and_then(|words| Entry::from_words(words).map_err(|error| error.to_string()));
-        let entry = match parsed {
-            Ok(entry) => entry,
-            Err(error) => {
-                let place = format!("{} at {}", header.segment, header.offset);
-                self.unreadable.push(format!("{place}: entry: {error}"));
-                return;
-            }
-        };
+        let entry = entry_of(frame)?;
         for section in entry.sections() {
             let found = rows_about(section, id);
             self.records.extend(
@@ -133,6 +85,7 @@ impl LogScan {
                     }),
             );
         }
+        Ok(())
     }
 }
 

@@ -1,13 +1,15 @@
 //! `quorate inspect`: what is inside, offline from files and online from replicas.
 //!
 //! `wal`, `checkpoint`, `segments` and `account` read directories on which nothing runs, `txn` reads logs
-//! beside whatever runs, `in-doubt`, `ballots` and `map` ask replicas.
+//! beside whatever runs and so does `log`, `in-doubt`, `ballots` and `map` ask replicas.
 
 mod account;
 mod ballots;
 mod checkpoint;
 mod generations;
 mod in_doubt;
+mod log;
+mod log_files;
 mod log_scan;
 mod map;
 mod segments;
@@ -25,6 +27,9 @@ use crate::failure::Outcome;
 /// What to look at.
 #[derive(Subcommand, Debug)]
 pub enum InspectCommand {
+    /// Show what replicas have accepted, slot by slot, from the logs of this host
+    #[command(after_help = LOG_DOCUMENT)]
+    Log(log::LogArgs),
     /// Show every log record of a transfer or a move, and what took effect
     Txn(txn::TxnArgs),
     /// Show what is prepared and not decided, at every replica
@@ -48,6 +53,13 @@ pub enum InspectCommand {
     #[command(after_help = ACCOUNT_DOCUMENT)]
     Account(account::AccountArgs),
 }
+
+const LOG_DOCUMENT: &str = r#"Of each slot the entry with the highest ballot that the replica has. Beside a running node, what is being written may
+be missed.
+
+With --json: {"logs":[{"shard","replica","node","promised","chosen_upto","slots":[{"slot","known_chosen",
+"ballot","origin","timestamp","bytes","records":{"account|transfer|prepared|commit|..":rows},
+"segment","offset"}],"unreadable":[..]}]}"#;
 
 const BALLOTS_DOCUMENT: &str = r#"Exit code 1 if a replica does not answer.
 
@@ -95,6 +107,7 @@ With --json: {"replicas":[{"shard","replica","node","directory","cluster","genes
 /// Runs the command.
 pub fn run(command: InspectCommand, context: Context) -> Outcome {
     match command {
+        InspectCommand::Log(args) => log::run(&args, context),
         InspectCommand::Txn(args) => txn::run(&args, context),
         InspectCommand::InDoubt(args) => in_doubt::run(&args, context),
         InspectCommand::Ballots(args) => ballots::run(&args, context),
