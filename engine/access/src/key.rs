@@ -1,11 +1,12 @@
 //! The key, and the file that it comes from.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -59,8 +60,14 @@ impl Key {
             path: path.to_owned(),
             error,
         };
-        // The file that is checked is the one that is read.
-        let mut file = File::open(path).map_err(io)?;
+        // The file that is checked is the one that is read. To open a pipe would wait for a writer: without that it is seen
+        // to be none.
+        let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(no_wait)
+            .open(path)
+            .map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() {
             return Err(KeyError::NotAFile {
@@ -114,6 +121,7 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -169,5 +177,14 @@ mod tests {
             Key::load(&directory.path().join("none")),
             Err(KeyError::Io { .. })
         ));
+    }
+
+    /// The start of a node with such a path hung, silently, for a writer that never came.
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+        assert!(matches!(Key::load(&path), Err(KeyError::NotAFile { .. })));
     }
 }
